@@ -1,0 +1,1 @@
+"""Train, version and defend a deepfake video detector."""

@@ -1,0 +1,25 @@
+"""The errors a user can meet. Each message says what was asked, what was found, what to do."""
+
+
+class UnmaskError(Exception):
+    """Bad input or params: doors print it as one line and exit 1."""
+
+
+class ParamsError(UnmaskError):
+    """params.yaml holds an unknown key, a wrong type, a value out of range or a clash."""
+
+
+class DatasetError(UnmaskError):
+    """A chunk, an index or a split is not what its layout promises."""
+
+
+class DecodeError(UnmaskError):
+    """A video file gave no frame, or stopped giving them."""
+
+
+class WeightsError(UnmaskError):
+    """A weights file is missing, has another digest or does not fit the backbone."""
+
+
+class OneClassError(UnmaskError):
+    """A metric needs both classes and the labels hold one."""
