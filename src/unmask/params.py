@@ -1,0 +1,243 @@
+"""The schema of params.yaml, and its only reader. There are no defaults here: values live there."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unmask.errors import ParamsError
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Crf = Annotated[int, Field(ge=0, le=40)]  # x264 goes on to 51, where a face is a few blocks
+Backbone = Literal["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: frozen, every key known and given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Detect(Section):
+    """MTCNN's settings: Zhang et al., 2016, arXiv:1604.02878."""
+
+    max_side_px: Count  # larger frames are reduced to this before detection
+    min_face_px: Annotated[int, Field(ge=12)]  # of the reduced frame; MTCNN's smallest window is 12
+    thresholds: tuple[Ratio, Ratio, Ratio] = Field(strict=False)
+    min_score: Ratio
+
+
+class StillPeople(Section):
+    """How many people's stills the sample uses in each split."""
+
+    train: Natural
+    validation: Natural
+    test: Natural
+
+
+class Sample(Section):
+    """The made-up chunk."""
+
+    still_people: StillPeople
+    seconds: Positive
+    crf: tuple[Crf, Crf] = Field(strict=False)
+    detect: Detect
+    seed: Natural
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> "Sample":
+        if self.crf[0] > self.crf[1]:
+            raise ValueError(f"crf is a range, lower end first; found {list(self.crf)}")
+        return self
+
+
+class Raw(Section):
+    """The draw from a chunk, and the split."""
+
+    max_real: Count | None
+    fakes_per_real: Positive
+    honour_split: bool
+    validation_ratio: Ratio
+    test_ratio: Ratio
+    seed: Natural
+
+    @model_validator(mode="after")
+    def _leaves_training_videos(self) -> "Raw":
+        if self.validation_ratio + self.test_ratio >= 1:
+            raise ValueError("validation_ratio + test_ratio must leave something to train on")
+        return self
+
+
+class Faces(Section):
+    """Detection, tracking and cropping."""
+
+    rate_fps: Annotated[float, Field(gt=0, le=60)]
+    side_px: Annotated[int, Field(ge=32, le=1024, multiple_of=2)]
+    margin_ratio: Annotated[float, Field(ge=0, le=2)]
+    crf: Crf
+    detect: Detect
+    detect_every_s: Positive
+    smooth_s: Annotated[float, Field(ge=0)]
+    min_track_s: Annotated[float, Field(ge=0)]
+    max_gap_s: Positive
+    min_overlap: Ratio
+    max_failed_ratio: Ratio
+
+
+class Clips(Section):
+    """The geometry of a clip; None stands for the backbone's own."""
+
+    frames: Count | None
+    interval_s: Positive | None
+    side_px: Annotated[int, Field(ge=64, le=512)] | None
+    max_per_track: Count
+
+
+class Augment(Section):
+    """Probabilities and strengths of the training augmentations."""
+
+    flip: Ratio
+    colour: Ratio
+    compress: Ratio
+    blur: Ratio
+    resize: Ratio
+    shift_ratio: Annotated[float, Field(ge=0, lt=0.5)]
+
+
+class Model(Section):
+    """The backbone and where its weights come from."""
+
+    backbone: Backbone
+    weights: str
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Train(Section):
+    """Milestone fine-tuning."""
+
+    epochs: Count
+    batch_size: Count
+    lr_head: Positive
+    milestone: Natural
+    unfreeze_top_layers: Natural
+    lr_top_ratio: Positive
+    lr_gamma: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    patience: Count
+    cuda_precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    seed: Natural
+
+
+class Evaluate(Section):
+    """How sure the metrics are."""
+
+    bootstrap_resamples: Annotated[int, Field(ge=10)]
+    seed: Natural
+
+
+class Pretrain(Section):
+    """The starting checkpoint."""
+
+    pairs: Count
+    pictures: Count
+    side_px: Annotated[int, Field(ge=64, le=176, multiple_of=16)]
+    batch_size: Annotated[int, Field(ge=2, multiple_of=2)]
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    mask_weight: Annotated[float, Field(ge=0)]
+    seed: Natural
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    chunks: tuple[str, ...] = Field(strict=False, min_length=1)
+    sample: Sample
+    raw: Raw
+    faces: Faces
+    clips: Clips
+    augment: Augment
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    pretrain: Pretrain
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Params":
+        if len(set(self.chunks)) != len(self.chunks):
+            raise ValueError(f"chunks lists a chunk twice: {', '.join(self.chunks)}")
+        for chunk in self.chunks:
+            # A first "-" would make it an option of the stage's command.
+            if not re.fullmatch(r"\w[\w.-]*", chunk):
+                raise ValueError(f"chunk {chunk!r} must be a plain name below data/chunks")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but for numbers such as 2e-05.
+
+    1.1 takes that for a word; `dvc exp run -S train.lr_head=0.00002` writes it so, by YAML 1.2.
+    """
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Return the checked params.
+
+    Raises:
+        ParamsError: the file is missing or not YAML, or keys are unknown, missing, of the wrong
+            type or out of range; one message lists them all.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError as error:
+        raise ParamsError(
+            f"Asked for {path}; there is no such file. Run this in the repository's root."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {error}. Mend it or take it from Git.") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(dict(problem)) for problem in error.errors()]
+        raise ParamsError(
+            "\n".join([f"{path} has {len(problems)} problem(s):", *problems])
+        ) from error
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"  {where}: unknown key{_did_you_mean(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"  {where}: missing; every value stands in the file"
+    if problem["type"] == "value_error":  # ours: it names what it found, the input is all of it
+        return f"  {where}: {problem['ctx']['error']}"
+    return f"  {where}: {problem['msg']} (found {problem['input']!r})"
+
+
+def _did_you_mean(location: tuple[Any, ...]) -> str:
+    section: Any = Params
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, Section)]
+        if not sections:
+            return ""
+        section = sections[0]
+    known = list(section.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

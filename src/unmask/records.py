@@ -1,0 +1,243 @@
+"""Typed rows and their files: what the stages hand to each other."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from unmask.errors import DatasetError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
+
+
+class Reason(StrEnum):
+    """Why a video has no score, or why its tracks end before it does."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    TRUNCATED = "truncated"
+    NO_FACE = "no_face"
+    TOO_SHORT = "too_short"
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One labelled video of a chunk."""
+
+    video_id: str  # the file's name without its extension
+    file: str  # relative to the chunk's videos folder
+    label: int  # 1 is fake
+    source_id: str  # videos that share it show the same recording or person: never split them
+    method: str  # how a fake was made; "real" for a real one, "unknown" where nobody says
+    split: Split
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face followed through a video, and the crop file that shows it."""
+
+    track: int
+    file: str  # relative to the chunk's faces folder
+    times_T: tuple[float, ...]  # seconds from the first frame, one per frame of the crop file
+    boxes_T4: tuple[Box, ...]  # the square that was cut out
+    scores_T: tuple[float, ...]  # detection scores, carried over between detections
+
+
+@dataclass(frozen=True)
+class VideoFaces:
+    """What the cropper found in one video; with a reason where it found less than hoped."""
+
+    video_id: str
+    key: str  # digest of the video's content, the params and the code that cropped it
+    tracks: tuple[FaceTrack, ...]
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class TrackScore:
+    """The scores of one face over time."""
+
+    track: int
+    logit: float  # mean over its clips, before temperature
+    clip_starts_s: tuple[float, ...]
+    clip_logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """A video's answer: the probability that it is fake, or the reason there is none."""
+
+    video_id: str
+    probability: float | None
+    reason: Reason | None
+    tracks: tuple[TrackScore, ...]
+
+    @property
+    def worst(self) -> TrackScore | None:
+        """Return the most suspicious face, whose score is the video's."""
+        return max(self.tracks, key=lambda track: track.logit, default=None)
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file by text at once, through a new file.
+
+    Never in place: the old one may be a hard link into DVC's cache, which would change with it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_index(path: Path, records: Iterable[VideoRecord]) -> None:
+    """Write a chunk's index.csv, one row a video, in the order of ids."""
+    names = [field.name for field in fields(VideoRecord)]
+    lines = [",".join(names)]
+    for record in sorted(records, key=lambda record: record.video_id):
+        values = [str(getattr(record, name)) for name in names]
+        lines.append(",".join(_quoted(value) for value in values))
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"' if set(value) & set(',"\n\r') else value
+
+
+def read_index(path: Path) -> list[VideoRecord]:
+    """Return the videos of a chunk's index.csv.
+
+    Raises:
+        DatasetError: the file is missing, lacks a column, or a row does not parse.
+    """
+    if not path.is_file():
+        raise DatasetError(
+            f"Asked for the index {path}; there is no such file. Run `dvc repro` to make it."
+        )
+    names = [field.name for field in fields(VideoRecord)]
+    with path.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        try:
+            columns = reader.fieldnames or []
+            rows = [(reader.line_num, row) for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(
+                f"{path}: expected an index, found what is no CSV ({error}). Delete the file and "
+                "run `dvc repro`."
+            ) from error
+    if missing := sorted(set(names) - set(columns)):
+        raise DatasetError(
+            f"{path}, line 1: expected the columns {', '.join(names)}; {', '.join(missing)} not "
+            "found. Delete the file and run `dvc repro`."
+        )
+    records = []
+    for number, row in rows:
+        try:
+            if None in row or None in row.values():
+                raise ValueError("more or fewer values than columns")
+            record = VideoRecord(
+                video_id=row["video_id"], file=row["file"], label=int(row["label"]),
+                source_id=row["source_id"], method=row["method"], split=row["split"],  # type: ignore[arg-type]  # checked below
+            )  # fmt: skip
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}, line {number}: expected a row of an index, found {row}. "
+                "Delete the file and run `dvc repro`."
+            ) from error
+        if record.label not in (0, 1) or record.split not in SPLITS:
+            raise DatasetError(
+                f"{path}, line {number}: label {record.label} and split {record.split!r} should "
+                f"be 0 or 1 and one of {', '.join(SPLITS)}. Delete the file and run `dvc repro`."
+            )
+        records.append(record)
+    return records
+
+
+def faces_line(faces: VideoFaces) -> str:
+    """Return one line of JSON for a video's faces."""
+    return json.dumps(asdict(faces), ensure_ascii=False, separators=(",", ":"))
+
+
+def faces_from_line(line: str) -> VideoFaces:
+    """Return the faces that faces_line wrote."""
+    row: dict[str, Any] = json.loads(line)
+    tracks = tuple(
+        FaceTrack(
+            track=track["track"], file=track["file"], times_T=tuple(track["times_T"]),
+            boxes_T4=tuple((box[0], box[1], box[2], box[3]) for box in track["boxes_T4"]),
+            scores_T=tuple(track["scores_T"]),
+        )
+        for track in row["tracks"]
+    )  # fmt: skip
+    reason = None if row["reason"] is None else Reason(row["reason"])
+    return VideoFaces(row["video_id"], row["key"], tracks, reason, row["detail"])
+
+
+def read_faces(path: Path) -> dict[str, VideoFaces]:
+    """Return what was found in each video of a chunk's faces/index.jsonl, by video id.
+
+    Raises:
+        DatasetError: the file is missing or a line is not what faces_line writes.
+    """
+    if not path.is_file():
+        raise DatasetError(
+            f"Asked for the face index {path}; there is no such file. Run `dvc repro` to make it."
+        )
+    found = {}
+    # Not str.splitlines: a name may hold U+2028 or U+0085, which JSON leaves as they are.
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            faces = faces_from_line(line.decode())
+        except (ValueError, LookupError, TypeError) as error:
+            raise DatasetError(
+                f"{path}, line {number}: not a row of a face index. Delete the file and run "
+                "`dvc repro`; crops that exist are kept."
+            ) from error
+        found[faces.video_id] = faces
+    return found
+
+
+# ---------------------------------------------------------------- a chunk's rows together
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk's index and its cropped faces."""
+
+    name: str
+    records: list[VideoRecord]
+    faces: dict[str, VideoFaces]
+    faces_dir: Path
+
+    def of(self, split: Split) -> list[tuple[VideoRecord, VideoFaces]]:
+        """Return the split's videos with what was found in each."""
+        return [(r, self.faces[r.video_id]) for r in self.records if r.split == split]
+
+
+def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path) -> list[Chunk]:
+    """Return the named chunks; a folder that is there but not named is left alone."""
+    return [read_chunk(name, raw_dir / name / "index.csv", faces_dir / name) for name in names]
+
+
+def read_chunk(name: str, index: Path, faces_dir: Path) -> Chunk:
+    """Return a chunk's rows; a video that was listed without a file gets that as its reason.
+
+    Raises:
+        DatasetError: a file is missing or damaged.
+    """
+    records, faces = read_index(index), read_faces(faces_dir / "index.jsonl")
+    for record in records:
+        if record.video_id not in faces:
+            detail = f"{record.file} is listed in the chunk's metadata, but is not there."
+            faces[record.video_id] = VideoFaces(record.video_id, "", (), Reason.MISSING, detail)
+    return Chunk(name, records, faces, faces_dir)

@@ -1,0 +1,266 @@
+import json
+import os
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+
+from unmask import records
+from unmask.errors import DatasetError
+from unmask.records import (
+    FaceTrack,
+    Reason,
+    TrackScore,
+    VideoFaces,
+    VideoRecord,
+    VideoScore,
+)
+
+REAL = VideoRecord("aaaa", "aaaa.mp4", 0, "person 1", "real", "train")
+FAKE = VideoRecord("bbbb", "sub/bbbb.mp4", 1, "person 1", "swap", "train")
+HEADER = "video_id,file,label,source_id,method,split\n"
+TRACK = FaceTrack(
+    track=3,
+    file="aaaa/3.mp4",
+    times_T=(0.0, 0.1, 1 / 3),
+    boxes_T4=((0.0, 1.5, 20.0, 21.5), (1e-9, 2.5, 20.0, 22.5), (-3.25, 0.1 + 0.2, 1e6, 7.0)),
+    scores_T=(0.99, 0.5, 1.0),
+)
+FACES = VideoFaces("aaaa", "0f3c", (TRACK, replace(TRACK, track=4, file="aaaa/4.mp4")))
+TRICKY = [
+    "comma,comma",
+    'a "quoted" word',
+    '"',
+    "'",
+    "naïve 视频 🎭",
+    "two\nlines",
+    "two\u2028lines, or\x85three",
+    "carriage\rreturn",
+    "both\r\n",
+    " spaces ",
+    "semi;colon\ttab",
+    "{}[]:\\",
+    "null",
+    "",
+]
+
+# ---------------------------------------------------------------- index.csv
+
+
+def test_an_index_is_plain_csv_sorted_by_id(tmp_path: Path) -> None:
+    path = tmp_path / "raw" / "sample" / "index.csv"  # its folder is made
+    records.write_index(path, [FAKE, REAL])
+    assert path.read_text(encoding="utf-8") == (
+        HEADER
+        + "aaaa,aaaa.mp4,0,person 1,real,train\n"
+        + "bbbb,sub/bbbb.mp4,1,person 1,swap,train\n"
+    )
+    assert records.read_index(path) == [REAL, FAKE]
+
+
+def test_the_order_of_writing_does_not_show_in_the_file(tmp_path: Path) -> None:
+    videos = [replace(REAL, video_id=f"video {number}") for number in range(12)]
+    records.write_index(tmp_path / "a.csv", videos)
+    records.write_index(tmp_path / "b.csv", reversed(videos))
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_an_index_keeps_every_text(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    video = replace(REAL, video_id=text, file=f"{text}.mp4", source_id=text, method=text)
+    records.write_index(path, [video, FAKE])
+    assert sorted(records.read_index(path), key=lambda v: v.label) == [video, FAKE]
+
+
+@pytest.mark.parametrize("split", records.SPLITS)
+def test_an_index_keeps_every_split(split: records.Split, tmp_path: Path) -> None:
+    records.write_index(tmp_path / "index.csv", [replace(FAKE, split=split)])
+    assert records.read_index(tmp_path / "index.csv")[0].split == split
+
+
+def test_an_index_may_be_empty(tmp_path: Path) -> None:
+    records.write_index(tmp_path / "index.csv", [])
+    assert (tmp_path / "index.csv").read_text(encoding="utf-8") == HEADER
+    assert records.read_index(tmp_path / "index.csv") == []
+
+
+def test_columns_may_stand_in_any_order(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text(
+        "split,label,file,video_id,method,source_id\ntrain,0,aaaa.mp4,aaaa,real,person 1\n",
+        encoding="utf-8",
+    )
+    assert records.read_index(tmp_path / "index.csv") == [REAL]
+
+
+def test_a_missing_index_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"lost\.csv; there is no such file\. Run `dvc repro`"):
+        records.read_index(tmp_path / "lost.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEADER.replace("label,", "") + "a,a.mp4,s,real,train\n", "expected the columns"),
+        (HEADER.replace("method", "kind") + "a,a.mp4,0,s,real,train\n", "expected the columns"),
+        (HEADER + "a,a.mp4,0,s,real,train\nb,b.mp4,2,s,swap,train\n", "line 3: label 2 and"),
+        (HEADER + "a,a.mp4,-1,s,real,train\n", "line 2: label -1"),
+        (HEADER + "a,a.mp4,FAKE,s,real,train\n", "line 2: expected a row of an index, found"),
+        (HEADER + "a,a.mp4,0.5,s,real,train\n", "line 2: expected a row of an index, found"),
+        (HEADER + "a,a.mp4,,s,real,train\n", "line 2: expected a row of an index, found"),
+        (HEADER + "a,a.mp4,0,s,real,training\n", "'training' should be"),
+        (HEADER + "a,a.mp4,0,s,real,\n", "one of train, validation, test"),
+        (HEADER + "a,a.mp4,0,s,real\n", "line 2: "),
+        (HEADER + "a,a.mp4\n", "line 2: expected a row"),
+        (HEADER + "a,a.mp4,0,s,real,train,more\n", "line 2: expected a row"),
+        (HEADER + '"a\nb",b.mp4,0,s,real,train\nc,c.mp4\n', "line 4: expected a row"),
+        ("", "line 1: expected the columns"),
+        ("video_id,file\n", "line 1: expected the columns"),
+    ],
+)
+def test_a_bad_index_names_the_file_and_the_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError) as caught:
+        records.read_index(path)
+    assert str(caught.value).startswith(f"{path}, line ")
+    assert said in str(caught.value)
+
+
+def test_an_index_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_bytes(b"\xff\xfe" + HEADER.encode("utf-16-le"))
+    with pytest.raises(DatasetError, match="found what is no CSV"):
+        records.read_index(tmp_path / "index.csv")
+
+
+# ---------------------------------------------------------------- faces/index.jsonl
+
+
+@pytest.mark.parametrize(
+    "faces",
+    [
+        FACES,
+        VideoFaces("aaaa", "k", (), Reason.NO_FACE),
+        VideoFaces("aaaa", "k", (TRACK,), Reason.TRUNCATED, "no frame after 1.20 s"),
+        VideoFaces("aaaa", "k", (replace(TRACK, times_T=(), boxes_T4=(), scores_T=()),)),
+        *[VideoFaces("aaaa", "k", (), reason) for reason in Reason],
+        *[VideoFaces(text, text, (replace(TRACK, file=text),), None, text) for text in TRICKY],
+    ],
+)
+def test_faces_survive_the_way_to_a_line_and_back(faces: VideoFaces) -> None:
+    line = records.faces_line(faces)
+    assert "\n" not in line
+    back = records.faces_from_line(line)
+    assert back == faces  # to the last bit of every float
+    assert type(back.reason) is type(faces.reason)
+    assert hash(back) == hash(faces)  # tuples all the way down, lists nowhere
+
+
+def test_a_line_of_faces_is_json_that_others_can_read() -> None:
+    row = json.loads(records.faces_line(replace(FACES, reason=Reason.TRUNCATED)))
+    assert row["video_id"] == "aaaa"
+    assert row["reason"] == "truncated"
+    assert row["tracks"][0]["boxes_T4"][0] == [0.0, 1.5, 20.0, 21.5]
+
+
+def test_a_face_index_is_read_by_video_id(tmp_path: Path) -> None:
+    path = tmp_path / "index.jsonl"
+    videos = [replace(FACES, video_id=text, detail=text) for text in TRICKY]
+    path.write_text("".join(records.faces_line(v) + "\n" for v in videos), encoding="utf-8")
+    assert records.read_faces(path) == dict(zip(TRICKY, videos, strict=True))
+
+
+def test_a_missing_face_index_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"lost\.jsonl; there is no such file\. Run `dvc repro`"):
+        records.read_faces(tmp_path / "lost.jsonl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        records.faces_line(FACES)[:-9],  # cut short
+        "{}",
+        "[]",
+        "null",
+        records.faces_line(FACES).replace('"tracks":', '"track":'),
+        '{"video_id":"a","key":"k","tracks":[],"reason":"bored","detail":""}',
+        '{"video_id":"a","key":"k","tracks":[7],"reason":null,"detail":""}',
+        records.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
+    ],
+)
+def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "index.jsonl"
+    path.write_text(f"{records.faces_line(FACES)}\n{line}\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="line 2: not a row of a face index"):
+        records.read_faces(path)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def test_a_file_is_replaced_and_its_hard_link_is_not(tmp_path: Path) -> None:
+    path, cached = tmp_path / "index.csv", tmp_path / "cache" / "d41d"
+    records.write_atomically(path, "old")
+    cached.parent.mkdir()
+    os.link(path, cached)
+    records.write_atomically(path, "new ü")
+    assert path.read_text(encoding="utf-8") == "new ü"
+    assert cached.read_text(encoding="utf-8") == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "index.csv"]  # nothing left over
+
+
+def test_a_symbolic_link_is_replaced_and_what_it_shows_is_not(tmp_path: Path) -> None:
+    (tmp_path / "cached").write_text("old", encoding="utf-8")
+    path = tmp_path / "index.csv"
+    path.symlink_to(tmp_path / "cached")
+    records.write_atomically(path, "new")
+    assert not path.is_symlink()
+    assert (tmp_path / "cached").read_text(encoding="utf-8") == "old"
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "index.csv"
+    records.write_index(path, [REAL])
+    before = path.read_bytes()
+
+    def full_disk(*_: object, **__: object) -> int:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        records.write_index(path, [FAKE])
+    assert path.read_bytes() == before
+
+
+# ---------------------------------------------------------------- scores
+
+
+def score(track: int, logit: float) -> TrackScore:
+    return TrackScore(track, logit, (0.0,), (logit,))
+
+
+def test_the_worst_face_is_the_one_with_the_highest_logit() -> None:
+    tracks = (score(1, -2.0), score(2, 3.5), score(3, 1.0))
+    assert VideoScore("aaaa", 0.9, None, tracks).worst == tracks[1]
+    assert VideoScore("aaaa", 0.1, None, (score(5, -9.0),)).worst == score(5, -9.0)
+
+
+def test_of_equal_faces_the_first_is_the_worst() -> None:
+    assert VideoScore("aaaa", 0.5, None, (score(1, 0.0), score(2, 0.0))).worst == score(1, 0.0)
+
+
+def test_a_video_without_a_face_has_no_worst_one() -> None:
+    assert VideoScore("aaaa", None, Reason.NO_FACE, ()).worst is None
+
+
+def test_rows_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        REAL.label = 1  # type: ignore[misc]  # the point of the test
+
+
+def test_a_reason_prints_as_its_word() -> None:
+    assert f"{Reason.NO_FACE}" == "no_face"
+    assert Reason("too_short") is Reason.TOO_SHORT
