@@ -1,0 +1,404 @@
+"""Decode videos by timestamp and encode crops; the only module that knows PyAV."""
+
+import logging
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from unmask.errors import DecodeError
+
+_log = logging.getLogger(__name__)
+
+# Videos, and nothing that FFmpeg also opens: pictures, subtitles, play lists that name other files.
+_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,h264,hevc,gif"
+# Half of Matroska's millisecond: a tick at 1/15 s shows the frame that is written as 0.067 s.
+_TOLERANCE_S = 0.0005
+# Pixels across and down that share a colour sample, by format. At even heights swscale converts
+# these pixel by pixel; otherwise it blends the colours of rows, and a cut-out would differ.
+_CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
+# Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
+_REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
+_AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
+
+
+class TruncatedError(DecodeError):
+    """Frames came, then stopped before the file's declared end; last_s is where they stopped."""
+
+    def __init__(self, message: str, *, last_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.last_s = last_s  # optional, as unpickling passes the message alone, then sets this
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file says of its video; sizes are upright, after the clockwise turn rotation_deg."""
+
+    width: int
+    height: int
+    duration_s: float | None
+    rate_fps: float | None
+    codec: str
+    rotation_deg: int
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded frame in the decoder's pixel format: a method converts only what it returns.
+
+    time_s counts from the first frame of the stream; duration_s is how long the file shows it.
+    """
+
+    time_s: float
+    duration_s: float
+    _picture: av.VideoFrame
+
+    @property
+    def width(self) -> int:
+        """Width in pixels of the upright picture."""
+        return self._picture.height if self._turns % 2 else self._picture.width
+
+    @property
+    def height(self) -> int:
+        """Height in pixels of the upright picture."""
+        return self._picture.width if self._turns % 2 else self._picture.height
+
+    @property
+    def _turns(self) -> int:
+        """Counterclockwise quarter turns that make the stored picture upright."""
+        return round(self._picture.rotation / 90) % 4
+
+    def rgb_HWC(self) -> NDArray[np.uint8]:
+        """Return the whole upright picture."""
+        return self._upright(_to_rgb(self._picture))
+
+    def reduced_rgb_HWC(self, max_side_px: int) -> NDArray[np.uint8]:
+        """Return the upright picture with its longest side at most max_side_px, never enlarged."""
+        sides = self._picture.width, self._picture.height
+        width, height = (max(1, round(side * min(1, max_side_px / max(sides)))) for side in sides)
+        small = self._picture.reformat(width, height, "rgb24", interpolation=_REDUCE, threads=1)
+        return self._upright(_to_rgb(small))
+
+    def crop_rgb_HWC(self, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        """Return the part of the upright picture inside a box that lies within the frame."""
+        left, top, right, bottom = box_xyxy
+        inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
+        assert inside, f"box {box_xyxy} in a frame of {self.width}x{self.height}"
+        chroma_steps = _chroma_steps(self._picture)
+        if self._turns or chroma_steps is None:
+            return self.rgb_HWC()[top:bottom, left:right].copy()
+        part, part_left, part_top = _cut_planes(self._picture, box_xyxy, chroma_steps)
+        rows = slice(top - part_top, bottom - part_top)
+        columns = slice(left - part_left, right - part_left)
+        return _to_rgb(part)[rows, columns].copy()
+
+    def _upright(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(np.rot90(rgb_HWC, self._turns))
+
+
+def probe(path: Path) -> Info:
+    """Return what the file says of its video; its first frame is decoded to make sure of it.
+
+    Raises:
+        DecodeError: no such file, not a video, or no frame decodes.
+    """
+    with _open(path) as container:
+        stream = _find_stream(container, path)
+        try:
+            frame = next(_decode(container, stream, path))
+        except (StopIteration, av.error.FFmpegError) as error:
+            raise _refuse(path, "none that decodes") from error
+        rate = stream.average_rate or stream.guessed_rate
+        return Info(
+            width=frame.width,
+            height=frame.height,
+            duration_s=_declared_s(container, stream),
+            rate_fps=float(rate) if rate else None,
+            codec=stream.codec_context.codec.canonical_name,
+            rotation_deg=-90 * frame._turns % 360,
+        )
+
+
+def read_frames(path: Path, *, rate_fps: float | None = None) -> Iterator[Frame]:
+    """Yield the frames of a video in order of time, decoding as they are taken.
+
+    With rate_fps, only the frame shown at each tick k / rate_fps: the last one that starts no
+    later than half a millisecond after it. A frame shown at several ticks is yielded once.
+
+    Raises:
+        DecodeError: no such file, not a video, or no frame decodes.
+        TruncatedError: after the last frame, where decoding broke off or ended more than 1 s and
+            a fifth before the declared end.
+    """
+    shown: Frame | None = None  # on screen until the next one starts
+    covered, broken = 0, None
+    with _open(path) as container:
+        stream = _find_stream(container, path)
+        try:
+            for frame in _decode(container, stream, path):
+                if shown is not None:
+                    ticks = _count_ticks(frame.time_s, rate_fps)
+                    if rate_fps is None or ticks > covered:
+                        yield shown
+                    covered = ticks
+                shown = frame
+        except av.error.FFmpegError as error:
+            broken = error
+        declared_s = _declared_s(container, stream) or 0.0
+    if shown is None:
+        raise _refuse(path, "none that decodes") from broken
+    end_s = shown.time_s + shown.duration_s
+    if rate_fps is None or _count_ticks(end_s, rate_fps) > covered:
+        yield shown
+    if broken or end_s < min(0.8 * declared_s, declared_s - 1):
+        declared = f"{declared_s:.2f} s" if declared_s else "an unknown length"
+        found = f"that they end at {end_s:.2f} s of {declared}"
+        raise TruncatedError(str(_refuse(path, found)), last_s=end_s) from broken
+
+
+def _count_ticks(until_s: float, rate_fps: float | None) -> int:
+    """Return how many ticks, counted from 0 s, come before a frame that starts at until_s."""
+    return 0 if rate_fps is None else math.ceil((until_s - _TOLERANCE_S) * rate_fps)
+
+
+def _refuse(path: Path, found: str, do: str = "Download it again or leave it out") -> DecodeError:
+    return DecodeError(f"{path}: asked for the frames of a video, found {found}. {do}.")
+
+
+def _open(path: Path) -> InputContainer:
+    if not path.is_file():
+        raise _refuse(path, "no file there", "Check the path")
+    if path.stat().st_size == 0:
+        raise _refuse(path, "an empty file")
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    try:
+        # Without "file:", a colon in a name makes what is before it a protocol.
+        return av.open(
+            f"file:{path}", mode="r", container_options=options, metadata_errors="replace"
+        )
+    except av.error.FFmpegError as error:
+        raise _refuse(path, f"no whole video file ({error.strerror})") from error
+
+
+def _find_stream(container: InputContainer, path: Path) -> VideoStream:
+    # The cover picture of a song is a video stream too.
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise _refuse(path, f"no video stream, only {' and '.join(kinds) or 'an empty container'}")
+    if streams[0].codec_context is None:
+        raise _refuse(path, "a codec that this FFmpeg does not know", "Convert it to H.264")
+    streams[0].codec_context.thread_type = "AUTO"
+    return streams[0]
+
+
+def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
+    unit_s = stream.time_base or Fraction(0)
+    if stream.duration:
+        return float(stream.duration * unit_s)
+    # Matroska and FLV count from 0 s on, whenever the video starts. Matroska's header has the end
+    # of the longest stream, often the sound; the video's own is in a tag.
+    start_s = max(0.0, float((stream.start_time or 0) * unit_s))
+    if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = tag.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_s
+    return container.duration / av.time_base - start_s if container.duration else None
+
+
+def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Frame]:
+    """Yield frames with rising times; raise FFmpegError where the file stops being readable."""
+    # AVI stores no times: with B-frames its pts come in decoding order, its dts do not.
+    by_dts = container.format.name == "avi"
+    step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
+    unit_s = stream.time_base or step_s
+    first_s: Fraction | None = None
+    last_s = -step_s
+    for picture in _decode_pictures(container, stream, path):
+        stamp = picture.dts if by_dts else picture.pts
+        now_s = last_s + step_s if stamp is None else stamp * unit_s
+        if first_s is None:
+            first_s = now_s
+        elif now_s <= last_s:
+            continue
+        last_s = now_s
+        duration_s = picture.duration * unit_s
+        if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
+            duration_s = step_s
+        yield Frame(float(now_s - first_s), float(duration_s), picture)
+
+
+def _decode_pictures(
+    container: InputContainer, stream: VideoStream, path: Path
+) -> Iterator[av.VideoFrame]:
+    # "Corrupt" is a packet that the end of the file cuts short: half of its picture would be grey.
+    # MPEG-TS says so of a whole packet, too, where two recordings join.
+    joins = container.format.name == "mpegts"
+    skipped = 0
+    try:
+        for packet in container.demux(stream):  # the last packet is empty and drains the decoder
+            try:
+                pictures = [] if packet.is_corrupt and not joins else packet.decode()
+            except av.error.InvalidDataError:
+                pictures = []
+                skipped += 1
+            yield from pictures
+    except av.error.FFmpegError:
+        yield from stream.decode(None)
+        raise
+    if skipped:
+        _log.warning("%s: skipped %d damaged packets", path, skipped)
+
+
+def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    return picture.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+
+
+def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
+    bottom_up = any(plane.line_size < 0 for plane in picture.planes)
+    name = picture.format.name.replace("yuvj", "yuv")  # j: full range, the same layout
+    return None if bottom_up or picture.height % 2 else _CHROMA_STEPS.get(name)
+
+
+def _cut_planes(
+    picture: av.VideoFrame, box_xyxy: tuple[int, int, int, int], chroma_steps: tuple[int, int]
+) -> tuple[av.VideoFrame, int, int]:
+    """Return the picture around a box, with the left and top that alignment gave it."""
+    left, top = (side // 2 * 2 for side in box_xyxy[:2])
+    right = min(picture.width, math.ceil(box_xyxy[2] / 2) * 2)
+    bottom = math.ceil(box_xyxy[3] / 2) * 2
+    part = av.VideoFrame(right - left, bottom - top, picture.format.name)
+    part.colorspace, part.color_range = picture.colorspace, picture.color_range
+    for index, (source, target) in enumerate(zip(picture.planes, part.planes, strict=True)):
+        x, y = (left // chroma_steps[0], top // chroma_steps[1]) if index else (left, top)
+        rows = _rows(source)[y : y + target.height, x : x + target.width]
+        _rows(target)[:, : target.width] = rows
+    return part, left, top
+
+
+def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+class VideoWriter:
+    """Encodes frames into an H.264 mp4 that gets its name only once it is whole.
+
+    The same frames and arguments give the same bytes. Used in a `with`, an exception discards it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rate_fps: float,
+        crf: float,
+        preset: str = "medium",
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        self.frames_written = 0
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._rate = Fraction(rate_fps).limit_denominator(1001)  # 29.97... is 30000/1001
+        # Without macroblock-tree: x264's AVX-512 code for it, with B-frames, gave other bytes from
+        # encode to encode (11 results of 30 encodes of the same frames); files grow by 15 %.
+        self._codec_options = {"crf": str(crf), "preset": preset, "mbtree": "0"}
+        self._open = True
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
+        self._container = av.open(
+            f"file:{self._part}", "w", format="mp4", container_options=options
+        )
+        self._container.metadata.update(metadata or {})
+
+    def write(self, frame_HWC: NDArray[np.uint8]) -> None:
+        """Encode one RGB frame; the first one sets the size, which must be even."""
+        height, width, _ = frame_HWC.shape
+        if not self.frames_written:
+            self._add_stream(width, height)
+        size = self._stream.width, self._stream.height
+        assert (width, height) == size, f"frame of {width}x{height} in a video of {size}"
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+        picture = picture.reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+        picture.pts, picture.time_base = self.frames_written, 1 / self._rate
+        self._mux(picture)
+        self.frames_written += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name; does nothing after discard."""
+        if not self._open:
+            return
+        try:
+            assert self.frames_written, f"{self._path}: a video needs a frame"
+            self._mux(None)
+            self._container.close()
+            self._part.replace(self._path)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave no temporary file behind; does nothing after close."""
+        if self._open:
+            self._open = False
+            try:
+                self._container.close()
+            finally:
+                self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def _add_stream(self, width: int, height: int) -> None:
+        assert width % 2 == 0 == height % 2, f"yuv420p needs even sides, got {width}x{height}"
+        self._stream = self._container.add_stream(
+            "libx264", self._rate, options=self._codec_options
+        )
+        self._stream.width, self._stream.height = width, height
+        self._stream.colorspace = _AVCOL_SPC_SMPTE170M
+        self._stream.color_range = ColorRange.MPEG
+        self._stream.thread_count = 1  # the bytes depend on how many threads share the work
+        # Messages of type 6 carry x264's version and settings into every file.
+        self._strip = av.BitStreamFilterContext("filter_units=remove_types=6", self._stream)
+
+    def _mux(self, picture: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            self._container.mux(self._strip.filter(packet))
+        if picture is None:
+            self._container.mux(self._strip.filter(None))
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    *,
+    rate_fps: float,
+    crf: float,
+    preset: str = "medium",
+    metadata: dict[str, str] | None = None,
+) -> int:
+    """Return the number of frames that went into an H.264 mp4, as VideoWriter makes it."""
+    with VideoWriter(path, rate_fps=rate_fps, crf=crf, preset=preset, metadata=metadata) as writer:
+        for frame_HWC in frames:
+            writer.write(frame_HWC)
+    return writer.frames_written

@@ -1,0 +1,121 @@
+"""Videos made on the spot, whose frames carry their own index; later fixtures join below."""
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Painter = Callable[[int, tuple[int, int]], Picture]
+
+_COLUMNS, _ROWS = 4, 3  # one bit a block: room for 4096 frames
+_TIME_BASE = Fraction(1, 90_000)
+
+
+def paint_index(index: int, size: tuple[int, int]) -> Picture:
+    """Return a picture of black and white blocks that spell the index, lowest bit top left."""
+    width, height = size
+    bits = (index >> np.arange(_COLUMNS * _ROWS)) & 1
+    columns = np.arange(width) * _COLUMNS // width
+    rows = np.arange(height) * _ROWS // height
+    grey_HW = bits.reshape(_ROWS, _COLUMNS)[rows][:, columns] * 255
+    return np.repeat(grey_HW[..., None], 3, axis=2).astype(np.uint8)
+
+
+def read_painted_index(picture_HWC: Picture) -> int:
+    """Return the index that paint_index spelt, after any lossy coding or scaling."""
+    height, width, _ = picture_HWC.shape
+    rows = [(2 * row + 1) * height // (2 * _ROWS) for row in range(_ROWS)]
+    columns = [(2 * column + 1) * width // (2 * _COLUMNS) for column in range(_COLUMNS)]
+    bits = picture_HWC[rows][:, columns].mean(axis=2).ravel() > 127
+    return int((bits << np.arange(bits.size)).sum())
+
+
+def paint_indices(frames: int, size: tuple[int, int] = (128, 96)) -> Iterator[Picture]:
+    """Yield the pictures of the indices from 0 on."""
+    return (paint_index(index, size) for index in range(frames))
+
+
+def make_video_file(
+    path: Path,
+    *,
+    frames: int = 30,
+    rate_fps: float = 30,
+    size: tuple[int, int] = (128, 96),
+    paint: Painter = paint_index,
+    times_s: Sequence[float] | None = None,
+    rotation_deg: int = 0,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    colorspace: int = 2,
+    options: dict[str, str] | None = None,
+    sound_s: float = 0.0,
+) -> Path:
+    """Write a video straight with PyAV, in the container that the name's ending asks for.
+
+    times_s gives each frame its own time. rotation_deg turns the stored pictures and says so in
+    the file, so that a reader who turns them back, clockwise, sees what paint painted.
+    colorspace is FFmpeg's number: 1 BT.709, 2 unspecified, 6 BT.601.
+    """
+    rate = Fraction(rate_fps).limit_denominator(1001)
+    if times_s is None:
+        times_s = [float(index / rate) for index in range(frames)]
+    defaults = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}
+    container_options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
+    with av.open(f"file:{path}", "w", container_options=container_options) as container:
+        stream = container.add_stream(codec, rate, options=defaults | (options or {}))
+        stream.width, stream.height = size if rotation_deg % 180 == 0 else size[::-1]
+        stream.pix_fmt = pix_fmt
+        stream.colorspace = colorspace
+        stream.thread_count = 1
+        # AVI and raw streams know frame numbers only; elsewhere any time can be written.
+        by_number = path.suffix in {".avi", ".h264"}
+        unit_s = 1 / rate if by_number else _TIME_BASE
+        stream.codec_context.time_base = unit_s
+        if rotation_deg:
+            stream.set_display_rotation(-rotation_deg)
+        if sound_s:
+            _add_sound(container, sound_s)
+        for index, time_s in enumerate(times_s):
+            stored_HWC = np.rot90(paint(index, size), rotation_deg // 90)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored_HWC), format="rgb24")
+            if colorspace == 1:
+                picture = picture.reformat(format=pix_fmt, dst_colorspace="itu709")
+            picture.time_base = unit_s
+            picture.pts = index if by_number else round(time_s / unit_s)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def _add_sound(container: av.container.OutputContainer, sound_s: float) -> None:
+    stream = container.add_stream("aac", 48_000)
+    for start in range(0, round(sound_s * 48_000), 1024):
+        silence = av.AudioFrame.from_ndarray(
+            np.zeros((2, 1024), np.float32), format="fltp", layout="stereo"
+        )
+        silence.sample_rate, silence.pts = 48_000, start
+        container.mux(stream.encode(silence))
+    container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """The function make_video_file: make_video(path, frames=..., rate_fps=..., size=...)."""
+    return make_video_file
+
+
+@pytest.fixture(scope="session")
+def read_index() -> Callable[[Picture], int]:
+    """The function read_painted_index: the index of an RGB picture from make_video."""
+    return read_painted_index
+
+
+@pytest.fixture(scope="session")
+def index_pictures() -> Callable[..., Iterator[Picture]]:
+    """The function paint_indices: index_pictures(frames, size) yields RGB pictures."""
+    return paint_indices
