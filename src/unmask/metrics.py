@@ -1,0 +1,405 @@
+"""How well scores tell fake from real: metrics, curves, temperature and intervals.
+
+Label 1 is fake. Ranking metrics take any finite scores, the others P(fake) in [0, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unmask.errors import OneClassError, UnmaskError
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Metric = Callable[[ArrayLike, ArrayLike], float]
+
+# Keeps a confident mistake finite: one wrong certainty costs at most -ln(1e-7) = 16.1.
+LOG_LOSS_CLIP = 1e-7
+FAKE_THRESHOLD = 0.5
+BIN_COUNT = 10
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RocCurve:
+    """Rates as the threshold falls; a video is called fake at or above the threshold.
+
+    The first point is (0, 0), where nothing is called fake: its threshold is inf.
+    """
+
+    fpr_K: Floats
+    tpr_K: Floats
+    thresholds_K: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionRecallCurve:
+    """Precision and recall as the threshold falls; recall never decreases.
+
+    The first point, where nothing is called fake, has recall 0, threshold inf and, by
+    convention, precision 1.
+    """
+
+    precision_K: Floats
+    recall_K: Floats
+    thresholds_K: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityCurve:
+    """Promise against outcome in each non-empty bin, by rising score."""
+
+    mean_scores_K: Floats
+    fake_fractions_K: Floats
+    counts_K: Ints
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of what a video is and what it was called."""
+
+    real_as_real: int
+    real_as_fake: int
+    fake_as_real: int
+    fake_as_fake: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Bounds of a bootstrap interval and how many resamples they come from."""
+
+    low: float
+    high: float
+    resamples: int
+
+
+def sigmoid(logits: ArrayLike) -> Floats:
+    """Return 1 / (1 + exp(-logits)) in the shape of logits, without overflow at either end.
+
+    >>> sigmoid([-1000.0, 0.0, 1000.0]).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    logits_float = np.asarray(logits, dtype=np.float64)
+    return np.asarray(np.exp(-np.logaddexp(0.0, -logits_float)))
+
+
+def log_loss(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Return the mean negative natural log of the probability given to the true label.
+
+    Scores are clipped to [1e-7, 1 - 1e-7]. One class is enough.
+
+    Raises:
+        UnmaskError: a score is NaN or outside [0, 1].
+
+    >>> round(log_loss([0, 1], [0.5, 0.5]), 4)  # ln 2
+    0.6931
+    """
+    labels, scores = _read_probabilities("log_loss", labels_N, scores_N)
+    clipped = np.clip(scores, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
+    return float(-np.where(labels == 1, np.log(clipped), np.log1p(-clipped)).mean())
+
+
+def accuracy(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Return the fraction of videos called right, where 0.5 and above is called fake.
+
+    >>> accuracy([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9])
+    0.75
+    """
+    labels, scores = _read_probabilities("accuracy", labels_N, scores_N)
+    return float(((scores >= FAKE_THRESHOLD) == (labels == 1)).mean())
+
+
+def confusion(labels_N: ArrayLike, scores_N: ArrayLike) -> Confusion:
+    """Return the 2 x 2 counts, where 0.5 and above is called fake."""
+    labels, scores = _read_probabilities("confusion", labels_N, scores_N)
+    cells = np.bincount(2 * labels + (scores >= FAKE_THRESHOLD), minlength=4)
+    return Confusion(*(int(count) for count in cells))
+
+
+def roc_curve(labels_N: ArrayLike, scores_N: ArrayLike) -> RocCurve:
+    """Return the ROC with one point a distinct score, none left out.
+
+    Raises:
+        OneClassError: labels_N holds a single class.
+    """
+    true_fakes, false_fakes, thresholds = _count_above("roc_curve", labels_N, scores_N)
+    return RocCurve(false_fakes / false_fakes[-1], true_fakes / true_fakes[-1], thresholds)
+
+
+def roc_auc(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Return the chance that a fake scores above a real video, a tie counting half.
+
+    It is the area under the ROC by trapezoids (Hanley & McNeil 1982).
+
+    Raises:
+        OneClassError: labels_N holds a single class.
+
+    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])  # 3 pairs won, 1 tied, of 4
+    0.875
+    """
+    true_fakes, false_fakes, _ = _count_above("roc_auc", labels_N, scores_N)
+    # Whole numbers until the one division: the result does not depend on summation order.
+    doubled_pairs = np.sum(np.diff(false_fakes) * (true_fakes[1:] + true_fakes[:-1]))
+    return float(doubled_pairs / (2 * true_fakes[-1] * false_fakes[-1]))
+
+
+def equal_error_rate(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Return the error rate where false accepts equal false rejects, in [0, 1].
+
+    scores_N holds any real numbers, higher meaning fake. Tied scores share one threshold; the
+    crossing is interpolated linearly between neighbours on the ROC.
+
+    Raises:
+        OneClassError: labels_N holds a single class.
+
+    >>> equal_error_rate([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.5
+    """
+    true_fakes, false_fakes, _ = _count_above("equal_error_rate", labels_N, scores_N)
+    fake_count, real_count = true_fakes[-1], false_fakes[-1]
+    # fpr - fnr, times both counts so that it stays whole: it rises strictly, from below zero to
+    # above it, because every threshold adds at least one video. So there is one crossing.
+    gaps = false_fakes * fake_count + true_fakes * real_count - fake_count * real_count
+    after = int(np.searchsorted(gaps, 0))
+    step_share = -gaps[after - 1] / (gaps[after] - gaps[after - 1])
+    reals = false_fakes[after - 1] + step_share * (false_fakes[after] - false_fakes[after - 1])
+    return float(reals / real_count)
+
+
+def precision_recall_curve(labels_N: ArrayLike, scores_N: ArrayLike) -> PrecisionRecallCurve:
+    """Return precision and recall with one point a distinct score, none left out.
+
+    Raises:
+        OneClassError: labels_N holds a single class.
+    """
+    true_fakes, false_fakes, thresholds = _count_above("precision_recall_curve", labels_N, scores_N)
+    precision_after_first = true_fakes[1:] / (true_fakes[1:] + false_fakes[1:])
+    precision = np.concatenate(([1.0], precision_after_first))
+    return PrecisionRecallCurve(precision, true_fakes / true_fakes[-1], thresholds)
+
+
+def average_precision(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Return the precision at each threshold, weighted by the recall that threshold adds.
+
+    A step-wise sum without interpolation, as in scikit-learn's average_precision_score. What a
+    coin would reach is the share of fakes, so compare only over the same share.
+
+    Raises:
+        OneClassError: labels_N holds a single class.
+    """
+    curve = precision_recall_curve(labels_N, scores_N)
+    return float(np.sum(np.diff(curve.recall_K) * curve.precision_K[1:]))
+
+
+def reliability_curve(labels_N: ArrayLike, scores_N: ArrayLike) -> ReliabilityCurve:
+    """Return mean score, fraction of fakes and count for each non-empty bin of ten.
+
+    Bin m of 1..10 is ((m - 1) / 10, m / 10], as in Guo et al. 2017 sec. 2; a score of 0 goes to
+    the first.
+    """
+    labels, scores = _read_probabilities("reliability_curve", labels_N, scores_N)
+    # k / 10 is the float people write; linspace(0, 1, 11)[3] is 0.30000000000000004.
+    inner_edges = np.arange(1, BIN_COUNT) / BIN_COUNT
+    bins = np.searchsorted(inner_edges, scores, side="left")
+    counts = np.bincount(bins, minlength=BIN_COUNT)
+    filled = counts > 0
+    score_sums = np.bincount(bins, weights=scores, minlength=BIN_COUNT)[filled]
+    fake_sums = np.bincount(bins, weights=labels, minlength=BIN_COUNT)[filled]
+    return ReliabilityCurve(score_sums / counts[filled], fake_sums / counts[filled], counts[filled])
+
+
+def calibration_error(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
+    """Return the expected calibration error, in [0, 1]: 0 keeps every promise.
+
+    The sum over the bins of `reliability_curve` of (count / N) * |fraction fake - mean score|:
+    Guo et al. 2017 sec. 2 with P(fake) in the place of confidence and the fraction of fakes in
+    the place of accuracy. It is biased upwards when bins hold few videos.
+
+    >>> round(calibration_error([0, 1, 1, 1], [0.8, 0.8, 0.8, 0.8]), 4)  # |3/4 - 0.8|
+    0.05
+    """
+    curve = reliability_curve(labels_N, scores_N)
+    gaps = np.abs(curve.fake_fractions_K - curve.mean_scores_K)
+    return float(np.sum(curve.counts_K * gaps) / np.sum(curve.counts_K))
+
+
+def fit_temperature(labels_N: ArrayLike, logits_N: ArrayLike) -> float:
+    """Return the T in [0.05, 20] that minimises the log loss of sigmoid(logits / T).
+
+    Guo et al. 2017 sec. 4.2, with Platt's targets (1999, sec. 2.2) in place of 0 and 1: the n
+    videos of a class count as (n + 1) of (n + 2), so a few that happen to be separated do not
+    make the model certain. The loss is convex in 1 / T, so the sign of its slope is bisected;
+    logits that rank the classes backwards end at 20.
+
+    Raises:
+        OneClassError: labels_N holds a single class.
+    """
+    labels, logits = _read_two_classes("fit_temperature", labels_N, logits_N)
+    fakes = int(labels.sum())
+    reals = len(labels) - fakes
+    targets = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+
+    def loss_falls(inverse_temperature: float) -> bool:
+        slope = np.mean(logits * (sigmoid(inverse_temperature * logits) - targets))
+        return bool(slope <= 0)
+
+    coldest, hottest = TEMPERATURE_BOUNDS
+    if loss_falls(1 / coldest):
+        return coldest if logits.any() else 1.0
+    if not loss_falls(1 / hottest):
+        return hottest
+    low, high = 1 / hottest, 1 / coldest
+    for _ in range(64):  # 20 / 2**64 is below the spacing of floats near 0.05
+        middle = (low + high) / 2
+        low, high = (middle, high) if loss_falls(middle) else (low, middle)
+    return 2 / (low + high)
+
+
+def bootstrap_interval(
+    metric: Metric,
+    labels_N: ArrayLike,
+    scores_N: ArrayLike,
+    groups_N: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+    level: float = 0.95,
+) -> Interval | None:
+    """Return the percentile bootstrap interval of metric, drawing whole groups.
+
+    groups_N holds source ids. A real video and the fakes made from it are not independent, so
+    groups, not videos, are drawn with replacement, as many as there are (cluster bootstrap, Field
+    & Welsh 2007). One seed draws the same resamples for every metric.
+
+    Resamples where metric raises OneClassError are dropped, and Interval.resamples counts the
+    rest. None if more than half are dropped, or if there is one group, which cannot vary.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise UnmaskError(
+            f"bootstrap_interval: asked for {resamples} resamples at level {level}; pass at least "
+            "1 resample and a level between 0 and 1."
+        )
+    labels, scores = _read_labels_and_scores("bootstrap_interval", labels_N, scores_N)
+    names_G, group_of_N = np.unique(np.asarray(groups_N), return_inverse=True)
+    if group_of_N.shape != labels.shape:
+        raise UnmaskError(
+            f"bootstrap_interval: expected one group a label, got {len(group_of_N)} groups for "
+            f"{len(labels)} labels. Pass the source id of every video."
+        )
+    group_count = len(names_G)
+    if group_count == 1:
+        return None
+    generator = np.random.default_rng(seed)
+    rows_N = np.arange(len(labels))
+    values = []
+    for _ in range(resamples):
+        drawn_G = generator.integers(group_count, size=group_count)
+        times_drawn_G = np.bincount(drawn_G, minlength=group_count)
+        rows = np.repeat(rows_N, times_drawn_G[group_of_N])
+        try:
+            values.append(metric(labels[rows], scores[rows]))
+        except OneClassError:
+            continue
+    if 2 * len(values) < resamples:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), len(values))
+
+
+METRICS: dict[str, Metric] = {
+    "log_loss": log_loss,
+    "roc_auc": roc_auc,
+    "average_precision": average_precision,
+    "accuracy": accuracy,
+    "equal_error_rate": equal_error_rate,
+    "calibration_error": calibration_error,
+}
+
+
+def summarise(
+    labels_N: ArrayLike, scores_N: ArrayLike, groups_N: ArrayLike, *, resamples: int, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """Return value, low and high (95 % interval) of every metric, ready for JSON.
+
+    A metric that needs two classes is None over one; low and high are None where
+    `bootstrap_interval` is.
+    """
+    summary: dict[str, dict[str, float | None]] = {}
+    for name, metric in METRICS.items():
+        try:
+            value = metric(labels_N, scores_N)
+        except OneClassError:
+            summary[name] = {"value": None, "low": None, "high": None}
+            continue
+        interval = bootstrap_interval(
+            metric, labels_N, scores_N, groups_N, resamples=resamples, seed=seed
+        )
+        summary[name] = {
+            "value": value,
+            "low": interval.low if interval else None,
+            "high": interval.high if interval else None,
+        }
+    return summary
+
+
+def _count_above(
+    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
+) -> tuple[Ints, Ints, Floats]:
+    """Return fakes and reals at or above each distinct score, from inf downwards."""
+    labels, scores = _read_two_classes(asked_by, labels_N, scores_N)
+    order = np.argsort(-scores)
+    labels, scores = labels[order], scores[order]
+    # Videos that tie must pass the threshold together, so only the last of each tie is a point.
+    last_of_tie = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
+    true_fakes = np.concatenate(([0], np.cumsum(labels)[last_of_tie]))
+    false_fakes = np.concatenate(([0], last_of_tie + 1)) - true_fakes
+    return true_fakes, false_fakes, np.concatenate(([np.inf], scores[last_of_tie]))
+
+
+def _read_two_classes(
+    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
+) -> tuple[Ints, Floats]:
+    labels, scores = _read_labels_and_scores(asked_by, labels_N, scores_N)
+    if labels.min() == labels.max():
+        raise OneClassError(
+            f"{asked_by} needs labels 0 (real) and 1 (fake); found {len(labels)} labels, all "
+            f"{labels[0]}. Score videos of both classes or leave this metric out."
+        )
+    return labels, scores
+
+
+def _read_probabilities(
+    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
+) -> tuple[Ints, Floats]:
+    labels, scores = _read_labels_and_scores(asked_by, labels_N, scores_N)
+    outside = np.flatnonzero((scores < 0) | (scores > 1))
+    if len(outside):
+        raise UnmaskError(
+            f"{asked_by} needs scores in [0, 1]; found {len(outside)} outside, the first "
+            f"{scores[outside[0]]} at {outside[0]}. Turn logits into scores with sigmoid."
+        )
+    return labels, scores
+
+
+def _read_labels_and_scores(
+    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
+) -> tuple[Ints, Floats]:
+    labels, scores = np.asarray(labels_N), np.asarray(scores_N, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != scores.shape or not len(labels):
+        raise UnmaskError(
+            f"{asked_by} needs as many labels as scores, at least one; found shapes "
+            f"{labels.shape} and {scores.shape}. Pass two lists in the same order."
+        )
+    if not ((labels == 0) | (labels == 1)).all():
+        raise UnmaskError(
+            f"{asked_by} needs labels 0 (real) and 1 (fake); found "
+            f"{np.unique(labels)[:5].tolist()}. Map the labels first."
+        )
+    if not np.isfinite(scores).all():
+        raise UnmaskError(
+            f"{asked_by} needs finite scores; found {scores[~np.isfinite(scores)][0]} at "
+            f"{np.flatnonzero(~np.isfinite(scores))[0]}. Drop videos without a score first."
+        )
+    return labels.astype(np.int64), scores
