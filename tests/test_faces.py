@@ -1,0 +1,784 @@
+"""MTCNN on real faces moved over a background; exact geometry by a detector of painted squares."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from unmask import faces, params, video
+from unmask.errors import DatasetError
+from unmask.faces import Detection, Detector, crop_chunk, crop_video, cut_square
+from unmask.records import Box, Reason, VideoFaces, faces_line, read_faces
+
+ROOT = Path(__file__).parents[1]
+STILLS = ROOT / "data/sources/stills"
+Picture = NDArray[np.uint8]
+MakeVideo = Callable[..., Path]
+
+DETECT = params.Detect(max_side_px=320, min_face_px=40, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
+SETTINGS = params.Faces(
+    rate_fps=10.0, side_px=64, margin_ratio=0.0, crf=14, detect=DETECT, detect_every_s=0.3,
+    smooth_s=0.2, min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5,
+)  # fmt: skip
+SMALL: dict[str, Any] = {"rate_fps": 20, "size": (160, 90)}
+LARGE: dict[str, Any] = {"rate_fps": 20, "size": (320, 180)}
+RED, BLUE = (230, 20, 20), (20, 20, 230)
+
+
+class SquareDetector:
+    """Finds the bounding box of red and of blue pixels, and counts the pictures it was given."""
+
+    pictures = 0
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+        type(self).pictures += len(pictures)
+        found = []
+        for picture_HWC in pictures:
+            boxes = [_bounds(picture_HWC, colour) for colour in (RED, BLUE)]
+            found.append([Detection(box, 0.99, ()) for box in boxes if box])
+        return found
+
+
+def _bounds(picture_HWC: Picture, colour: tuple[int, int, int]) -> Box | None:
+    away_HW = np.abs(picture_HWC.astype(int) - colour).max(axis=2)
+    rows, columns = np.nonzero(away_HW < 70)
+    if rows.size < 4:
+        return None
+    return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
+
+
+def squares(*paths: Callable[[float], Box | None], rate_fps: float = 20) -> Callable[..., Picture]:
+    """Return a painter of a red and a blue square, each where its path says at a time."""
+
+    def paint(index: int, size: tuple[int, int]) -> Picture:
+        picture_HWC = np.full((size[1], size[0], 3), 90, np.uint8)
+        for path, colour in zip(paths, (RED, BLUE), strict=False):
+            if where := path(index / rate_fps):
+                left, top, right, bottom = (max(0, round(side)) for side in where)
+                picture_HWC[top:bottom, left:right] = colour
+        return picture_HWC
+
+    return paint
+
+
+def at(left: float, top: float, side: float) -> Box:
+    return left, top, left + side, top + side
+
+
+def iou(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def crop(path: Path, detector: Any = None, settings: params.Faces = SETTINGS) -> VideoFaces:
+    faces_dir = path.parent / "faces"
+    faces_dir.mkdir(exist_ok=True)
+    return crop_video(path, path.stem, faces_dir, settings, detector or SquareDetector(), key="k")
+
+
+def show(path: Path) -> list[Picture]:
+    return [frame.rgb_HWC() for frame in video.read_frames(path)]
+
+
+@pytest.fixture(scope="session")
+def mtcnn() -> Detector:
+    return Detector(DETECT)
+
+
+def still(name: str, height: int) -> Picture:
+    return np.ascontiguousarray(cv2.resize(
+        cv2.imread(str(STILLS / name))[..., ::-1], (height, height), interpolation=cv2.INTER_AREA
+    ))  # fmt: skip
+
+
+def faces_over_noise(*places: tuple[str, int, int], speed_px: int = 0) -> Callable[..., Picture]:
+    """Return a painter of stills, 140 pixels wide, each at its left and top and then moving."""
+    stills = [(still(name, 140), left, top) for name, left, top in places]
+
+    def paint(index: int, size: tuple[int, int]) -> Picture:
+        rng = np.random.default_rng(1)
+        picture_HWC = rng.integers(90, 110, (size[1], size[0], 3), dtype=np.uint8)
+        for face_HWC, left, top in stills:
+            x = left + speed_px * index
+            picture_HWC[top : top + 140, x : x + 140] = face_HWC
+        return picture_HWC
+
+    return paint
+
+
+# ---------------------------------------------------------------- detector
+
+
+def test_faces_are_found_where_they_are(mtcnn: Detector) -> None:
+    empty = np.full((180, 320, 3), 90, np.uint8)
+    both, one = empty.copy(), empty.copy()
+    both[20:160, 10:150], both[20:160, 170:310] = (
+        still("001_neutral.jpg", 140),
+        still("002_smiling.jpg", 140),
+    )
+    one[20:160, 170:310] = still("002_smiling.jpg", 140)
+    found = mtcnn.detect([empty, both, one])
+    assert [len(faces_of_picture) for faces_of_picture in found] == [0, 2, 1]
+    assert sorted(face.box_xyxy[0] < 150 for face in found[1]) == [False, True]
+    for face in (*found[1], *found[2]):
+        left_eye, right_eye, nose, mouth_left, mouth_right = face.points_52
+        assert left_eye[0] < nose[0] < right_eye[0]
+        assert left_eye[1] < nose[1] < mouth_left[1]
+        assert mouth_left[0] < mouth_right[0]
+        assert 0.9 <= face.score <= 1
+        left, top, right, bottom = face.box_xyxy
+        assert all(left < x < right and top < y < bottom for x, y in face.points_52)
+    assert mtcnn.detect([empty, both, one]) == found
+
+
+@pytest.mark.parametrize("size", [(1, 1), (12, 12), (19, 500), (39, 60), (40, 40), (41, 300)])
+def test_pictures_without_a_face_however_small_give_none(
+    mtcnn: Detector, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(2)
+    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(3)]
+    assert mtcnn.detect(pictures) == [[], [], []]
+
+
+def test_no_pictures_give_nothing(mtcnn: Detector) -> None:
+    assert mtcnn.detect([]) == []
+
+
+def test_importing_the_module_imports_no_torch() -> None:
+    code = "import sys, unmask.faces; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- real faces
+
+
+def test_a_shifted_face_shifts_its_crops_and_nothing_else(
+    mtcnn: Detector, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    rows = []
+    for left, top in [(10, 10), (34, 26)]:
+        paint = faces_over_noise(("003_neutral.jpg", left, top), speed_px=2)
+        path = make_video(tmp_path / f"{left}.mp4", frames=30, **LARGE, paint=paint)
+        rows.append(crop(path, mtcnn, SETTINGS.model_copy(update={"side_px": 96})))
+    (one,), (other,) = rows[0].tracks, rows[1].tracks
+    assert one.times_T == other.times_T == pytest.approx([n / 10 for n in range(15)])
+    moved_T4 = np.subtract(other.boxes_T4, one.boxes_T4)
+    assert np.abs(moved_T4 - [24, 16, 24, 16]).max() < 3  # MTCNN itself wavers by 2 pixels
+    assert np.abs(moved_T4 - [24, 16, 24, 16]).mean() < 1
+    steps = np.diff([box[0] for box in one.boxes_T4])  # the face moves 4 pixels a tick
+    assert np.abs(steps - 4).max() < 1.5
+    # The crops show the same face, steady: a pixel has nearly one colour over time and videos.
+    shown_T = np.array(
+        [show(tmp_path / "faces" / track.file) for track in (one, other)], np.float32
+    )
+    assert shown_T.shape == (2, 15, 96, 96, 3)
+    assert shown_T.std(axis=(0, 1)).mean() < 8
+
+
+def test_two_people_are_two_tracks(mtcnn: Detector, make_video: MakeVideo, tmp_path: Path) -> None:
+    paint = faces_over_noise(("004_smiling.jpg", 5, 20), ("005_neutral.jpg", 150, 20), speed_px=1)
+    path = make_video(tmp_path / "two.mp4", frames=20, **LARGE, paint=paint)
+    row = crop(path, mtcnn)
+    assert (row.reason, row.detail, row.key) == (None, "", "k")
+    assert [track.file for track in row.tracks] == ["two_0.mp4", "two_1.mp4"]
+    assert [track.track for track in row.tracks] == [0, 1]
+    lefts = [[box[0] for box in track.boxes_T4] for track in row.tracks]
+    assert len(lefts[0]) == len(lefts[1]) == 10
+    assert sorted(max(left) < 150 for left in lefts) == [False, True]
+    assert all(0.9 <= score <= 1 for track in row.tracks for score in track.scores_T)
+
+
+# ---------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize("rotation_deg", [0, 90])
+@pytest.mark.parametrize("side", [40, 90])  # the crop of 64 pixels enlarges one, shrinks the other
+def test_boxes_follow_the_painted_square(
+    side: float, rotation_deg: int, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    def path_of(time_s: float) -> Box:
+        return at(20 + 0.8 * side * time_s, 10 + 0.2 * side * time_s, side)
+
+    path = make_video(
+        tmp_path / "one.mp4", frames=40, **LARGE, paint=squares(path_of),
+        rotation_deg=rotation_deg,
+    )  # fmt: skip
+    (track,) = crop(path).tracks
+    assert len(track.times_T) == 20
+    for time_s, box in zip(track.times_T, track.boxes_T4, strict=True):
+        assert iou(box, path_of(time_s)) > 0.9
+        assert round(box[2] - box[0], 1) == round(box[3] - box[1], 1)
+    for picture_HWC in show(tmp_path / "faces" / track.file):
+        assert np.abs(picture_HWC[6:-6, 6:-6].astype(int) - RED).max() < 60
+    assert set(track.scores_T) == {0.99}
+
+
+def test_detection_on_a_reduced_frame_gives_boxes_of_the_full_one(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    where = at(300, 80, 200)
+    paint = squares(lambda _: where)
+    path = make_video(tmp_path / "large.mp4", frames=20, rate_fps=20, size=(960, 540), paint=paint)
+    (track,) = crop(path).tracks
+    assert all(iou(box, where) > 0.95 for box in track.boxes_T4)
+
+
+def test_the_margin_widens_the_square(make_video: MakeVideo, tmp_path: Path) -> None:
+    paint = squares(lambda _: (100, 40, 140, 120))
+    path = make_video(tmp_path / "tall.mp4", frames=20, **LARGE, paint=paint)
+    (track,) = crop(path, settings=SETTINGS.model_copy(update={"margin_ratio": 0.25})).tracks
+    assert track.boxes_T4[0] == pytest.approx((60, 20, 180, 140), abs=2)
+
+
+def test_what_lies_outside_the_frame_is_black(make_video: MakeVideo, tmp_path: Path) -> None:
+    path = make_video(
+        tmp_path / "v.mp4", frames=1, size=(128, 96), paint=squares(lambda _: at(0, 0, 128))
+    )
+    frame = next(video.read_frames(path))
+    for square in (at(-50.3, 36.2, 60), at(-80, 16, 160)):
+        left, top, right, bottom = square
+        crop_HWC = cut_square(frame, square, 64).astype(int)
+        assert crop_HWC.shape == (64, 64, 3)
+        scale = 64 / (right - left)
+        x0, y1 = round(-left * scale), round((min(96, bottom) - top) * scale)
+        assert crop_HWC[:, : x0 - 2].max() == 0
+        assert y1 == 64 or crop_HWC[y1 + 2 :].max() == 0
+        assert np.abs(crop_HWC[2 : y1 - 2, x0 + 2 :] - RED).max() < 30
+    assert cut_square(frame, at(500, 500, 20), 64).max() == 0
+
+
+def test_a_crop_between_pixels_shifts_by_less_than_a_pixel(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    def ramp(_: int, size: tuple[int, int]) -> Picture:
+        row_W = np.arange(size[0], dtype=np.uint8) * 2
+        return np.broadcast_to(row_W[None, :, None], (size[1], size[0], 3)).copy()
+
+    path = make_video(tmp_path / "ramp.mp4", frames=1, size=(96, 96), paint=ramp)
+    frame = next(video.read_frames(path))
+    row_W = frame.rgb_HWC()[48, :, 1]
+    for left in (30.0, 30.3, 30.7):
+        centres = left - 0.5 + (np.arange(64) + 0.5) / 4  # pixel 0's centre lies at 0.5
+        expected = np.interp(centres, np.arange(96), row_W)
+        crop_HWC = cut_square(frame, at(left, 40, 16), 64)
+        assert np.abs(crop_HWC[20:44, :, 1] - expected).max() < 1.5
+        assert np.abs(crop_HWC[20:44, :, 1] - expected).mean() < 0.5
+    halved = row_W[10:90].reshape(40, 2).mean(axis=1)
+    assert np.abs(cut_square(frame, at(10, 10, 80), 40)[20, :, 1] - halved).max() <= 1
+
+
+# ---------------------------------------------------------------- tracks of a video
+
+
+def test_a_face_that_enters_late_starts_its_track_then(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    paint = squares(lambda _: at(10, 20, 60), lambda t: at(200, 20, 80) if t >= 0.9 else None)
+    path = make_video(tmp_path / "late.mp4", frames=40, **LARGE, paint=paint)
+    early, late = crop(path).tracks
+    assert (early.times_T[0], late.times_T[0]) == (0, 0.9)
+    assert early.times_T[-1] == late.times_T[-1] == 1.9  # the last frame is always searched
+    assert len(show(tmp_path / "faces" / late.file)) == len(late.times_T) == 11
+
+
+def test_a_face_that_returns_after_the_gap_is_a_new_track(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    def come_and_go(time_s: float) -> Box | None:
+        return None if 1.0 <= time_s < 2.0 else at(50, 50, 60)
+
+    paint = squares(come_and_go)
+    path = make_video(tmp_path / "gone.mp4", frames=60, **LARGE, paint=paint)
+    before, after = crop(path).tracks
+    assert (before.times_T[0], before.times_T[-1]) == (0, 0.9)
+    assert (after.times_T[0], after.times_T[-1]) == (2.1, 2.9)
+
+
+def test_a_face_that_is_missed_once_keeps_its_track(make_video: MakeVideo, tmp_path: Path) -> None:
+    paint = squares(lambda t: None if 0.85 < t < 0.95 else at(40 + 50 * t, 50, 60))
+    path = make_video(tmp_path / "miss.mp4", frames=40, **LARGE, paint=paint)
+    (track,) = crop(path).tracks
+    assert len(track.times_T) == 20
+    assert track.boxes_T4[9] == pytest.approx(at(85, 50, 60), abs=2)
+
+
+def test_tracks_are_numbered_by_appearance_once_the_short_ones_are_gone(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    paint = squares(
+        lambda t: at(10, 20, 60) if t < 0.4 or t > 1.4 else None, lambda _: at(200, 20, 60)
+    )
+    path = make_video(tmp_path / "n.mp4", frames=50, **LARGE, paint=paint)
+    # Without smoothing a crop is cut before its track is known to be too short.
+    first, second = crop(path, settings=SETTINGS.model_copy(update={"smooth_s": 0.0})).tracks
+    assert (first.track, first.file, first.boxes_T4[0][0]) == (
+        0,
+        "n_0.mp4",
+        pytest.approx(200, abs=1),
+    )
+    assert (second.track, second.file, second.times_T[0]) == (1, "n_1.mp4", 1.5)
+    assert sorted(p.name for p in (tmp_path / "faces").iterdir()) == ["n_0.mp4", "n_1.mp4"]
+
+
+def test_a_slow_video_keeps_its_own_times(make_video: MakeVideo, tmp_path: Path) -> None:
+    times_s = [0.0, 0.25, 0.5, 1.0, 1.1, 1.3]
+    paint = squares(lambda _: at(50, 50, 60))
+    path = make_video(tmp_path / "slow.mp4", **LARGE, times_s=times_s, paint=paint)
+    (track,) = crop(path).tracks
+    assert track.times_T == pytest.approx(times_s)
+
+
+@pytest.mark.parametrize("is_face_in_first", [True, False])
+def test_a_frame_size_that_changes_midway_starts_a_track_in_the_new_pixels(
+    is_face_in_first: bool,
+    make_video: MakeVideo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frames = []
+    for start_s, (size, side) in enumerate([((160, 90), 30), ((640, 360), 120)]):
+        where = at(side, side, side) if start_s or is_face_in_first else None
+        path = make_video(
+            tmp_path / f"{side}.mp4", frames=10, rate_fps=10, size=size,
+            paint=squares(lambda _, where=where: where),
+        )  # fmt: skip
+        for frame in video.read_frames(path):
+            frames.append(video.Frame(start_s + frame.time_s, frame.duration_s, frame._picture))
+    monkeypatch.setattr(faces, "read_frames", lambda *_, **__: iter(frames))
+    *small, large = crop(tmp_path / "both.mp4").tracks
+    assert large.times_T == pytest.approx([n / 10 for n in range(12, 20)])
+    assert large.boxes_T4[0] == pytest.approx(at(120, 120, 120), abs=3)
+    assert [track.times_T[-1] for track in small] == [0.9] * is_face_in_first
+    assert [track.boxes_T4[0] for track in small] == [
+        pytest.approx(at(30, 30, 30), abs=1)
+    ] * is_face_in_first
+
+
+# ---------------------------------------------------------------- bad videos
+
+
+def test_a_bad_video_gets_a_row_with_its_reason(make_video: MakeVideo, tmp_path: Path) -> None:
+    (tmp_path / "zero.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video at all\n" * 99)
+    make_video(tmp_path / "faceless.mp4", frames=20, paint=squares(), **SMALL)
+    make_video(tmp_path / "one.mp4", frames=1, paint=squares(lambda _: at(30, 30, 40)), **SMALL)
+    make_video(
+        tmp_path / "blink.mp4", frames=40, **SMALL,
+        paint=squares(lambda t: at(30, 30, 40) if t < 0.5 else None),
+    )  # fmt: skip
+    reasons = {}
+    for name in ("lost", "zero", "text", "faceless", "one", "blink"):
+        row = crop(tmp_path / f"{name}.mp4")
+        assert (row.video_id, row.key, row.tracks) == (name, "k", ())
+        assert str(tmp_path / name) in row.detail
+        reasons[name] = row.reason
+    assert reasons == {
+        "lost": Reason.MISSING, "zero": Reason.EMPTY, "text": Reason.UNREADABLE,
+        "faceless": Reason.NO_FACE, "one": Reason.TOO_SHORT, "blink": Reason.TOO_SHORT,
+    }  # fmt: skip
+    assert list((tmp_path / "faces").iterdir()) == []
+
+
+def test_a_truncated_video_keeps_the_tracks_up_to_there(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    paint = squares(lambda t: at(30 + 10 * t, 30, 40))
+    path = make_video(tmp_path / "cut.mp4", frames=100, **SMALL, paint=paint,
+                      options={"g": "10"})  # fmt: skip
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    row = crop(path)
+    (track,) = row.tracks
+    assert row.reason is Reason.TRUNCATED
+    assert str(path) in row.detail
+    assert 1 < track.times_T[-1] < 4
+    assert len(show(tmp_path / "faces" / track.file)) == len(track.times_T)
+
+
+def test_a_mistake_of_ours_propagates_and_leaves_no_file(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    class Breaks(SquareDetector):
+        def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+            if Breaks.pictures:
+                raise ZeroDivisionError
+            return super().detect(pictures)
+
+    paint = squares(lambda _: at(30, 30, 40))
+    path = make_video(tmp_path / "v.mp4", frames=120, **SMALL, paint=paint)
+    Breaks.pictures = 0
+    with pytest.raises(ZeroDivisionError):
+        crop(path, Breaks())
+    assert Breaks.pictures == 8
+    assert list((tmp_path / "faces").iterdir()) == []
+
+
+# ---------------------------------------------------------------- memory and batches
+
+
+def test_frames_are_let_go_however_long_the_video(
+    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def come_and_go(time_s: float) -> Box | None:
+        return at(20, 20, 40) if time_s % 3 < 2 else None
+
+    peaks = []
+    for seconds in (12, 48):
+        paint = squares(lambda _: at(80, 20, 40), come_and_go, rate_fps=10)
+        path = make_video(
+            tmp_path / f"{seconds}.mp4",
+            frames=10 * seconds,
+            rate_fps=10,
+            size=(160, 90),
+            paint=paint,
+        )
+        alive: weakref.WeakSet[video.Frame] = weakref.WeakSet()
+        counts = []
+
+        def read(
+            *args: Any, alive: Any = alive, counts: Any = counts, **kwargs: Any
+        ) -> Iterator[video.Frame]:
+            for frame in video.read_frames(*args, **kwargs):
+                alive.add(frame)
+                counts.append(len(alive))
+                yield frame
+
+        monkeypatch.setattr(faces, "read_frames", read)
+        assert len(crop(path).tracks) == 1 + seconds // 3
+        peaks.append(max(counts))
+    # A batch of 8 spans 2.1 s; the gap adds 0.7 s, the smoothing 0.4 s, a detection 0.3 s.
+    assert peaks[0] == peaks[1] <= 38
+
+
+def test_the_size_of_a_batch_changes_nothing(
+    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint = squares(
+        lambda t: at(30 + 9 * t, 30, 40) if t % 2 < 1 else None,
+        lambda t: at(90, 20 + 5 * t, 40),
+        rate_fps=10,
+    )
+    path = make_video(tmp_path / "v.mp4", frames=60, rate_fps=10, size=(160, 90), paint=paint)
+    rows, files = [], []
+    for limits in ({}, {"_BATCH_PICTURES": 1}, {"_BATCH_BYTES": 1}, {"_WAITING_BYTES": 150_000}):
+        with monkeypatch.context() as patch:
+            for name, limit in limits.items():
+                patch.setattr(faces, name, limit)
+            rows.append(crop(path))
+        files.append(contents(tmp_path / "faces"))
+    assert rows.count(rows[0]) == files.count(files[0]) == 4
+    assert len(rows[0].tracks) == len(files[0]) == 4
+
+
+# ---------------------------------------------------------------- a chunk
+
+
+@pytest.fixture
+def chunk(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of four videos, one faceless, one empty; squares stand for faces."""
+    monkeypatch.setattr(faces, "Detector", SquareDetector)
+    SquareDetector.pictures = 0
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name, paint in {
+        "a": squares(lambda _: at(30, 30, 40)),
+        "b": squares(lambda t: at(30 + 9 * t, 30, 40), lambda _: at(90, 20, 40)),
+        "c": squares(),
+    }.items():
+        make_video(videos / f"{name}.mp4", frames=20, **SMALL, paint=paint)
+    (videos / "d.mkv").touch()
+    (videos / ".hidden").touch()
+    return tmp_path
+
+
+def crop_all(chunk: Path, **changes: Any) -> list[VideoFaces]:
+    settings = SETTINGS.model_copy(update=changes)
+    videos = faces.find_videos(chunk / "videos")
+    return list(crop_chunk(videos, chunk / "faces", settings, workers=1))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return what tells whether a file was replaced or changed."""
+    paths = list(folder.iterdir())
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
+
+
+def test_a_chunk_has_a_row_for_every_video_in_order(
+    chunk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "unmask")
+    rows = crop_all(chunk)
+    assert [(row.video_id, row.reason) for row in rows] == [
+        ("a", None), ("b", None), ("c", Reason.NO_FACE), ("d", Reason.EMPTY),
+    ]  # fmt: skip
+    assert list(read_faces(chunk / "faces/index.jsonl").values()) == rows
+    names = {p.name for p in (chunk / "faces").iterdir()}
+    assert names == {"index.jsonl", "a_0.mp4", "b_0.mp4", "b_1.mp4"}
+    assert caplog.messages == [
+        "chunk faces: 4 videos, 2 with a face, 2 without (1 empty, 1 no_face)"
+    ]
+
+
+def test_a_second_run_decodes_nothing(chunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = crop_all(chunk)
+    before = snapshot(chunk / "faces")
+    monkeypatch.setattr(faces, "read_frames", None)
+    assert crop_all(chunk) == rows
+    after = snapshot(chunk / "faces")
+    assert after["index.jsonl"][-1] == before.pop("index.jsonl")[-1]
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("what", ["content", "params", "code", "crop"])
+def test_what_changed_is_cropped_again_and_nothing_else(
+    what: str, chunk: Path, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop_all(chunk)
+    before, changes = snapshot(chunk / "faces"), {}
+    if what == "content":
+        paint = squares(lambda _: at(60, 30, 40))
+        make_video(chunk / "videos/a.mp4", frames=20, **SMALL, paint=paint)
+    elif what == "params":
+        changes = {"smooth_s": 0.1}
+    elif what == "code":
+        monkeypatch.setattr(faces, "_CODE", ("errors.py",))
+    else:
+        (chunk / "faces/a_0.mp4").unlink()
+    SquareDetector.pictures = 0
+    crop_all(chunk, **changes)
+    after = snapshot(chunk / "faces")
+    assert set(after) == set(before)
+    again = {name for name in after if name.endswith(".mp4") and after[name] != before[name]}
+    # Each video is searched at 0, 0.3, 0.6 and 0.9 s.
+    if what in ("content", "crop"):
+        assert again == {"a_0.mp4"}
+        assert SquareDetector.pictures == 4
+    else:
+        assert again == {"a_0.mp4", "b_0.mp4", "b_1.mp4"}
+        assert SquareDetector.pictures == 12
+
+
+def test_a_run_that_was_stopped_is_taken_up_where_it_stopped(chunk: Path) -> None:
+    run = crop_chunk(faces.find_videos(chunk / "videos"), chunk / "faces", SETTINGS, workers=1)
+    first = [next(run), next(run)]
+    journal = chunk / "faces/.index.jsonl.partial"
+    rows = journal.read_text()  # what a kill -9 here would leave
+    run.close()
+    assert rows == journal.read_text() == "".join(faces_line(row) + "\n" for row in first)
+    assert not (chunk / "faces/index.jsonl").exists()
+    journal.write_bytes(rows.encode() + '{"video_id":"c","key":"é'.encode()[:-1])
+    (chunk / "faces/.123_0.mp4").write_text("of a worker that was killed")
+    (chunk / "faces/..123_0.mp4.123.part").write_text("of a worker that was killed")
+    SquareDetector.pictures = 0
+    assert crop_all(chunk)[:2] == first
+    assert SquareDetector.pictures == 4  # those of c alone
+    assert not journal.exists()
+    names = {p.name for p in (chunk / "faces").iterdir()}
+    assert names == {"index.jsonl", "a_0.mp4", "b_0.mp4", "b_1.mp4"}
+
+
+def test_a_stopped_run_with_other_params_leaves_no_row_of_replaced_crops(chunk: Path) -> None:
+    crop_all(chunk)
+    original = contents(chunk / "faces")
+    videos = faces.find_videos(chunk / "videos")
+    changed = SETTINGS.model_copy(update={"margin_ratio": 0.5})
+    run = crop_chunk(videos, chunk / "faces", changed, workers=1)
+    next(run)
+    run.close()  # a_0.mp4 is now the wider one
+    crop_all(chunk)
+    assert contents(chunk / "faces") == original
+
+
+def test_an_index_that_dvc_brought_back_overrules_the_journal_of_a_stopped_run(
+    chunk: Path,
+) -> None:
+    crop_all(chunk)
+    checked_out = contents(chunk / "faces")
+    videos = faces.find_videos(chunk / "videos")
+    changed = SETTINGS.model_copy(update={"margin_ratio": 0.5})
+    run = crop_chunk(videos, chunk / "faces", changed, workers=1)
+    next(run)
+    run.close()
+    for name, data in checked_out.items():
+        (chunk / "faces" / name).write_bytes(data)
+    rows = {row.video_id: row for row in crop_all(chunk, margin_ratio=0.5)}
+    shown = show(chunk / "faces/a_0.mp4")[0]
+    assert rows["a"].tracks[0].boxes_T4[0] == pytest.approx(at(10, 10, 80), abs=1)
+    assert shown[2, 2].max() < 120  # the margin is grey, and the square is in the middle
+    assert shown[32, 32, 0] > 180
+
+
+def test_hard_links_to_old_files_keep_their_content(chunk: Path, tmp_path: Path) -> None:
+    crop_all(chunk)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for path in (chunk / "faces").iterdir():
+        path.chmod(0o444)
+        os.link(path, cache / path.name)
+    before = snapshot(cache)
+    crop_all(chunk, crf=30)
+    assert snapshot(cache) == before
+    after = snapshot(chunk / "faces")
+    assert all(after[name] != before[name] for name in before)
+
+
+def test_videos_that_left_the_chunk_leave_its_index_and_their_crops_go(chunk: Path) -> None:
+    crop_all(chunk)
+    (chunk / "videos/b.mp4").unlink()
+    assert [row.video_id for row in crop_all(chunk)] == ["a", "c", "d"]
+    assert list(read_faces(chunk / "faces/index.jsonl")) == ["a", "c", "d"]
+    assert {p.name for p in (chunk / "faces").iterdir()} == {"index.jsonl", "a_0.mp4"}
+
+
+def test_too_many_unreadable_videos_stop_the_chunk_after_its_index_is_written(
+    chunk: Path,
+) -> None:
+    with pytest.raises(DatasetError, match=r"at most 20% of 4 videos.*found 1\..*index.jsonl"):
+        crop_all(chunk, max_failed_ratio=0.2)
+    assert len(read_faces(chunk / "faces/index.jsonl")) == 4
+    SquareDetector.pictures = 0
+    assert len(crop_all(chunk, max_failed_ratio=0.25)) == 4  # another ratio crops nothing again
+    assert SquareDetector.pictures == 0
+
+
+def test_two_videos_of_one_name_are_refused(chunk: Path) -> None:
+    (chunk / "videos/a.avi").touch()
+    with pytest.raises(DatasetError, match=r"a name of its own.*'a'"):
+        crop_all(chunk)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such folder"):
+        faces.find_videos(tmp_path / "videos")
+
+
+# ---------------------------------------------------------------- processes
+
+
+def test_two_workers_write_the_same_bytes_as_one(make_video: MakeVideo, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for number, name in enumerate(["006_smiling.jpg", "007_neutral.jpg", "008_smiling.jpg"]):
+        paint = faces_over_noise((name, 10 * number, 20), speed_px=1 + number)
+        make_video(tmp_path / f"videos/{number}.mp4", frames=24, **LARGE, paint=paint)
+    videos = faces.find_videos(tmp_path / "videos")
+    for workers in (1, 2):
+        faces_dir = tmp_path / f"faces{workers}"
+        assert len(list(crop_chunk(videos, faces_dir, SETTINGS, workers=workers))) == 3
+    one, two = (contents(tmp_path / f"faces{workers}") for workers in (1, 2))
+    assert one == two
+    assert set(one) == {"index.jsonl", "0_0.mp4", "1_0.mp4", "2_0.mp4"}
+
+
+def ready() -> None:
+    """Start a worker that needs nothing."""
+
+
+def die_at_start() -> None:
+    os._exit(9)
+
+
+def crash_on_b(job: faces._Job) -> VideoFaces:
+    if job.video_id == "b":
+        os._exit(9)
+    time.sleep(0.1)
+    return VideoFaces(job.video_id, job.key, (), Reason.NO_FACE)
+
+
+def fail(job: faces._Job) -> VideoFaces:
+    raise ZeroDivisionError(job.video_id)
+
+
+def jobs_of(*names: str) -> list[faces._Job]:
+    return [faces._Job(name, Path(name), Path(), SETTINGS, f"key {name}") for name in names]
+
+
+def test_a_video_that_kills_its_worker_costs_only_itself() -> None:
+    rows = faces._crop_in_processes(jobs_of("a", "b", "c", "d"), crash_on_b, ready, 2)
+    found = {row.video_id: row for row in rows}
+    assert {name: row.reason for name, row in found.items()} == {
+        "a": Reason.NO_FACE, "b": Reason.UNREADABLE, "c": Reason.NO_FACE, "d": Reason.NO_FACE,
+    }  # fmt: skip
+    assert "the decoder crashed" in found["b"].detail
+    assert found["b"].key == ""  # so that the next run tries again
+
+
+def test_a_mistake_of_ours_in_a_worker_propagates() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(faces._crop_in_processes(jobs_of("a"), fail, ready, 1))
+
+
+def test_workers_that_cannot_start_are_no_fault_of_the_videos() -> None:
+    with pytest.raises(faces.BrokenProcessPool):
+        list(faces._crop_in_processes(jobs_of("a", "b"), crash_on_b, die_at_start, 2))
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    code = (
+        "import os, sys, time; from unmask import faces\n"
+        "run = faces._crop_in_processes([0.1, 60], time.sleep, faces._end_with_parent, 1)\n"
+        "[None for _ in run]"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    workers: list[psutil.Process] = []
+    deadline = time.monotonic() + 30
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.1)
+        children = psutil.Process(parent.pid).children()
+        workers = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+    time.sleep(2)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert gone
+    assert not alive
+
+
+# ---------------------------------------------------------------- the stage
+
+
+def run_stage(*arguments: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "stages/faces.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_stage_crops_a_folder(make_video: MakeVideo, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    paint = faces_over_noise(("009_smiling.jpg", 40, 20))
+    make_video(tmp_path / "videos/v.mp4", frames=20, **LARGE, paint=paint)
+    done = run_stage(tmp_path / "videos", tmp_path / "faces")
+    assert done.returncode == 0, done.stderr
+    assert "chunk faces: 1 videos, 1 with a face, 0 without" in done.stderr
+    row = json.loads((tmp_path / "faces/index.jsonl").read_text())
+    assert (row["video_id"], row["reason"], len(row["tracks"])) == ("v", None, 1)
+
+
+def test_the_stage_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    done = run_stage(tmp_path / "videos", tmp_path / "faces")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "no such folder" in done.stderr
