@@ -1,0 +1,103 @@
+"""A model's folder: weights, and the params that made their input. Loads weights only."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from unmask import backbones
+from unmask.errors import WeightsError
+from unmask.params import Clips, Faces, Model
+from unmask.records import write_atomically
+
+FORMAT = 1
+WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that turns a video into a probability, but the net itself."""
+
+    faces: Faces
+    clips: Clips
+    model: Model
+    temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
+    run_id: str | None  # the tracker's run that trained it
+
+    @property
+    def geometry(self) -> backbones.Geometry:
+        """Return the clip that the net was trained on."""
+        return backbones.geometry(self.model.backbone, self.clips)
+
+
+def save(folder: Path, net: nn.Module, checkpoint: Checkpoint) -> None:
+    """Write the folder's weights and settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file(state, partial)
+    partial.replace(folder / WEIGHTS)
+    settings = {
+        "format": FORMAT,
+        "faces": checkpoint.faces.model_dump(mode="json"),
+        "clips": checkpoint.clips.model_dump(mode="json"),
+        "model": checkpoint.model.model_dump(mode="json"),
+        "temperature": checkpoint.temperature,
+        "run_id": checkpoint.run_id,
+    }
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
+def load(folder: Path) -> tuple[nn.Module, Checkpoint]:
+    """Return the net, in eval mode on the CPU, and its settings.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another format.
+    """
+    checkpoint = read_settings(folder)
+    net = backbones.build(checkpoint.model.backbone, dropout=checkpoint.model.dropout)
+    try:
+        net.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise WeightsError(
+            f"{folder / WEIGHTS} should hold the weights of {checkpoint.model.backbone}: {error}. "
+            "Run `dvc repro`, or `dvc checkout` to take it from the cache."
+        ) from error
+    return net.eval(), checkpoint
+
+
+def read_settings(folder: Path) -> Checkpoint:
+    """Return what the folder says of its weights, without reading them.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another format.
+    """
+    path = folder / SETTINGS
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise WeightsError(
+                f"{path} has format {values['format']}; this version reads {FORMAT}. "
+                "Use the version that wrote it, or train again."
+            )
+        return Checkpoint(
+            faces=Faces.model_validate(values["faces"]),
+            clips=Clips.model_validate(values["clips"]),
+            model=Model.model_validate(values["model"]),
+            temperature=float(values["temperature"]),
+            run_id=values["run_id"],
+        )
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"Asked for the model in {folder}; {path} is not there. Run `make repro` to train one, "
+            "or `dvc pull model` to fetch it."
+        ) from error
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise WeightsError(
+            f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
+        ) from error

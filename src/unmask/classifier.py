@@ -1,0 +1,131 @@
+"""The classifier as Lightning trains it, and the article's milestone fine-tuning."""
+
+import logging
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import BaseFinetuning
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+
+from unmask import metrics
+from unmask.backbones import blocks
+from unmask.params import Train
+
+logger = logging.getLogger(__name__)
+
+
+class Classifier(LightningModule):
+    """A backbone with one logit a clip: log-odds that it is fake.
+
+    The head has two outputs, real and fake; the logit is their difference, so binary
+    cross-entropy on it is cross-entropy on the two. class_weights are the losses' weights of real
+    and fake clips.
+    """
+
+    def __init__(
+        self, net: nn.Module, settings: Train, *, class_weights: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.settings = settings
+        self.class_weights = class_weights
+        self._validation: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Return logits_B."""
+        return clip_logits(self.net, clips_BCTHW)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        """Return the batch's weighted loss."""
+        clips_BCTHW, labels_B = batch
+        labels_B = labels_B.float()
+        real, fake = self.class_weights
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            self(clips_BCTHW).float(), labels_B, weight=real + (fake - real) * labels_B
+        )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
+        """Keep the batch's logits for the end of the epoch: AUC is not a mean over batches."""
+        clips_BCTHW, labels_B = batch
+        self._validation.append((self(clips_BCTHW).float(), labels_B.float()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log val_loss (log-loss of clips) and val_auc."""
+        pairs = [torch.stack(pair) for pair in self._validation]
+        gathered = self.all_gather(torch.cat(pairs, dim=1))  # (2, N), or (ranks, 2, N) under DDP
+        assert isinstance(gathered, torch.Tensor)
+        logits, labels = gathered.movedim(-2, 0).flatten(1)
+        self._validation.clear()
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        self.log("val_loss", loss, prog_bar=True, rank_zero_only=True)
+        if 0 < labels.mean() < 1:
+            auc = metrics.roc_auc(labels.cpu().numpy().astype(int), logits.cpu().numpy())
+            self.log("val_auc", auc, prog_bar=True, rank_zero_only=True)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW on the head alone, and MultiStepLR; the top blocks join at the milestone."""
+        head = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        settings = self.settings
+        optimizer = AdamW(head, lr=settings.lr_head, weight_decay=settings.weight_decay)
+        schedule = MultiStepLR(optimizer, [settings.milestone], gamma=settings.lr_gamma)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def clip_logits(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+    """Return logits_B = fake - real of a two-class net."""
+    if clips_BCTHW.device.type == "cpu":
+        # Twice as fast as the default layout on a CPU: benchmarks/pipeline.py.
+        clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+    logits_B2 = net(clips_BCTHW)
+    logits_B: torch.Tensor = logits_B2[:, 1] - logits_B2[:, 0]
+    return logits_B
+
+
+class MilestoneFinetuning(BaseFinetuning):
+    """Train the head alone, then from the milestone also the top blocks at a lower rate."""
+
+    def __init__(self, settings: Train) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def freeze_before_training(self, pl_module: LightningModule) -> None:
+        """Freeze all blocks but the head's projection."""
+        assert isinstance(pl_module, Classifier)
+        *body, head = blocks(pl_module.net)
+        self.freeze(body, train_bn=False)
+        self.freeze(head.pool, train_bn=False)
+
+    def finetune_function(
+        self, pl_module: LightningModule, epoch: int, optimizer: Optimizer
+    ) -> None:
+        """At the milestone add the top blocks as a second param group."""
+        assert isinstance(pl_module, Classifier)
+        settings = self.settings
+        if epoch == settings.milestone and settings.unfreeze_top_layers:
+            self.unfreeze_and_add_param_group(
+                self._top(pl_module),
+                optimizer,
+                lr=optimizer.param_groups[0]["lr"] * settings.lr_top_ratio,
+                train_bn=False,
+            )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Unfreeze where it is time, and keep every BatchNorm on its stored statistics.
+
+        A frozen BatchNorm in train mode would still normalise by the batch, and by other numbers
+        than at test time: BaseFinetuning leaves it so.
+        """
+        super().on_train_epoch_start(trainer, pl_module)
+        for module in pl_module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+    def _top(self, classifier: Classifier) -> list[nn.Module]:
+        # The head's pooling convolutions belong to the topmost block: they were frozen with it.
+        *body, head = blocks(classifier.net)
+        return [*body[len(body) - self.settings.unfreeze_top_layers :], head.pool]
