@@ -1,0 +1,525 @@
+"""What a run leaves for people: tables that DVC plots, pictures, and the model card.
+
+Tables hold full precision; pictures are the same bytes for the same numbers. Matplotlib is loaded
+only when a picture is drawn.
+"""
+
+import csv
+import io
+import math
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unmask import metrics
+from unmask.records import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Scored = tuple[metrics.Ints, metrics.Floats]  # labels_N, scores_N
+Row = Sequence[object]
+Epoch = Mapping[str, float | int | None]
+
+CLASS_NAMES = ("real", "fake")  # by label
+HISTOGRAM_BINS = 20
+TRAINING_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
+DOTS_PER_INCH = 150
+
+# Okabe & Ito, "Color universal design", 2008: told apart by colour-blind readers. Splits also
+# differ in dash and marker, classes in hatching, for readers of a grey print.
+_LOOKS: dict[str, dict[str, Any]] = {
+    "train": {"color": "#CC79A7", "linestyle": ":", "marker": "^"},
+    "validation": {"color": "#009E73", "linestyle": "--", "marker": "s"},
+    "test": {"color": "#000000", "linestyle": "-", "marker": "o"},
+    "head": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "top layers": {"color": "#E69F00", "linestyle": "--", "marker": "s"},
+}
+_OTHER_LOOK: dict[str, Any] = {"color": "#56B4E9", "linestyle": "-.", "marker": "D"}
+_CLASS_LOOKS = (("#56B4E9", ""), ("#D55E00", "////"))
+_GUIDE: dict[str, Any] = {"color": "0.6", "linewidth": 1.0, "linestyle": "-", "zorder": 1.8}
+
+# ---------------------------------------------------------------- an evaluation
+
+
+def write_plots(folder: Path, splits: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
+    """Write the tables and pictures of an evaluation into folder.
+
+    splits maps a split's name to the labels and the probabilities of its videos. A split of one
+    class has no ROC and no precision-recall curve: the tables have no row of it, the picture says
+    why. confusion.csv and histogram.csv are of the test split, without counts where it is missing.
+
+    Raises:
+        UnmaskError: a split is empty or has a score outside [0, 1].
+    """
+    scored = {
+        split: (np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64))
+        for split, (labels, scores) in splits.items()
+    }
+    _write_curves(folder, scored)
+    _write_test_tables(folder, *scored.get("test", (np.empty(0, np.int64), np.empty(0))))
+    _save(_draw_roc(scored), folder / "roc.png")
+    _save(_draw_precision_recall(scored), folder / "precision_recall.png")
+    _save(_draw_reliability(scored), folder / "reliability.png")
+    _save(_draw_confusion(scored), folder / "confusion.png")
+    _save(_draw_histogram(scored), folder / "histogram.png")
+
+
+def _write_curves(folder: Path, splits: Mapping[str, Scored]) -> None:
+    roc: list[Row] = []
+    precision_recall: list[Row] = []
+    reliability: list[Row] = []
+    for split, (labels, scores) in splits.items():
+        promises = metrics.reliability_curve(labels, scores)
+        reliability += _rows(
+            promises.mean_scores_K, promises.fake_fractions_K, promises.counts_K, split=split
+        )
+        if _lone_class(labels) is None:
+            rates = metrics.roc_curve(labels, scores)
+            roc += _rows(rates.fpr_K, rates.tpr_K, split=split)
+            found = metrics.precision_recall_curve(labels, scores)
+            precision_recall += _rows(found.recall_K, found.precision_K, split=split)
+    _write_table(folder / "roc.csv", ("fpr", "tpr", "split"), roc)
+    _write_table(
+        folder / "precision_recall.csv", ("recall", "precision", "split"), precision_recall
+    )
+    _write_table(
+        folder / "reliability.csv", ("mean_score", "fraction_fake", "count", "split"), reliability
+    )
+
+
+def _rows(*columns: NDArray[Any], split: str) -> Iterable[Row]:
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        yield *row, split
+
+
+def _write_test_tables(folder: Path, labels: metrics.Ints, scores: metrics.Floats) -> None:
+    called = (scores >= metrics.FAKE_THRESHOLD).astype(np.int64)
+    _write_table(
+        folder / "confusion.csv",
+        ("actual", "predicted"),
+        ((CLASS_NAMES[is_], CLASS_NAMES[call]) for is_, call in zip(labels, called, strict=True)),
+    )
+    # k / 40 written out is short; the mean of two edges is not.
+    centres = [(2 * index + 1) / (2 * HISTOGRAM_BINS) for index in range(HISTOGRAM_BINS)]
+    real, fake = _count_scores(labels, scores)
+    _write_table(
+        folder / "histogram.csv",
+        ("score", *CLASS_NAMES),
+        zip(centres, real.tolist(), fake.tolist(), strict=True),
+    )
+
+
+def _count_scores(
+    labels: metrics.Ints, scores: metrics.Floats
+) -> tuple[metrics.Ints, metrics.Ints]:
+    """Return how many real and how many fake videos fall into each bin.
+
+    A bin holds its lower edge, the last one both edges: so none straddles the threshold, at which
+    a video is called fake.
+    """
+    edges = np.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS
+    real, fake = (np.histogram(scores[labels == label], edges)[0] for label in (0, 1))
+    return real.astype(np.int64), fake.astype(np.int64)
+
+
+def _lone_class(labels: metrics.Ints) -> str | None:
+    """Return the name of the only class there is, or None where there are two."""
+    return CLASS_NAMES[labels[0]] if (labels == labels[0]).all() else None
+
+
+def _draw_roc(splits: Mapping[str, Scored]) -> "Figure":
+    figure, axes = _new_square("ROC: fakes found against false alarms")
+    axes.plot([0, 1], [0, 1], label="chance: AUC 0.5", **_GUIDE)
+    for split, (labels, scores) in splits.items():
+        if _lone_class(labels) is not None:
+            _explain_absence(axes, split, labels)
+            continue
+        curve = metrics.roc_curve(labels, scores)
+        label = f"{split}: AUC {metrics.roc_auc(labels, scores):.3f} ({_class_counts(labels)})"
+        axes.plot(curve.fpr_K, curve.tpr_K, label=label, **_line_of(split))
+    axes.set_xlabel("False positive rate (share of real videos called fake)")
+    axes.set_ylabel("True positive rate (share of fake videos called fake)")
+    axes.legend(loc="lower right", fontsize="small")
+    return figure
+
+
+def _draw_precision_recall(splits: Mapping[str, Scored]) -> "Figure":
+    figure, axes = _new_square("Precision against recall")
+    for split, (labels, scores) in splits.items():
+        if _lone_class(labels) is not None:
+            _explain_absence(axes, split, labels)
+            continue
+        curve = metrics.precision_recall_curve(labels, scores)
+        area = metrics.average_precision(labels, scores)
+        label = f"{split}: average precision {area:.3f} ({_class_counts(labels)})"
+        # Steps, since average precision is a sum of steps; a straight line would promise more.
+        line = _line_of(split) | {"drawstyle": "steps-pre"}
+        axes.plot(curve.recall_K, curve.precision_K, label=label, **line)
+        axes.axhline(
+            float(labels.mean()), label=f"{split}: chance, the share of fakes",
+            **(_line_of(split) | {"linewidth": 0.8, "alpha": 0.5}),
+        )  # fmt: skip
+    axes.set_xlabel("Recall (share of fake videos called fake)")
+    axes.set_ylabel("Precision (share of videos called fake that are fake)")
+    axes.legend(loc="lower left", fontsize="small")
+    return figure
+
+
+def _draw_reliability(splits: Mapping[str, Scored]) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _new_figure(5.6, 6.4)
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    upper.set_title("Reliability: does a score keep its promise?")
+    upper.plot([0, 1], [0, 1], label="perfectly calibrated", **_GUIDE)
+    for split, (labels, scores) in splits.items():
+        curve = metrics.reliability_curve(labels, scores)
+        error = metrics.calibration_error(labels, scores)
+        look = _LOOKS.get(split, _OTHER_LOOK) | {"markersize": 5, "linewidth": 1.0}
+        upper.plot(
+            curve.mean_scores_K, curve.fake_fractions_K,
+            label=f"{split}: calibration error {error:.3f}", **look,
+        )  # fmt: skip
+        lower.plot(
+            curve.mean_scores_K, curve.counts_K, label=f"{split}: {len(labels)} videos", **look
+        )
+    upper.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Fraction of videos that are fake")
+    lower.set(xlabel="Mean score of the bin: probability of fake (0 to 1)", ylabel="Videos (count)")
+    lower.set_ylim(bottom=0)
+    lower.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in (upper, lower):
+        axes.grid(color="0.9")
+        axes.legend(loc="best", fontsize="small")
+    return figure
+
+
+def _draw_confusion(splits: Mapping[str, Scored]) -> "Figure":
+    figure = _new_figure(0.6 + 3.6 * len(splits), 3.9)
+    panels = figure.subplots(1, len(splits), squeeze=False)[0]
+    for axes, (split, (labels, scores)) in zip(panels, splits.items(), strict=True):
+        cells = metrics.confusion(labels, scores)
+        counts = np.array(
+            [[cells.real_as_real, cells.real_as_fake], [cells.fake_as_real, cells.fake_as_fake]]
+        )
+        row_sums = counts.sum(axis=1, keepdims=True)
+        shares = counts / np.maximum(row_sums, 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            share = f"{shares[row, column]:.0%} of {CLASS_NAMES[row]}" if row_sums[row] else "none"
+            colour = "white" if shares[row, column] > 0.65 else "black"
+            axes.text(column, row, f"{count}\n{share}", ha="center", va="center", color=colour)
+        axes.set_title(f"{split}: {counts.sum()} videos")
+        axes.set_xticks((0, 1), CLASS_NAMES)
+        axes.set_yticks((0, 1), CLASS_NAMES)
+        axes.set_xlabel(f"Called (fake at a score of {metrics.FAKE_THRESHOLD} and above)")
+        axes.set_ylabel("Is (videos)")
+    return figure
+
+
+def _draw_histogram(splits: Mapping[str, Scored]) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _new_figure(6.4, 0.8 + 2.2 * len(splits))
+    panels = figure.subplots(len(splits), 1, squeeze=False, sharex=True)[:, 0]
+    width = 0.42 / HISTOGRAM_BINS
+    centres = (np.arange(HISTOGRAM_BINS) + 0.5) / HISTOGRAM_BINS
+    for axes, (split, (labels, scores)) in zip(panels, splits.items(), strict=True):
+        for label, counts in enumerate(_count_scores(labels, scores)):
+            colour, hatch = _CLASS_LOOKS[label]
+            axes.bar(
+                centres + (label - 0.5) * width, counts, width, color=colour, hatch=hatch,
+                edgecolor="white", linewidth=0.0, label=CLASS_NAMES[label],
+            )  # fmt: skip
+        axes.axvline(metrics.FAKE_THRESHOLD, **_GUIDE)
+        axes.set_title(f"{split}: {_class_counts(labels)}", loc="left")
+        axes.set_ylabel("Videos (count)")
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    panels[-1].set_xlim(0, 1)
+    # Above the panels: inside, it would hide bars.
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=2, fontsize="small")
+    panels[-1].set_xlabel("Score: probability of fake (0 to 1); called fake right of the line")
+    return figure
+
+
+def _explain_absence(axes: "Axes", split: str, labels: metrics.Ints) -> None:
+    """Put a line into the legend where a curve would stand."""
+    count = len(labels)
+    axes.plot(
+        [], [], linestyle="none",
+        label=f"{split}: no curve, all videos are {_lone_class(labels)} ({count})",
+    )  # fmt: skip
+
+
+def _class_counts(labels: metrics.Ints) -> str:
+    fakes = int(labels.sum())
+    return f"{len(labels) - fakes} real, {fakes} fake"
+
+
+def _line_of(split: str) -> dict[str, Any]:
+    """Return how a split's curve looks; markers at every point would hide it."""
+    return _LOOKS.get(split, _OTHER_LOOK) | {"marker": ""}
+
+
+# ---------------------------------------------------------------- a training
+
+
+def write_training_curves(folder: Path, history: Sequence[Epoch]) -> None:
+    """Write training.csv and training.png into folder, one row an epoch.
+
+    The keys are TRAINING_COLUMNS; one that is missing or None is left blank. lr_top is so until
+    the top layers join, val_auc where validation holds one class.
+    """
+    assert history, "training ended without an epoch"
+    rows = ([epoch.get(column) for column in TRAINING_COLUMNS] for epoch in history)
+    _write_table(folder / "training.csv", TRAINING_COLUMNS, rows)
+    _save(_draw_training(history), folder / "training.png")
+
+
+def _draw_training(history: Sequence[Epoch]) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _new_figure(10.5, 3.2)
+    losses, ranking, rates = figure.subplots(1, 3)
+    _draw_series(losses, history, {"train_loss": "train", "val_loss": "validation"})
+    losses.set(title="Loss", ylabel="Log-loss (nats per clip)")
+    _draw_series(ranking, history, {"val_auc": "validation"})
+    ranking.set(title="Ranking", ylabel="AUC of clips (0.5 is chance)")
+    _draw_series(rates, history, {"lr_head": "head", "lr_top": "top layers"})
+    rates.set(title="Learning rates", ylabel="Learning rate (log scale)", yscale="log")
+    scored = [
+        (loss, epoch["epoch"])
+        for epoch in history
+        if (loss := epoch.get("val_loss")) is not None and math.isfinite(loss)
+    ]
+    first, last = (history[index]["epoch"] for index in (0, -1))
+    assert first is not None
+    assert last is not None
+    for axes in (losses, ranking, rates):
+        if scored:
+            _, best = min(scored, key=lambda pair: pair[0])
+            assert best is not None
+            axes.axvline(
+                best, label=f"best epoch: {best}", **(_GUIDE | {"color": "0.2", "linestyle": ":"})
+            )
+        axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(first - 0.5, last + 0.5)
+        axes.grid(color="0.9")
+        axes.legend(loc="best", fontsize="small")
+    return figure
+
+
+def _draw_series(axes: "Axes", history: Sequence[Epoch], names: Mapping[str, str]) -> None:
+    """Draw one line a column, with a dot an epoch; a column without values says so."""
+    for column, name in names.items():
+        points = [
+            (epoch["epoch"], value) for epoch in history if (value := epoch.get(column)) is not None
+        ]
+        if not points:
+            axes.plot([], [], linestyle="none", label=f"{name}: no value")
+            continue
+        epochs, values = zip(*points, strict=True)
+        axes.plot(epochs, values, label=name, markersize=4, **_LOOKS[name])
+
+
+# ---------------------------------------------------------------- files
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV; floats in the shortest digits that read back the same, None as nothing."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    write_atomically(path, out.getvalue())
+
+
+def _new_figure(width_in: float, height_in: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout="constrained")
+
+
+def _new_square(title: str) -> tuple["Figure", "Axes"]:
+    """Return axes from 0 to 1 in both directions."""
+    figure = _new_figure(5.6, 5.2)
+    axes = figure.subplots()
+    axes.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(color="0.9")
+    return figure, axes
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    """Write a PNG through a new file, as write_atomically does."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    # 128 colours take a third of the bytes. Maximum coverage keeps the rare ones: no channel is
+    # off by more than 8 of 255, where median cut turned a lone green marker blue. Matplotlib's
+    # signature is not carried over, so the bytes don't change with its version alone.
+    picture = (
+        Image.open(drawn)
+        .convert("RGB")
+        .quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
+    partial = path.with_name(f".{path.name}.partial")
+    picture.save(partial, format="PNG", optimize=True, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
+    os.replace(partial, path)
+
+
+# ---------------------------------------------------------------- the model card
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What a split holds."""
+
+    videos: int
+    sources: int
+    fakes_by_method: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a model card tells of one training."""
+
+    backbone: str
+    weights: str  # where it started from: none, kinetics400 or a file
+    parameters: int
+    frames: int  # a clip's geometry
+    interval_s: float
+    side_px: int
+    crop_margin_ratio: float  # of the face crops that clips are cut from
+    crop_side_px: int
+    crop_rate_fps: float
+    chunks: tuple[str, ...]
+    splits: Mapping[str, SplitFacts]
+    epochs_run: int
+    best_epoch: int  # counted from 0, as in the training curves
+    best_log_loss: float  # of validation clips
+    best_auc: float | None  # where validation holds one class
+    package_versions: Mapping[str, str]
+    git_commit: str | None  # None keeps the card the same for the same data, params and code
+    unmask_version: str
+
+
+def model_card(facts: CardFacts) -> str:
+    """Return the model's card in Markdown: what it is, what it is for, what it was made from."""
+    sections = (
+        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
+        _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
+    )  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+_CARD_USE = """\
+## What it is for
+
+To help a person who looks at a video: it gives a score, and the moments worth looking at again.
+It is also a starting point for research and for training on other data.
+
+**Not for** deciding about people by itself. A score is evidence, not proof: a low one does not show
+that a video is genuine, a high one does not show that somebody forged it. It says nothing about
+who made a video, why, or whether what is said in it is true. It does not listen to the sound."""
+
+_CARD_LIMITS = """\
+## Known limits
+
+- Methods of forgery that were not among the training fakes can pass unseen.
+- Strong compression, scaling and noise remove traces: scores then mean less.
+- Small, turned or covered faces give little to go by; a face that is not found is not scored.
+- It saw few people. Whether it errs more on some groups than on others was not measured.
+- Probabilities were calibrated on its own validation videos and their share of fakes. Where fakes
+  are rarer they are too high."""
+
+_CARD_HOW = """\
+## How to use it
+
+    unmask predict clip.mp4
+
+The test metrics, with 95% intervals, are in `metrics/test.json` of the run that made this model."""
+
+
+def _card_what(facts: CardFacts) -> str:
+    commit = facts.git_commit or "not recorded here (a tracked run has it)"
+    versions = ", ".join(f"{name} {v}" for name, v in sorted(facts.package_versions.items()))
+    return f"""\
+# {facts.backbone}: real or fake?
+
+A video classifier that looks at one face in a short clip and returns the probability that the face
+was manipulated. A video's score is that of its most suspicious face.
+
+- Backbone: {facts.backbone}, {facts.parameters:,} parameters, with a head of two classes
+- Made by: unmask {facts.unmask_version}, Git commit {commit}
+- Packages: {versions}"""
+
+
+def _card_training(facts: CardFacts) -> str:
+    started = {
+        "none": "random weights",
+        "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
+    }.get(facts.weights, f"`{facts.weights}`")
+    auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
+    return "## How it was trained\n\n" + _wrapped(
+        f"It started from {started}. The head learns first; the backbone's top layers join it at "
+        f"the milestone epoch. Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, counted "
+        "from 0, had the lowest validation log-loss and was kept. On the validation clips it has "
+        f"log-loss {facts.best_log_loss:.3f} and AUC {auc}; it was chosen by these clips, so "
+        "expect less on others."
+    )
+
+
+def _card_data(facts: CardFacts) -> str:
+    lines = ["## Data", "", f"Chunks: {', '.join(facts.chunks)}.", ""]
+    lines += ["| split | videos | sources | fakes by method |", "| --- | ---: | ---: | --- |"]
+    for name, split in facts.splits.items():
+        fakes = ", ".join(f"{method} {n}" for method, n in sorted(split.fakes_by_method.items()))
+        lines.append(f"| {name} | {split.videos} | {split.sources} | {fakes or 'no fakes'} |")
+    lines += ["", "A source and every fake made from it are on one side of the split."]
+    if "sample" in facts.chunks:
+        text = (
+            "In `sample`, stills moved by a camera path stand in for video; they are not videos of "
+            "living faces. Its fakes are self-blends and simple swaps: expect worse on what "
+            "today's generators make."
+        )
+        lines += ["", _wrapped(text)]
+    return "\n".join(lines)
+
+
+def _card_input(facts: CardFacts) -> str:
+    span_s = round((facts.frames - 1) * facts.interval_s, 2)
+    return "## Input\n\n" + _wrapped(
+        "Face crops in RGB from the cropper that `unmask predict` runs: a square around the "
+        f"detected box with {facts.crop_margin_ratio:.0%} margin on every side, "
+        f"{facts.crop_side_px} x {facts.crop_side_px} px, {facts.crop_rate_fps:g} frames/s. A clip "
+        f"is {facts.frames} frames of {facts.side_px} x {facts.side_px} px, {facts.interval_s:g} s "
+        f"apart: {span_s:g} s in all. A video's answer is taken over clips along the whole track."
+    )
+
+
+def _card_licence(facts: CardFacts) -> str:
+    text = "The code is under Apache-2.0 (`LICENSE`)."
+    if "sample" in facts.chunks:
+        text += (
+            " The people and recordings of `sample` are under CC BY 4.0 and credited in "
+            "`data/sources/ATTRIBUTION.md`: keep that file with the weights."
+        )
+    if set(facts.chunks) != {"sample"}:
+        text += " Data of your own brings its own terms: read them before you share the weights."
+    if facts.weights == "kinetics400":
+        text += " The starting weights are PyTorchVideo's, under its terms."
+    return f"## Licence\n\n{_wrapped(text)}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
