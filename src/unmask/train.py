@@ -1,0 +1,277 @@
+"""Fine-tune a backbone on face crops and write a model's folder."""
+
+import logging
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from torch import nn
+from torch.utils.data import DataLoader
+
+from unmask import backbones, checkpoint, metrics, report
+from unmask.checkpoint import Checkpoint
+from unmask.classifier import Classifier, MilestoneFinetuning
+from unmask.clips import ClipDataset, ClipItem, EpochSampler
+from unmask.errors import DatasetError
+from unmask.params import Augment, Clips, Faces, Model, Train
+from unmask.predict import Predictor
+from unmask.records import SPLITS, Chunk, Split
+from unmask.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sections of params.yaml that training reads."""
+
+    faces: Faces
+    clips: Clips
+    augment: Augment
+    model: Model
+    train: Train
+
+
+def clip_items(chunks: Sequence[Chunk], split: Split) -> list[ClipItem]:
+    """Return every face track of the split with its video's label."""
+    return [
+        ClipItem(chunk.faces_dir / track.file, track.times_T, record.label, record.video_id)
+        for chunk in chunks
+        for record, found in chunk.of(split)
+        for track in found.tracks
+    ]
+
+
+class ClipData(LightningDataModule):
+    """Training and validation clips as Lightning wants them."""
+
+    def __init__(
+        self, training: ClipDataset, validation: ClipDataset, *, batch_size: int, workers: int
+    ) -> None:
+        super().__init__()
+        self.training, self.validation = training, validation
+        self.batch_size, self.workers = batch_size, workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return shuffled, augmented clips."""
+        return self._loader(self.training, shuffle_seed=self.training.seed)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return each validation track's middle clip."""
+        return self._loader(self.validation, shuffle_seed=None)
+
+    def _loader(self, clips: ClipDataset, *, shuffle_seed: int | None) -> DataLoader[Any]:
+        assert self.trainer is not None
+        sampler = EpochSampler(
+            len(clips), shuffle_seed=shuffle_seed,
+            rank=self.trainer.global_rank, ranks=self.trainer.world_size,
+        )  # fmt: skip
+        return DataLoader(
+            clips, self.batch_size, sampler=sampler, num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+        )  # fmt: skip
+
+
+class History(Callback):
+    """Keeps each epoch's numbers, and tells the tracker."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.rows: list[dict[str, float | int | None]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
+        """Note losses, AUC and each param group's rate; validation has run by now."""
+        groups = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": trainer.current_epoch,
+            "train_loss": logged["train_loss"],
+            "val_loss": logged["val_loss"],
+            "val_auc": logged.get("val_auc"),
+            "lr_head": groups[0],
+            "lr_top": groups[1] if len(groups) > 1 else None,
+        }
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            known = {name: value for name, value in row.items() if value is not None}
+            self.tracker.log_metrics(known, step=trainer.current_epoch)
+
+
+def train(
+    chunks: Sequence[Chunk],
+    params: Settings,
+    model_dir: Path,
+    plots_dir: Path,
+    tracker: Tracker,
+    *,
+    workers: int,
+    weights_cache: Path,
+) -> None:
+    """Train on the chunks' training tracks and write model_dir and the training curves.
+
+    The epoch with the lowest validation log-loss is kept; the temperature is fitted on the
+    validation videos, scored as predict scores them.
+
+    Raises:
+        DatasetError: training or validation lacks tracks of a class.
+        WeightsError: model.weights can't be had or does not fit.
+    """
+    torch.manual_seed(params.train.seed)
+    geometry = backbones.geometry(params.model.backbone, params.clips)
+    training, validation = (clip_items(chunks, split) for split in ("train", "validation"))
+    for split, items in (("train", training), ("validation", validation)):
+        counts = Counter(item.label for item in items)
+        if not (counts[0] and counts[1]):
+            raise DatasetError(
+                f"Training needs real and fake faces in {split}; found {counts[0]} real and "
+                f"{counts[1]} fake tracks. Add videos, or change raw's split in params.yaml."
+            )
+    net = backbones.build(params.model.backbone, dropout=params.model.dropout)
+    backbones.load_weights(
+        net, params.model.weights, params.model.backbone,
+        sha256=params.model.weights_sha256, cache_dir=weights_cache,
+    )  # fmt: skip
+    tracker.log_params({name: part.model_dump(mode="json") for name, part in vars(params).items()})
+    fakes = sum(item.label for item in training)
+    classifier = Classifier(
+        net, params.train,
+        # Each class weighs half, whatever its share of the tracks.
+        class_weights=(len(training) / 2 / (len(training) - fakes), len(training) / 2 / fakes),
+    )  # fmt: skip
+    data = ClipData(
+        ClipDataset(training, geometry, augment=params.augment, seed=params.train.seed),
+        ClipDataset(validation, geometry, augment=None, seed=params.train.seed),
+        batch_size=params.train.batch_size, workers=workers,
+    )  # fmt: skip
+    scratch = model_dir.with_name(f".{model_dir.name}.training")
+    history = History(tracker)
+    best = _fit(classifier, data, params, scratch, history)
+    if not best:
+        return  # another rank writes the model
+    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    classifier.load_state_dict(state)
+
+    carried = Checkpoint(
+        faces=params.faces, clips=params.clips, model=params.model,
+        temperature=1.0, run_id=tracker.run_id,
+    )  # fmt: skip
+    temperature = _calibrate(Predictor(net, carried, device=_device()), chunks)
+    if model_dir.exists():
+        shutil.rmtree(model_dir)
+    checkpoint.save(model_dir, net, replace(carried, temperature=temperature))
+    facts = _card_facts(chunks, params, net, geometry, history.rows)
+    (model_dir / checkpoint.CARD).write_text(report.model_card(facts), encoding="utf-8")
+    report.write_training_curves(plots_dir, history.rows)
+    for path in sorted(plots_dir.glob("*.png")):
+        tracker.log_file(path, "plots")
+    tracker.log_file(model_dir / checkpoint.CARD)
+    tracker.log_model(model_dir)
+    shutil.rmtree(scratch)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fit(
+    classifier: Classifier, data: ClipData, params: Settings, scratch: Path, history: History
+) -> str:
+    """Run Lightning; return the best checkpoint's path, or "" on ranks that don't write."""
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        classifier.to(memory_format=torch.channels_last_3d)
+    keep = ModelCheckpoint(
+        scratch, filename="best", monitor="val_loss", mode="min", save_weights_only=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    trainer = Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices="auto" if on_gpu else 1,
+        strategy="ddp" if on_gpu and torch.cuda.device_count() > 1 else "auto",
+        precision=params.train.cuda_precision if on_gpu else "32-true",
+        max_epochs=params.train.epochs,
+        callbacks=[
+            MilestoneFinetuning(params.train),
+            EarlyStopping("val_loss", patience=params.train.patience),
+            keep,
+            history,
+            TQDMProgressBar(refresh_rate=5),
+        ],
+        logger=False,
+        use_distributed_sampler=False,  # EpochSampler shares out its items itself
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        # Some CUDA kernels have no repeatable form: warn of them rather than stop.
+        deterministic="warn" if on_gpu else True,
+        default_root_dir=scratch,
+    )
+    with warnings.catch_warnings():
+        # Advice on worker counts: doors set them from the machine's cores.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's use of a torch type that torch is about to change.
+        warnings.filterwarnings("ignore", message=".*LeafSpec")
+        trainer.fit(classifier, data)
+    return keep.best_model_path if trainer.is_global_zero else ""
+
+
+def _calibrate(predictor: Predictor, chunks: Sequence[Chunk]) -> float:
+    labels, logits = [], []
+    for chunk in chunks:
+        videos = chunk.of("validation")
+        scores = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
+        for (record, _), score in zip(videos, scores, strict=True):
+            if score.worst is not None:
+                labels.append(record.label)
+                logits.append(score.worst.logit)
+    return metrics.fit_temperature(labels, logits)
+
+
+def _card_facts(
+    chunks: Sequence[Chunk],
+    params: Settings,
+    net: nn.Module,
+    geometry: backbones.Geometry,
+    history: Sequence[report.Epoch],
+) -> report.CardFacts:
+    best = min(history, key=lambda row: row["val_loss"] or 0.0)
+    records = [record for chunk in chunks for record in chunk.records]
+    splits: dict[str, report.SplitFacts] = {}
+    for split in SPLITS:
+        own = [record for record in records if record.split == split]
+        fakes = Counter(record.method for record in own if record.label == 1)
+        splits[split] = report.SplitFacts(
+            videos=len(own),
+            sources=len({record.source_id for record in own}),
+            fakes_by_method=dict(sorted(fakes.items())),
+        )
+    return report.CardFacts(
+        backbone=params.model.backbone,
+        weights=params.model.weights,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        frames=geometry.frames,
+        interval_s=geometry.interval_s,
+        side_px=geometry.side_px,
+        crop_margin_ratio=params.faces.margin_ratio,
+        crop_side_px=params.faces.side_px,
+        crop_rate_fps=params.faces.rate_fps,
+        chunks=tuple(chunk.name for chunk in chunks),
+        splits=splits,
+        epochs_run=len(history),
+        best_epoch=int(best["epoch"] or 0),
+        best_log_loss=float(best["val_loss"] or 0.0),
+        best_auc=best["val_auc"],
+        package_versions={name: version(name) for name in ("torch", "lightning", "pytorchvideo")},
+        # Not the commit: the same data, params and code should give the same card. It is a tag of
+        # the tracker's run.
+        git_commit=None,
+        unmask_version=version("unmask"),
+    )

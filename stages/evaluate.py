@@ -1,0 +1,31 @@
+"""Model and test videos -> metrics: python stages/evaluate.py RAW FACES MODEL METRICS PLOTS."""
+
+import sys
+from pathlib import Path
+
+from unmask import evaluate, params, records
+from unmask.doors import open_tracker, progress, run_stage
+from unmask.predict import Predictor
+
+
+def main() -> None:
+    raw, faces, model, metrics, plots = map(Path, sys.argv[1:])
+    settings = params.load()
+    chunks = records.read_chunks(settings.chunks, raw, faces)
+    predictor = Predictor.load(model)
+    total = sum(len(chunk.of(split)) for chunk in chunks for split in evaluate.EVALUATED)
+    scored = progress(evaluate.score_chunks(chunks, predictor), total=total, label="evaluate")
+    with open_tracker(Path.cwd(), run_id=predictor.checkpoint.run_id) as tracker:
+        summaries = evaluate.evaluate(
+            list(scored),
+            predictor.checkpoint.temperature,
+            settings.evaluate,
+            metrics,
+            plots,
+            tracker,
+        )
+    sys.stdout.write(evaluate.table(summaries) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

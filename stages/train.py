@@ -1,0 +1,26 @@
+"""Indexes and face crops -> model: python stages/train.py RAW FACES MODEL PLOTS."""
+
+import sys
+from pathlib import Path
+
+from unmask import params, records, train
+from unmask.doors import open_tracker, run_stage, weights_cache, workers
+
+
+def main() -> None:
+    raw, faces, model, plots = map(Path, sys.argv[1:])
+    settings = params.load()
+    chunks = records.read_chunks(settings.chunks, raw, faces)
+    sections = train.Settings(
+        faces=settings.faces, clips=settings.clips, augment=settings.augment,
+        model=settings.model, train=settings.train,
+    )  # fmt: skip
+    with open_tracker(Path.cwd()) as tracker:
+        train.train(
+            chunks, sections, model, plots, tracker,
+            workers=workers(), weights_cache=weights_cache(),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_stage(main)

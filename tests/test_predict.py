@@ -1,0 +1,92 @@
+"""From tracks to answers, with a net whose logit can be read off the picture."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from unmask import params
+from unmask.backbones import DEVIATION, MEAN
+from unmask.checkpoint import Checkpoint
+from unmask.predict import Predictor, pool, probability
+from unmask.records import FaceTrack, Reason, TrackScore
+from unmask.video import write_video
+
+SIDE_PX = 64
+
+
+class Brightness(torch.nn.Module):
+    """Says fake in proportion to the mean of the last frame: 0 for black, 10 for white."""
+
+    def forward(self, clips_BCTHW):
+        level_B = (clips_BCTHW[:, :, -1] * DEVIATION + MEAN).mean(dim=(1, 2, 3))
+        return torch.stack([torch.zeros_like(level_B), 10 * level_B], dim=1)
+
+
+@pytest.fixture
+def checkpoint():
+    settings = params.load()
+    clips = settings.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 3})
+    return Checkpoint(settings.faces, clips, settings.model, temperature=2.0, run_id=None)
+
+
+def write_track(folder, track, levels):
+    """Write a grey crop file with these levels, ten a second, and return its row."""
+    file = f"clip_{track}.mp4"
+    frames = [np.full((SIDE_PX, SIDE_PX, 3), level, np.uint8) for level in levels]
+    write_video(folder / file, frames, rate_fps=10.0, crf=4)
+    times = tuple(index / 10 for index in range(len(levels)))
+    boxes = tuple((0.0, 0.0, 1.0, 1.0) for _ in levels)
+    return FaceTrack(track, file, times, boxes, tuple(1.0 for _ in levels))
+
+
+def test_a_tracks_logit_is_the_mean_over_clips_that_cover_it(tmp_path, checkpoint):
+    # 4 frames, 0.4 s apart, span 1.2 s: in 3.7 s there is room for two, from 0 s and from 2.5 s,
+    # that end at frames 12 and 37.
+    levels = [0] * 38
+    levels[12], levels[37] = 51, 204
+    predictor = Predictor(Brightness(), checkpoint, device="cpu")
+    [score] = predictor.score_tracks(tmp_path, [write_track(tmp_path, 0, levels)])
+    assert score.clip_starts_s == pytest.approx((0, 2.5))
+    assert score.clip_logits == pytest.approx((2, 8), abs=0.15)
+    assert score.logit == pytest.approx(sum(score.clip_logits) / 2)
+
+
+def test_batches_do_not_mix_tracks(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr("unmask.predict.CLIPS_AT_ONCE", 2)
+    tracks = [write_track(tmp_path, n, [level] * 38) for n, level in enumerate((0, 255, 102))]
+    predictor = Predictor(Brightness(), checkpoint, device="cpu")
+    scores = predictor.score_tracks(tmp_path, tracks)
+    assert [score.logit for score in scores] == pytest.approx([0, 10, 4], abs=0.15)
+
+
+def test_the_most_suspicious_face_is_the_videos():
+    tracks = [TrackScore(0, -1.0, (0.0,), (-1.0,)), TrackScore(1, 3.0, (0.0,), (3.0,))]
+    score = pool("clip", tracks, None, temperature=1.5)
+    assert score.probability == pytest.approx(1 / (1 + math.exp(-2)))
+    assert score.worst is tracks[1]
+
+
+def test_no_track_is_no_answer():
+    score = pool("clip", [], Reason.NO_FACE, temperature=1.0)
+    assert (score.probability, score.reason, score.tracks) == (None, Reason.NO_FACE, ())
+
+
+@pytest.mark.parametrize(("logit", "expected"), [(0, 0.5), (1e4, 1.0), (-1e4, 0.0)])
+def test_probability_does_not_overflow(logit, expected):
+    assert probability(logit, 1.0) == expected
+
+
+def test_bad_files_get_their_reasons_in_order(tmp_path, checkpoint):
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("no video")
+    grey = [np.full((96, 96, 3), 90, np.uint8)] * 12
+    write_video(tmp_path / "wall.mp4", grey, rate_fps=10.0, crf=20)
+    predictor = Predictor(Brightness(), checkpoint, device="cpu")
+    names = ["wall.mp4", "empty.mp4", "text.mp4", "gone.mp4"]
+    scores = list(predictor.predict_files([tmp_path / name for name in names]))
+    assert [score.video_id for score in scores] == names
+    assert [score.reason for score in scores] == [
+        Reason.NO_FACE, Reason.EMPTY, Reason.UNREADABLE, Reason.MISSING,
+    ]  # fmt: skip

@@ -1,0 +1,151 @@
+"""Training on crops that can be told apart at a glance: what is written, and that it repeats."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from unmask import checkpoint, params
+from unmask.errors import DatasetError
+from unmask.predict import Predictor
+from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord
+from unmask.tracking import NullTracker
+from unmask.train import Settings, clip_items, train
+from unmask.video import write_video
+
+SIDE_PX = 64
+
+
+class Notes(NullTracker):
+    """Keeps what it is told."""
+
+    run_id = "run-7"
+
+    def __init__(self):
+        self.metrics, self.files, self.models = [], [], []
+
+    def log_metrics(self, values, *, step=None):
+        self.metrics.append((step, dict(values)))
+
+    def log_file(self, path, folder=None):  # noqa: ARG002  # the protocol's
+        self.files.append(Path(path).name)
+
+    def log_model(self, model_dir, *, note=None):  # noqa: ARG002  # the protocol's
+        self.models.append(model_dir.name)
+
+
+def make_chunk(folder, *, splits=("train", "train", "train", "validation", "validation", "test")):
+    """Write crops: real ones are plain, fake ones striped; one video has no face."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    records, faces = [], {}
+    for number, split in enumerate(splits):
+        for label in (0, 1):
+            video_id = f"{'fake' if label else 'real'}{number}"
+            frames = np.full((20, SIDE_PX, SIDE_PX, 3), rng.integers(90, 160), np.uint8)
+            if label:
+                frames[:, ::8] = 255
+                frames[:, 1::8] = 255
+            write_video(folder / f"{video_id}_0.mp4", frames, rate_fps=10.0, crf=10)
+            times = tuple(index / 10 for index in range(20))
+            track = FaceTrack(0, f"{video_id}_0.mp4", times, ((0.0,) * 4,) * 20, (1.0,) * 20)
+            method = "stripes" if label else "real"
+            records.append(VideoRecord(video_id, video_id, label, str(number), method, split))
+            faces[video_id] = VideoFaces(video_id, "", (track,))
+    records.append(VideoRecord("wall", "wall", 0, "wall", "real", "train"))
+    faces["wall"] = VideoFaces("wall", "", (), Reason.NO_FACE)
+    return Chunk("made", records, faces, folder)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    shipped = params.load()
+    small = {"batch_size": 3, "epochs": 3, "milestone": 1, "lr_head": 1e-3}
+    return Settings(
+        faces=shipped.faces,
+        clips=shipped.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 1}),
+        augment=shipped.augment,
+        model=shipped.model.model_copy(update={"weights": "none"}),
+        train=shipped.train.model_copy(update=small),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, settings):
+    """Return the folder of one training, and what its tracker was told."""
+    folder, notes = tmp_path_factory.mktemp("trained"), Notes()
+    chunk = make_chunk(folder / "crops")
+    train([chunk], settings, folder / "model", folder / "plots", notes, workers=0,
+          weights_cache=folder)  # fmt: skip
+    return folder, notes, chunk
+
+
+def test_items_are_the_tracks_of_a_split(tmp_path):
+    chunk = make_chunk(tmp_path / "crops")
+    items = clip_items([chunk], "train")
+    assert [(item.video_id, item.label) for item in items] == [
+        (f"{kind}{number}", label)
+        for number in range(3)
+        for label, kind in enumerate(("real", "fake"))
+    ]
+
+
+def test_a_split_of_one_class_is_refused(tmp_path, settings):
+    chunk = make_chunk(tmp_path / "crops", splits=("train", "test"))
+    with pytest.raises(DatasetError, match="in validation; found 0 real and 0 fake"):
+        train([chunk], settings, tmp_path / "model", tmp_path / "plots", NullTracker(), workers=0,
+              weights_cache=tmp_path)  # fmt: skip
+
+
+def test_the_model_carries_what_made_its_input(trained, settings):
+    folder, _, _ = trained
+    read = checkpoint.read_settings(folder / "model")
+    assert (read.faces, read.clips, read.model) == (settings.faces, settings.clips, settings.model)
+    assert read.run_id == "run-7"
+    assert 0.05 <= read.temperature <= 20
+
+
+def test_the_tracker_hears_of_every_epoch_and_each_groups_rate(trained):
+    _, notes, _ = trained
+    assert [step for step, _ in notes.metrics] == [0, 1, 2]
+    assert "lr_top" not in notes.metrics[0][1]
+    assert all({"train_loss", "val_loss", "val_auc", "lr_head", "lr_top"} <= set(row)
+               for _, row in notes.metrics[1:])  # fmt: skip
+    assert notes.models == ["model"]
+    assert {"training.png", "MODEL_CARD.md"} <= set(notes.files)
+
+
+def test_the_kept_epoch_is_the_best_on_validation(trained):
+    folder, notes, chunk = trained
+    best = min(row["val_loss"] for _, row in notes.metrics)
+    predictor = Predictor.load(folder / "model", device="cpu")
+    rows = chunk.of("validation")
+    scores = predictor.score_videos(chunk.faces_dir, [found for _, found in rows])
+    losses = [
+        np.logaddexp(0, -score.worst.logit if record.label else score.worst.logit)
+        for (record, _), score in zip(rows, scores, strict=True)
+    ]
+    assert np.mean(losses) == pytest.approx(best, rel=1e-4)
+
+
+def test_nothing_is_left_behind(trained):
+    folder, _, _ = trained
+    assert sorted(path.name for path in folder.iterdir()) == ["crops", "model", "plots"]
+    card = (folder / "model" / checkpoint.CARD).read_text()
+    assert "stripes" in card
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(tmp_path, trained, settings):
+    folder, notes, chunk = trained
+    again = Notes()
+    train([chunk], settings, tmp_path / "model", tmp_path / "plots", again, workers=2,
+          weights_cache=tmp_path)  # fmt: skip
+    assert again.metrics == notes.metrics
+    one = load_file(folder / "model" / checkpoint.WEIGHTS)
+    two = load_file(tmp_path / "model" / checkpoint.WEIGHTS)
+    assert all(bool((one[name] == two[name]).all()) for name in one)
+    texts = [(f / "model" / checkpoint.SETTINGS).read_text() for f in (folder, tmp_path)]
+    assert json.loads(texts[0]) == json.loads(texts[1])
