@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -349,7 +350,7 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(content[: int(len(content) * share)])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pyth"])
 def test_a_truncated_file_is_refused(
     net: nn.Module, xs: State, tmp_path: Path, suffix: str, share: float
@@ -364,6 +365,25 @@ def test_a_truncated_file_is_refused(
     with pytest.raises(WeightsError, match="damaged"):
         load(net, path)
     assert same(copied(net), before)
+
+
+def test_damage_anywhere_in_an_old_file_is_refused(net: nn.Module, tmp_path: Path) -> None:
+    """torch before 1.6 wrote pickles one after the other; cut or changed, they raise anything."""
+    path = tmp_path / "w.pyth"
+    state = {"a": torch.arange(9.0), "b": torch.ones(2)}
+    torch.save({"model_state": state}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError):
+            load(net, path)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError):  # where no harm was done: it does not fit
+            load(net, path)
 
 
 @pytest.mark.parametrize(
@@ -404,6 +424,7 @@ class Zoo:
 
     content: bytes = b""
     declared: int | None = None  # a Content-Length that the body need not keep
+    raw: bytes | None = None  # in place of a whole answer
     status: int = 200
     asked: list[str] = field(default_factory=list)
 
@@ -415,6 +436,9 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zoo]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.asked.append(self.path)
+            if state.raw is not None:
+                self.wfile.write(state.raw)
+                return
             self.send_response(state.status)
             declared = len(state.content) if state.declared is None else state.declared
             self.send_header("Content-Length", str(declared))
@@ -522,6 +546,24 @@ def test_a_download_that_is_cut_off_leaves_no_file(
     load(net, "kinetics400", cache_dir=tmp_path)
     assert len(zoo.asked) == 2
     assert not same(copied(net), before, but=HEAD)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nnot all of it",
+        b"no HTTP at all\r\n",
+        b"",
+    ],
+    ids=["cut in a chunk", "something else", "nothing"],
+)
+def test_an_answer_that_is_no_whole_file_is_an_error_and_leaves_none(
+    net: nn.Module, zoo: Zoo, tmp_path: Path, answer: bytes
+) -> None:
+    zoo.raw = answer
+    with pytest.raises(WeightsError, match="can't be reached"):
+        load(net, "kinetics400", cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fetched_file_with_another_digest_is_refused(

@@ -161,6 +161,9 @@ def test_a_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "gone")
     with pytest.raises(WeightsError, match="is not there"):
         checkpoint.read_settings(tmp_path)  # a folder with something else
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(WeightsError, match="is not there"):
+        checkpoint.load(tmp_path / "weights.safetensors")  # a file in the folder's place
 
 
 @pytest.mark.parametrize(

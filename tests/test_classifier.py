@@ -1,6 +1,9 @@
 """The loss by hand on a net of known logits; milestone fine-tuning in real fits of X3D-XS."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import nn
@@ -198,7 +201,7 @@ def norm_parts(classifier: Classifier) -> set[str]:
 
 def top(classifier: Classifier, layers: int) -> set[str]:
     """Return what joins with so many layers: their weights and the head's but BatchNorms'."""
-    starts = tuple(f"net.blocks.{block}." for block in range(5 - layers, 6))
+    starts = tuple(f"net.blocks.{block}." for block in range(max(5 - layers, 0), 6))
     names = {name for name, _ in classifier.named_parameters() if name.startswith(starts)}
     return names - norm_parts(classifier) - PROJECTION
 
@@ -212,7 +215,7 @@ def test_before_the_milestone_only_the_projection_learns(classifier: Classifier)
     assert optimizer.param_groups[0]["weight_decay"] == SETTINGS.weight_decay
 
 
-@pytest.mark.parametrize("layers", [1, 3, 5])
+@pytest.mark.parametrize("layers", [1, 3, 5, 6, 99])  # a body has 5; more means all
 def test_the_asked_layers_and_the_heads_pooling_join_at_the_milestone(
     classifier: Classifier, layers: int
 ) -> None:
@@ -391,6 +394,64 @@ def test_a_milestone_at_the_start_trains_the_top_layers_from_there(
     assert log.rates == [[pytest.approx(5e-3), pytest.approx(1e-3)]]
     initial = {f"net.{name}": value for name, value in warm_state.items()}
     assert changed(initial, log.states[0]) == PROJECTION | expected
+
+
+class SharedNoise(LightningDataModule):
+    """Noise, one clip a rank and step."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(3)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader(None)
+
+    def _loader(self, seed: int | None) -> DataLoader[Any]:
+        assert self.trainer is not None
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        sampler = EpochSampler(4, shuffle_seed=seed, rank=rank, ranks=ranks)
+        return DataLoader(Noise(), 1, sampler=sampler)
+
+
+class Agreement(Callback):
+    """Fails, in a rank's process, where the ranks' weights differ."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert trainer.world_size == 2
+        own = torch.cat([value.detach().flatten() for value in pl_module.parameters()])
+        gathered = pl_module.all_gather(own)
+        assert isinstance(gathered, torch.Tensor)
+        assert torch.equal(gathered[0], gathered[1]), f"epoch {trainer.current_epoch}"
+
+
+def fit_on_two_ranks(weights: str) -> None:
+    """Run in a process of its own, which forks one a rank."""
+    settings = only(epochs=3, milestone=1, unfreeze_top_layers=2)
+    state = torch.load(weights, weights_only=True)
+    trainer = Trainer(
+        accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=3, logger=False,
+        callbacks=[MilestoneFinetuning(settings), Agreement()], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(make_classifier(state, settings), SharedNoise())
+
+
+@pytest.mark.slow
+def test_ranks_agree_before_and_after_the_milestone(warm_state: State, tmp_path: Path) -> None:
+    torch.save(warm_state, tmp_path / "warm.pt")
+    code = (
+        f"import test_classifier; test_classifier.fit_on_two_ranks({str(tmp_path / 'warm.pt')!r})"
+    )
+    environment = os.environ | {
+        "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "OMP_NUM_THREADS": "1",  # a forked process has none of the threads it was forked beside
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "max_epochs=3" in done.stderr
 
 
 def test_a_tiny_set_of_clips_is_overfitted(

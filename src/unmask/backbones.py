@@ -1,8 +1,10 @@
 """Backbones by name: builder, input geometry, weights. The only importer of pytorchvideo."""
 
 import hashlib
+import http.client
 import logging
 import os
+import ssl
 import urllib.error
 import urllib.request
 import warnings
@@ -11,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -174,7 +175,10 @@ def _fetch_kinetics(file: str, cache_dir: Path) -> Path:
             while block := answer.read(1 << 20):
                 out.write(block)
             expected = answer.headers.get("Content-Length")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (
+        urllib.error.URLError, http.client.HTTPException,
+        TimeoutError, ConnectionError, ssl.SSLError,
+    ) as error:  # fmt: skip
         partial.unlink(missing_ok=True)
         raise WeightsError(
             f"model.weights asks for kinetics400, which is at {url}; it can't be reached "
@@ -194,12 +198,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise _unsafe(path) from error
     except Exception as error:
-        # weights_only refuses with pickle.UnpicklingError; named here to keep pickle unimported.
-        if type(error).__name__ != "UnpicklingError":
-            raise
+        # Damaged bytes make torch raise nearly anything: OSError, IndexError, struct.error, ...
         raise _unsafe(path) from error
     for key in ("model_state", "state_dict"):
         if isinstance(loaded, dict) and key in loaded:

@@ -92,7 +92,7 @@ def read_settings(folder: Path) -> Checkpoint:
             temperature=float(values["temperature"]),
             run_id=values["run_id"],
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(
             f"Asked for the model in {folder}; {path} is not there. Run `make repro` to train one, "
             "or `dvc pull model` to fetch it."

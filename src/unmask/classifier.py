@@ -125,7 +125,26 @@ class MilestoneFinetuning(BaseFinetuning):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
+    def on_after_backward(self, trainer: Trainer, _: LightningModule) -> None:
+        """Average over the ranks the gradients of what joined at the milestone.
+
+        DDP does so only for what could learn when it wrapped the net; the ranks would drift apart
+        (Lightning's issue 20340, open).
+        """
+        if trainer.world_size == 1:
+            return
+        joined = [p for group in trainer.optimizers[0].param_groups[1:] for p in group["params"]]
+        gradients = [p.grad for p in joined if p.grad is not None]
+        if gradients:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            means = trainer.strategy.reduce(flat, reduce_op="mean")
+            for gradient, part in zip(
+                gradients, means.split([g.numel() for g in gradients]), strict=True
+            ):
+                gradient.copy_(part.view_as(gradient))
+
     def _top(self, classifier: Classifier) -> list[nn.Module]:
         # The head's pooling convolutions belong to the topmost block: they were frozen with it.
         *body, head = blocks(classifier.net)
-        return [*body[len(body) - self.settings.unfreeze_top_layers :], head.pool]
+        kept_frozen = max(len(body) - self.settings.unfreeze_top_layers, 0)
+        return [*body[kept_frozen:], head.pool]
