@@ -119,3 +119,8 @@ def read_index() -> Callable[[Picture], int]:
 def index_pictures() -> Callable[..., Iterator[Picture]]:
     """The function paint_indices: index_pictures(frames, size) yields RGB pictures."""
     return paint_indices
+
+
+def pytest_collection_modifyitems(items):
+    """Run the slow tests last: what is quick to fail fails first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -413,7 +413,7 @@ def run(
     """
     # By settings: a bank or a state of other values must not be taken up.
     digest = hashlib.sha256(f"{settings} {detect} {margin_ratio}".encode()).hexdigest()
-    scratch = weights.parent / ".pretraining" / digest[:12]
+    scratch = weights.parent / f".pretraining-{digest[:12]}"
     for seed, (split, pairs) in enumerate(
         (("train", settings.pairs), ("validation", VALIDATION_PAIRS)), start=settings.seed
     ):
