@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from unmask import backbones
-from unmask.backbones import BACKBONES, Geometry, Origin, build, geometry, load_weights
+from unmask.backbones import BACKBONES, Origin, build, load_weights
 from unmask.errors import WeightsError
-from unmask.params import Clips
+from unmask.geometry import GEOMETRIES
 
 State = dict[str, torch.Tensor]
 
@@ -93,10 +93,8 @@ def same(state: State, other: State, *, but: tuple[str, ...] = ()) -> bool:
 
 def test_the_table_is_the_published_one() -> None:
     assert list(BACKBONES) == list(PUBLISHED)
-    for name, (frames, rate, side_px, depth, _) in PUBLISHED.items():
+    for name, (_, _, _, depth, _) in PUBLISHED.items():
         row = BACKBONES[name]
-        assert row.geometry == Geometry(frames, rate / 30, side_px)
-        assert row.geometry.span_s == pytest.approx((frames - 1) * rate / 30)
         assert row.depth_factor == depth
         assert row.kinetics_file == f"{name.upper()}.pyth"
 
@@ -128,7 +126,7 @@ def test_a_net_is_upstreams_with_two_logits_and_free_pooling(name: str) -> None:
 
 
 def test_pooling_equals_upstreams_at_the_nets_own_geometry() -> None:
-    own = BACKBONES["x3d_xs"].geometry
+    own = GEOMETRIES["x3d_xs"]
     ours = seeded(build("x3d_xs", dropout=0.5)).eval()
     theirs = upstream("x3d_xs", own.frames, own.side_px, head_activation=None).eval()
     theirs.load_state_dict(ours.state_dict())
@@ -150,18 +148,6 @@ def test_dropout_is_the_one_asked_for(dropout: float) -> None:
     built = build("x3d_xs", dropout=dropout)
     shares = [module.p for module in built.modules() if isinstance(module, nn.Dropout)]
     assert shares == ([dropout] if dropout else [])
-
-
-def test_clips_override_the_nets_own_geometry() -> None:
-    def asked(**given: Any) -> Geometry:
-        values: dict[str, Any] = {"frames": None, "interval_s": None, "side_px": None} | given
-        return geometry("x3d_m", Clips(max_per_track=8, **values))
-
-    assert asked() == Geometry(16, 5 / 30, 256)
-    assert asked(frames=4) == Geometry(4, 5 / 30, 256)
-    assert asked(interval_s=0.5) == Geometry(16, 0.5, 256)
-    assert asked(side_px=128) == Geometry(16, 5 / 30, 128)
-    assert asked(frames=2, interval_s=0.1, side_px=96) == Geometry(2, 0.1, 96)
 
 
 # ---------------------------------------------------------------- weights from a file

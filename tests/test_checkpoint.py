@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from unmask import checkpoint
-from unmask.backbones import Geometry, build
+from unmask.backbones import build
 from unmask.checkpoint import SETTINGS, WEIGHTS, Checkpoint
 from unmask.errors import WeightsError
+from unmask.geometry import Geometry
 from unmask.params import Clips, Detect, Faces, Model
 
 DETECT = Detect(max_side_px=640, min_face_px=24, thresholds=(0.6, 0.7, 0.75), min_score=0.9)
@@ -24,7 +25,9 @@ CARRIED = Checkpoint(
         rate_fps=12.5, side_px=192, margin_ratio=0.1, crf=14, detect=DETECT, detect_every_s=0.3,
         smooth_s=0.0, min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5,
     ),
-    clips=Clips(frames=5, interval_s=None, side_px=96, max_per_track=8),
+    clips=Clips(
+        frames=5, interval_s=None, side_px=96, max_per_track=8, max_padding_ratio=0.5
+    ),
     model=Model(
         backbone="x3d_xs", weights="weights/größe.safetensors", weights_sha256="ab" * 32,
         dropout=0.25,
@@ -99,7 +102,11 @@ def test_a_net_in_another_memory_layout_is_saved_the_same(folder: Path, tmp_path
     [
         CARRIED,
         replaced(run_id=None),
-        replaced(clips=Clips(frames=None, interval_s=0.25, side_px=None, max_per_track=1)),
+        replaced(
+            clips=Clips(
+                frames=None, interval_s=0.25, side_px=None, max_per_track=1, max_padding_ratio=0.0
+            )
+        ),
         replaced(
             model=Model(backbone="x3d_l", weights="none", weights_sha256=None, dropout=0.0),
             temperature=0.05,

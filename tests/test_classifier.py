@@ -19,16 +19,17 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from unmask import metrics
-from unmask.backbones import Geometry, build
+from unmask.backbones import build
 from unmask.classifier import Classifier, MilestoneFinetuning, clip_logits
 from unmask.clips import ClipDataset, ClipItem, EpochSampler
+from unmask.geometry import Geometry
 from unmask.params import Train
 
 State = dict[str, torch.Tensor]
 
 SETTINGS = Train(
     epochs=4, batch_size=2, lr_head=1e-2, milestone=2, unfreeze_top_layers=1, lr_top_ratio=0.2,
-    lr_gamma=0.5, weight_decay=0.01, patience=4, cuda_precision="32-true", seed=1,
+    lr_gamma=0.5, self_blend=0.0, weight_decay=0.01, patience=4, cuda_precision="32-true", seed=1,
 )  # fmt: skip
 PROJECTION = {"net.blocks.5.proj.weight", "net.blocks.5.proj.bias"}
 

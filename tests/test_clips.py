@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from unmask import clips
-from unmask.backbones import DEVIATION, MEAN, Geometry
+from unmask.backbones import DEVIATION, MEAN
 from unmask.clips import (
     ClipDataset,
     ClipItem,
@@ -23,6 +23,7 @@ from unmask.clips import (
     to_input,
 )
 from unmask.errors import DatasetError
+from unmask.geometry import Geometry
 from unmask.params import Augment
 from unmask.records import FaceTrack
 from unmask.video import Frame

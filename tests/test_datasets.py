@@ -39,7 +39,7 @@ def write_chunk(folder, metadata, *, without=()):
 def raw(**changes):
     values = {
         "max_real": None, "fakes_per_real": 1.0, "honour_split": False,
-        "validation_ratio": 0.15, "test_ratio": 0.15, "seed": 1,
+        "validation_ratio": 0.15, "test_ratio": 0.15, "alike_ratio": 0.06, "seed": 1,
     }  # fmt: skip
     return Raw(**(values | changes))
 

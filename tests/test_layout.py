@@ -30,7 +30,7 @@ LAYERS = (
     ("faces", "clips", "unpack"),
     ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
     ("records", "params"),
-    ("errors",),
+    ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
@@ -49,7 +49,8 @@ OWNERS = {
 # Not deps of a stage. params has no defaults: it can refuse a run, never change one. doors only
 # says where words and runs go. So that nothing hides behind them, they import only HARMLESS ones.
 APART = {"__init__", "params", "doors"}
-HARMLESS = {"errors", "tracking"}
+GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
+HARMLESS = {"errors", "geometry", "tracking"}
 
 # Modules without a test file of their own.
 UNTESTED = {
@@ -59,6 +60,9 @@ UNTESTED = {
     "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers
     "doors",  # what it does shows only through the doors, whose tests run it
 }
+
+# How a stage's params list all of a file: `- params.yaml:`, without keys.
+ALL = "all of params.yaml"
 
 # These unpickle, which runs whatever a file says, unless told weights_only=True.
 UNPICKLERS = {"torch.load", "torch.serialization.load", "torch.hub.load_state_dict_from_url"}
@@ -219,11 +223,12 @@ def stage_scripts(stage: dict[str, Any]) -> list[str]:
 def import_closure(root: Path, script: Path) -> set[str]:
     """Return the modules that the script imports, those they import, and so on; APART apart."""
     known = modules(root)
+    apart = APART - ({"params"} if script == root / GATE else set())
     found: set[str] = set()
     waiting = unmask_imports(parse(script))
     while waiting:
         name = waiting.pop()
-        if name in known and name not in found | APART:
+        if name in known and name not in found | apart:
             found.add(name)
             waiting |= unmask_imports(parse(known[name]))
     return found
@@ -308,6 +313,8 @@ def sections_read(tree: ast.Module) -> tuple[set[str], list[str]]:
         parent = parents[whole]
         if isinstance(parent, ast.Attribute):
             read.add(parent.attr)
+        elif isinstance(parent, ast.Expr):  # loaded to be checked, and let go
+            read.add(ALL)
         else:
             strays.append(f"line {whole.lineno}: {ast.unparse(whole)}")
     return read, strays
@@ -326,7 +333,7 @@ def section_problems(root: Path) -> list[str]:
                     f"{used} hands the params on as a whole ({'; '.join(strays)}): read its "
                     "sections off it there, so that dvc.yaml can be checked"
                 )
-            for odd in sorted(read - param_sections(root)):
+            for odd in sorted(read - param_sections(root) - {ALL}):
                 problems.append(f"{used} reads {odd} off the params: that is not a section")
             given: set[str] = set()
             for entry in stage.get("params", []):
@@ -334,7 +341,7 @@ def section_problems(root: Path) -> list[str]:
                 for file, keys in files.items():
                     prefix = "" if file == "params.yaml" else f"{file}: "
                     given |= {prefix + key for key in keys or [f"all of {file}"]}
-            wanted = read & param_sections(root)
+            wanted = read & (param_sections(root) | {ALL})
             problems += _differences(name, "params", wanted=wanted, given=given)
     return problems
 

@@ -18,7 +18,7 @@ from unmask.records import (
 
 REAL = VideoRecord("aaaa", "aaaa.mp4", 0, "person 1", "real", "train")
 FAKE = VideoRecord("bbbb", "sub/bbbb.mp4", 1, "person 1", "swap", "train")
-HEADER = "video_id,file,label,source_id,method,split\n"
+HEADER = "video_id,file,label,source_id,method,split,donors\n"
 TRACK = FaceTrack(
     track=3,
     file="aaaa/3.mp4",
@@ -49,13 +49,15 @@ TRICKY = [
 
 def test_an_index_is_plain_csv_sorted_by_id(tmp_path: Path) -> None:
     path = tmp_path / "raw" / "sample" / "index.csv"  # its folder is made
-    records.write_index(path, [FAKE, REAL])
+    swap = replace(FAKE, donors=("person 2", "person 3"))
+    records.write_index(path, [swap, REAL])
     assert path.read_text(encoding="utf-8") == (
         HEADER
-        + "aaaa,aaaa.mp4,0,person 1,real,train\n"
-        + "bbbb,sub/bbbb.mp4,1,person 1,swap,train\n"
+        + "aaaa,aaaa.mp4,0,person 1,real,train,\n"
+        + "bbbb,sub/bbbb.mp4,1,person 1,swap,train,person 2|person 3\n"
     )
-    assert records.read_index(path) == [REAL, FAKE]
+    assert records.read_index(path) == [REAL, swap]
+    assert swap.identities == ("person 1", "person 2", "person 3")
 
 
 def test_the_order_of_writing_does_not_show_in_the_file(tmp_path: Path) -> None:
@@ -68,7 +70,9 @@ def test_the_order_of_writing_does_not_show_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", TRICKY)
 def test_an_index_keeps_every_text(text: str, tmp_path: Path) -> None:
     path = tmp_path / "index.csv"
-    video = replace(REAL, video_id=text, file=f"{text}.mp4", source_id=text, method=text)
+    video = replace(
+        REAL, video_id=text, file=f"{text}.mp4", source_id=text, method=text, donors=(text, "b")
+    )
     records.write_index(path, [video, FAKE])
     assert sorted(records.read_index(path), key=lambda v: v.label) == [video, FAKE]
 
@@ -87,7 +91,7 @@ def test_an_index_may_be_empty(tmp_path: Path) -> None:
 
 def test_columns_may_stand_in_any_order(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text(
-        "split,label,file,video_id,method,source_id\ntrain,0,aaaa.mp4,aaaa,real,person 1\n",
+        "split,label,donors,file,video_id,method,source_id\ntrain,0,,aaaa.mp4,aaaa,real,person 1\n",
         encoding="utf-8",
     )
     assert records.read_index(tmp_path / "index.csv") == [REAL]
@@ -101,19 +105,19 @@ def test_a_missing_index_says_how_to_make_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEADER.replace("label,", "") + "a,a.mp4,s,real,train\n", "expected the columns"),
-        (HEADER.replace("method", "kind") + "a,a.mp4,0,s,real,train\n", "expected the columns"),
-        (HEADER + "a,a.mp4,0,s,real,train\nb,b.mp4,2,s,swap,train\n", "line 3: label 2 and"),
-        (HEADER + "a,a.mp4,-1,s,real,train\n", "line 2: label -1"),
-        (HEADER + "a,a.mp4,FAKE,s,real,train\n", "line 2: expected a row of an index, found"),
-        (HEADER + "a,a.mp4,0.5,s,real,train\n", "line 2: expected a row of an index, found"),
-        (HEADER + "a,a.mp4,,s,real,train\n", "line 2: expected a row of an index, found"),
-        (HEADER + "a,a.mp4,0,s,real,training\n", "'training' should be"),
-        (HEADER + "a,a.mp4,0,s,real,\n", "one of train, validation, test"),
+        (HEADER.replace("label,", "") + "a,a.mp4,s,real,train,\n", "expected the columns"),
+        (HEADER.replace("method", "kind") + "a,a.mp4,0,s,real,train,\n", "expected the columns"),
+        (HEADER + "a,a.mp4,0,s,real,train,\nb,b.mp4,2,s,swap,train,\n", "line 3: label 2 and"),
+        (HEADER + "a,a.mp4,-1,s,real,train,\n", "line 2: label -1"),
+        (HEADER + "a,a.mp4,FAKE,s,real,train,\n", "line 2: expected a row of an index, found"),
+        (HEADER + "a,a.mp4,0.5,s,real,train,\n", "line 2: expected a row of an index, found"),
+        (HEADER + "a,a.mp4,,s,real,train,\n", "line 2: expected a row of an index, found"),
+        (HEADER + "a,a.mp4,0,s,real,training,\n", "'training' should be"),
+        (HEADER + "a,a.mp4,0,s,real,,\n", "one of train, validation, test"),
         (HEADER + "a,a.mp4,0,s,real\n", "line 2: "),
         (HEADER + "a,a.mp4\n", "line 2: expected a row"),
-        (HEADER + "a,a.mp4,0,s,real,train,more\n", "line 2: expected a row"),
-        (HEADER + '"a\nb",b.mp4,0,s,real,train\nc,c.mp4\n', "line 4: expected a row"),
+        (HEADER + "a,a.mp4,0,s,real,train,more,yet more\n", "line 2: expected a row"),
+        (HEADER + '"a\nb",b.mp4,0,s,real,train,\nc,c.mp4\n', "line 4: expected a row"),
         ("", "line 1: expected the columns"),
         ("video_id,file\n", "line 1: expected the columns"),
     ],

@@ -1,4 +1,4 @@
-"""Backbones by name: builder, input geometry, weights. The only importer of pytorchvideo."""
+"""Backbones by name: builder and weights. The only importer of pytorchvideo."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unmask.errors import WeightsError
-from unmask.params import Clips
+from unmask.geometry import GEOMETRIES
 
 with warnings.catch_warnings():
     # pytorchvideo scripts a function at import, of which torch tells every process anew.
@@ -33,46 +33,19 @@ MODEL_ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The clip a backbone eats."""
-
-    frames: int
-    interval_s: float
-    side_px: int
-
-    @property
-    def span_s(self) -> float:
-        """Return the time from the first frame to the last."""
-        return (self.frames - 1) * self.interval_s
-
-
-@dataclass(frozen=True)
 class Backbone:
     """A row of the table: X3D as PyTorchVideo's model zoo defines it."""
 
-    geometry: Geometry
     depth_factor: float
     kinetics_file: str
 
 
-# Frames x sampling rate at 30 frames/s and side: Feichtenhofer, "X3D", CVPR 2020, table 3, as in
-# PyTorchVideo's hub (crop side at test time).
 BACKBONES = {
-    "x3d_xs": Backbone(Geometry(4, 12 / 30, 182), 2.2, "X3D_XS.pyth"),
-    "x3d_s": Backbone(Geometry(13, 6 / 30, 182), 2.2, "X3D_S.pyth"),
-    "x3d_m": Backbone(Geometry(16, 5 / 30, 256), 2.2, "X3D_M.pyth"),
-    "x3d_l": Backbone(Geometry(16, 5 / 30, 312), 5.0, "X3D_L.pyth"),
+    "x3d_xs": Backbone(2.2, "X3D_XS.pyth"),
+    "x3d_s": Backbone(2.2, "X3D_S.pyth"),
+    "x3d_m": Backbone(2.2, "X3D_M.pyth"),
+    "x3d_l": Backbone(5.0, "X3D_L.pyth"),
 }
-
-
-def geometry(name: str, clips: Clips) -> Geometry:
-    """Return the backbone's own clip geometry, but where clips gives a value."""
-    own = BACKBONES[name].geometry
-    return Geometry(
-        clips.frames or own.frames,
-        clips.interval_s or own.interval_s,
-        clips.side_px or own.side_px,
-    )
 
 
 def build(name: str, *, dropout: float) -> nn.Module:
@@ -82,9 +55,9 @@ def build(name: str, *, dropout: float) -> nn.Module:
     loss is left out, and its head, which pools with a kernel fixed at construction, pools over
     whatever it is given, so that one checkpoint serves other clip lengths.
     """
-    row = BACKBONES[name]
+    row, own = BACKBONES[name], GEOMETRIES[name]
     net: nn.Module = create_x3d(
-        input_clip_length=row.geometry.frames, input_crop_size=row.geometry.side_px,
+        input_clip_length=own.frames, input_crop_size=own.side_px,
         model_num_class=2, dropout_rate=dropout, depth_factor=row.depth_factor,
         head_activation=None,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import nn
 
 from unmask import backbones
 from unmask.errors import WeightsError
+from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.records import write_atomically
 
@@ -30,9 +31,9 @@ class Checkpoint:
     run_id: str | None  # the tracker's run that trained it
 
     @property
-    def geometry(self) -> backbones.Geometry:
+    def geometry(self) -> Geometry:
         """Return the clip that the net was trained on."""
-        return backbones.geometry(self.model.backbone, self.clips)
+        return self.clips.geometry(self.model.backbone)
 
 
 def save(folder: Path, net: nn.Module, checkpoint: Checkpoint) -> None:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from unmask.backbones import DEVIATION, MEAN, Geometry
+from unmask.backbones import DEVIATION, MEAN
 from unmask.errors import DatasetError
+from unmask.geometry import Geometry
 from unmask.params import Augment
 from unmask.records import FaceTrack
 from unmask.video import read_frames

@@ -48,11 +48,13 @@ log = logging.getLogger(__name__)
 class Entry:
     """One video that a chunk's metadata lists, whether or not its file is there."""
 
-    file: str  # a plain name, beside the metadata
+    file: str  # the plain name that its video gets; its stem is the video's id
     label: int  # 1 is fake
     source_id: str
     method: str
     split: str  # the metadata's own word; empty where it says nothing
+    path: str = ""  # where it lies in the chunk, "/" between folders; empty: where file says
+    donors: tuple[str, ...] = ()  # sources whose faces were pasted in
 
 
 # ---------------------------------------------------------------- reading
@@ -317,6 +319,7 @@ def split_by_source(entries: Iterable[Entry], settings: Raw) -> list[VideoRecord
         VideoRecord(
             video_id=_stem(entry.file), file=entry.file, label=entry.label,
             source_id=entry.source_id, method=entry.method, split=splits[entry.file],
+            donors=entry.donors,
         )
         for entry in sorted(entries, key=lambda entry: entry.file)
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unmask.errors import ParamsError
+from unmask.geometry import Geometry, clip_geometry
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -61,10 +63,11 @@ class Raw(Section):
     """The draw from a chunk, and the split."""
 
     max_real: Count | None
-    fakes_per_real: Positive
+    fakes_per_real: Annotated[float, Field(ge=0)]  # 0 draws none: real videos alone
     honour_split: bool
     validation_ratio: Ratio
     test_ratio: Ratio
+    alike_ratio: Annotated[float, Field(ge=0, lt=0.5)]  # two random pictures differ by a half
     seed: Natural
 
     @model_validator(mode="after")
@@ -97,6 +100,13 @@ class Clips(Section):
     interval_s: Positive | None
     side_px: Annotated[int, Field(ge=64, le=512)] | None
     max_per_track: Count
+    max_padding_ratio: Annotated[float, Field(ge=0, lt=1)]
+
+    def geometry(self, backbone: str) -> Geometry:
+        """Return the clip that a backbone gets."""
+        return clip_geometry(
+            backbone, frames=self.frames, interval_s=self.interval_s, side_px=self.side_px
+        )
 
 
 class Augment(Section):
@@ -126,9 +136,10 @@ class Train(Section):
     batch_size: Count
     lr_head: Positive
     milestone: Natural
-    unfreeze_top_layers: Natural
+    unfreeze_top_layers: Annotated[int, Field(ge=0, le=5)]  # X3D: a stem and four stages
     lr_top_ratio: Positive
     lr_gamma: Positive
+    self_blend: Ratio
     weight_decay: Annotated[float, Field(ge=0)]
     patience: Count
     cuda_precision: Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -171,13 +182,41 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Params":
+        clashes = [*self._chunk_clashes(), *self._clip_clashes()]
+        if clashes:
+            raise ValueError("\n  ".join(clashes))
+        return self
+
+    def _chunk_clashes(self) -> Iterator[str]:
         if len(set(self.chunks)) != len(self.chunks):
-            raise ValueError(f"chunks lists a chunk twice: {', '.join(self.chunks)}")
+            yield f"chunks lists a chunk twice: {', '.join(self.chunks)}"
         for chunk in self.chunks:
             # A first "-" would make it an option of the stage's command.
             if not re.fullmatch(r"\w[\w.-]*", chunk):
-                raise ValueError(f"chunk {chunk!r} must be a plain name below data/chunks")
-        return self
+                yield f"chunk {chunk!r} must be a plain name below data/chunks"
+
+    def _clip_clashes(self) -> Iterator[str]:
+        clip, faces = self.clips.geometry(self.model.backbone), self.faces
+        filmed_s = clip.span_s * (1 - self.clips.max_padding_ratio)
+        if filmed_s > faces.min_track_s + 1e-6:
+            yield (
+                f"a clip of {self.model.backbone} lasts {clip.span_s:.2f} s ({clip.frames} frames, "
+                f"one every {clip.interval_s:.3f} s), the shortest track {faces.min_track_s:g} s: "
+                f"more than clips.max_padding_ratio, {self.clips.max_padding_ratio:g}, would be "
+                f"its last frame, held. Raise faces.min_track_s to {filmed_s:.2f} (faces are "
+                "cropped anew), or make clips shorter by clips.frames or clips.interval_s"
+            )
+        if clip.frames > 1 and clip.interval_s < 1 / faces.rate_fps - 1e-6:
+            yield (
+                f"a clip of {self.model.backbone} takes a frame every {clip.interval_s:.3f} s; "
+                f"crops hold one every {1 / faces.rate_fps:.3f} s: frames would be doubled. Raise "
+                f"faces.rate_fps to {1 / clip.interval_s:.1f} or clips.interval_s"
+            )
+        if clip.side_px > faces.side_px:
+            yield (
+                f"a clip of {self.model.backbone} is {clip.side_px} pixels wide, crops are "
+                f"{faces.side_px}: they would be blown up. Raise faces.side_px or set clips.side_px"
+            )
 
 
 class _Loader(yaml.SafeLoader):
@@ -226,7 +265,12 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"  {where}: missing; every value stands in the file"
     if problem["type"] == "value_error":  # ours: it names what it found, the input is all of it
         return f"  {where}: {problem['ctx']['error']}"
-    return f"  {where}: {problem['msg']} (found {problem['input']!r})"
+    close: list[str] = []
+    if problem["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        close = difflib.get_close_matches(str(problem["input"]), known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"  {where}: {problem['msg']} (found {problem['input']!r}){meant}"
 
 
 def _did_you_mean(location: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from unmask.errors import DatasetError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+DONOR_SEPARATOR = "|"  # between donors in index.csv; no identity holds it
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
 
 
@@ -37,6 +38,12 @@ class VideoRecord:
     source_id: str  # videos that share it show the same recording or person: never split them
     method: str  # how a fake was made; "real" for a real one, "unknown" where nobody says
     split: Split
+    donors: tuple[str, ...] = ()  # whose faces a swap pasted in: they too stay on one side
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Return everybody the video shows a face of: its source, then its donors."""
+        return self.source_id, *self.donors
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,13 @@ def write_index(path: Path, records: Iterable[VideoRecord]) -> None:
     names = [field.name for field in fields(VideoRecord)]
     lines = [",".join(names)]
     for record in sorted(records, key=lambda record: record.video_id):
-        values = [str(getattr(record, name)) for name in names]
-        lines.append(",".join(_quoted(value) for value in values))
+        row = asdict(record) | {"donors": DONOR_SEPARATOR.join(record.donors)}
+        lines.append(",".join(_quoted(str(row[name])) for name in names))
     write_atomically(path, "\n".join(lines) + "\n")
 
 
 def _quoted(value: str) -> str:
+    # csv.writer leaves a lone carriage return bare before Python 3.13, and can't read it again.
     return '"' + value.replace('"', '""') + '"' if set(value) & set(',"\n\r') else value
 
 
@@ -148,6 +156,7 @@ def read_index(path: Path) -> list[VideoRecord]:
             record = VideoRecord(
                 video_id=row["video_id"], file=row["file"], label=int(row["label"]),
                 source_id=row["source_id"], method=row["method"], split=row["split"],  # type: ignore[arg-type]  # checked below
+                donors=tuple(row["donors"].split(DONOR_SEPARATOR)) if row["donors"] else (),
             )  # fmt: skip
         except ValueError as error:
             raise DatasetError(

@@ -21,6 +21,7 @@ from unmask.checkpoint import Checkpoint
 from unmask.classifier import Classifier, MilestoneFinetuning
 from unmask.clips import ClipDataset, ClipItem, EpochSampler
 from unmask.errors import DatasetError
+from unmask.geometry import Geometry
 from unmask.params import Augment, Clips, Faces, Model, Train
 from unmask.predict import Predictor
 from unmask.records import SPLITS, Chunk, Split
@@ -125,7 +126,7 @@ def train(
         WeightsError: model.weights can't be had or does not fit.
     """
     torch.manual_seed(params.train.seed)
-    geometry = backbones.geometry(params.model.backbone, params.clips)
+    geometry = params.clips.geometry(params.model.backbone)
     training, validation = (clip_items(chunks, split) for split in ("train", "validation"))
     for split, items in (("train", training), ("validation", validation)):
         counts = Counter(item.label for item in items)
@@ -239,7 +240,7 @@ def _card_facts(
     chunks: Sequence[Chunk],
     params: Settings,
     net: nn.Module,
-    geometry: backbones.Geometry,
+    geometry: Geometry,
     history: Sequence[report.Epoch],
 ) -> report.CardFacts:
     best = min(history, key=lambda row: row["val_loss"] or 0.0)
