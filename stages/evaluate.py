@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from unmask import evaluate, params, records
+from unmask import checkpoint, evaluate, params, records
 from unmask.doors import open_tracker, progress, run_stage
 from unmask.predict import Predictor
 
@@ -20,6 +20,7 @@ def main() -> None:
             list(scored),
             predictor.checkpoint.temperature,
             settings.evaluate,
+            records.read_history(model / checkpoint.HISTORY),
             metrics,
             plots,
             tracker,

@@ -1,4 +1,4 @@
-"""Indexes and face crops -> model: python stages/train.py RAW FACES MODEL PLOTS."""
+"""Indexes and face crops -> model: python stages/train.py RAW FACES MODEL."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from unmask.doors import open_tracker, run_stage, weights_cache, workers
 
 
 def main() -> None:
-    raw, faces, model, plots = map(Path, sys.argv[1:])
+    raw, faces, model = map(Path, sys.argv[1:])
     settings = params.load()
     chunks = records.read_chunks(settings.chunks, raw, faces)
     sections = train.Settings(
@@ -17,7 +17,7 @@ def main() -> None:
     )  # fmt: skip
     with open_tracker(Path.cwd()) as tracker:
         train.train(
-            chunks, sections, model, plots, tracker,
+            chunks, sections, model, tracker,
             workers=workers(), weights_cache=weights_cache(),
         )  # fmt: skip
 

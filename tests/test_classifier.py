@@ -24,6 +24,7 @@ from unmask.classifier import Classifier, MilestoneFinetuning, clip_logits
 from unmask.clips import ClipDataset, ClipItem, EpochSampler
 from unmask.geometry import Geometry
 from unmask.params import Train
+from unmask.scores import sigmoid
 
 State = dict[str, torch.Tensor]
 
@@ -130,9 +131,7 @@ def test_validation_is_the_log_loss_and_auc_of_all_clips_at_once(
     pairs = [(0.0, 2.0), (0.0, 1.0), (1.0, 0.5), (3.0, 0.0), (0.0, 0.25)]
     logits, labels = [2.0, 1.0, -0.5, -3.0, 0.25], [1, 0, 1, 0, 0]
     found = validated(make_trainer(tmp_path), pairs, labels, batch_size)
-    assert found["val_loss"] == pytest.approx(
-        metrics.log_loss(labels, metrics.sigmoid(logits)), rel=1e-6
-    )
+    assert found["val_loss"] == pytest.approx(metrics.log_loss(labels, sigmoid(logits)), rel=1e-6)
     # Of six pairs the fake at 2 wins three; the one at -0.5 wins one, over -3.
     assert found["val_auc"] == pytest.approx(4 / 6)
 
@@ -371,7 +370,7 @@ def test_the_logged_training_loss_is_the_mean_over_the_epochs_clips(
     classifier, log, noise = fit(warm_state, settings, tmp_path)
     with torch.no_grad():
         logits = classifier.eval()(noise.clips).double().numpy()
-    expected = metrics.log_loss([0, 1, 0, 1], metrics.sigmoid(logits))
+    expected = metrics.log_loss([0, 1, 0, 1], sigmoid(logits))
     assert log.losses == [pytest.approx(expected, rel=1e-4)]
 
 

@@ -10,6 +10,7 @@ from unmask.errors import DatasetError
 from unmask.evaluate import ScoredVideo, evaluate, scores_csv, summarise, table
 from unmask.predict import pool
 from unmask.records import Reason, TrackScore, VideoRecord
+from unmask.scores import sigmoid
 from unmask.tracking import NullTracker
 
 SETTINGS = params.load().evaluate.model_copy(update={"bootstrap_resamples": 100})
@@ -30,6 +31,16 @@ def unscored(name, label, reason, **more):
     return ScoredVideo("chunk", record, pool(name, [], reason, 1.0))
 
 
+HISTORY = [
+    {
+        "epoch": 0,
+        "train_loss": 0.7,
+        "val_loss": 0.6,
+        "val_auc": 0.7,
+        "lr_head": 1e-3,
+        "lr_top": None,
+    }
+]
 VIDEOS = [
     scored("a", 0, (-2.0, -1.0), source="s1"),
     scored("b", 0, (0.5, 1.5), source="s2"),
@@ -41,7 +52,7 @@ VIDEOS = [
 
 def test_metrics_are_those_of_the_scored_videos():
     summary = summarise(VIDEOS, SETTINGS, temperature=1.0)
-    scores = metrics.sigmoid([-1.5, 1.0, 2.5, 0.5])
+    scores = sigmoid([-1.5, 1.0, 2.5, 0.5])
     assert summary["videos"] == 5
     assert summary["sources"] == 3
     assert summary["coverage"] == 0.8
@@ -61,7 +72,7 @@ def test_a_method_stands_against_all_real_videos():
 
 def test_clips_are_calibrated_and_counted_one_by_one():
     clip = summarise(VIDEOS, SETTINGS, temperature=2.0)["clip"]
-    scores = metrics.sigmoid([-1.0, -0.5, 0.25, 0.75, 1.0, 1.5, 0.0, 0.5])
+    scores = sigmoid([-1.0, -0.5, 0.25, 0.75, 1.0, 1.5, 0.0, 0.5])
     assert clip["count"] == 8
     assert clip["log_loss"]["value"] == pytest.approx(metrics.log_loss([0] * 4 + [1] * 4, scores))
 
@@ -92,12 +103,17 @@ def test_files_are_written_for_each_split(tmp_path):
         scored("w", 1, (1.0,), split="validation", method="swap"),
     ]
     summaries = evaluate(
-        [*VIDEOS, *validation], 1.0, SETTINGS, tmp_path / "metrics", tmp_path / "plots",
+        [*VIDEOS, *validation], 1.0, SETTINGS, HISTORY, tmp_path / "metrics", tmp_path / "plots",
         NullTracker(),
     )  # fmt: skip
     written = json.loads((tmp_path / "metrics/test.json").read_text())
     assert written == json.loads(json.dumps(summaries["test"]))
     assert json.loads((tmp_path / "metrics/validation.json").read_text())["videos"] == 2
     assert len((tmp_path / "metrics/scores.csv").read_text().splitlines()) == 8
-    assert list((tmp_path / "plots").glob("*.png"))
+    assert list((tmp_path / "plots/evaluation").glob("*.png"))
+    assert (tmp_path / "plots/training/training.png").is_file()
+    summary = json.loads((tmp_path / "metrics/summary.json").read_text())
+    assert summary["test"]["roc_auc"] == written["video"]["roc_auc"]["value"]
+    assert summary["test"]["coverage"] == 0.8
+    assert set(summary) == {"validation", "test"}
     assert "0.750 [" in table(summaries)

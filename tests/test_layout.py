@@ -25,11 +25,11 @@ LAYERS = (
     ("cli", *DOORS),
     ("doors",),
     ("train", "evaluate", "pretrain", "mlflow_model"),
-    ("predict", "report"),
+    ("predict", "report", "card"),
     ("classifier", "checkpoint", "tracking", "sample"),
     ("faces", "clips", "unpack"),
     ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
-    ("records", "params"),
+    ("records", "params", "scores"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}

@@ -13,6 +13,7 @@ from sklearn.calibration import calibration_curve
 from unmask import metrics
 from unmask.errors import OneClassError, UnmaskError
 from unmask.metrics import Interval
+from unmask.scores import sigmoid
 
 TWO_CLASS_METRICS = [metrics.roc_auc, metrics.average_precision, metrics.equal_error_rate]
 PROBABILITY_METRICS = [metrics.log_loss, metrics.accuracy, metrics.calibration_error]
@@ -22,7 +23,7 @@ def draw_scores(seed, *, count=200, decimals=16):
     """Return labels and overlapping scores; few decimals make ties."""
     generator = np.random.default_rng(seed)
     labels = np.concatenate(([0, 1], generator.integers(2, size=count - 2)))
-    scores = metrics.sigmoid(generator.normal(size=count) + labels)
+    scores = sigmoid(generator.normal(size=count) + labels)
     return labels, np.round(scores, decimals)
 
 
@@ -140,11 +141,6 @@ def test_log_loss_orders_perfect_unsure_and_inverted():
     assert metrics.log_loss(labels, 1 - labels) == pytest.approx(-np.log(1e-7))
 
 
-def test_sigmoid_is_exact_at_both_ends():
-    assert_allclose(metrics.sigmoid([-700.0, 0.0, np.log(3), 800.0]), [np.exp(-700), 0.5, 0.75, 1])
-    assert metrics.sigmoid(np.zeros((2, 3), dtype=np.float32)).shape == (2, 3)
-
-
 # Invariants
 
 
@@ -164,52 +160,6 @@ def test_swapping_the_classes_mirrors_the_ranking():
 
 def test_ranking_takes_scores_as_far_apart_as_floats_go():
     assert metrics.roc_auc([0, 1], [-1e308, 1e308]) == 1.0
-
-
-# Temperature
-
-
-@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
-def test_temperature_is_recovered(temperature):
-    generator = np.random.default_rng(0)
-    true_logits = generator.normal(scale=2, size=20_000)
-    labels = generator.random(20_000) < metrics.sigmoid(true_logits)
-    found = metrics.fit_temperature(labels, true_logits * temperature)
-    assert found == pytest.approx(temperature, rel=0.05)
-
-
-def test_separated_classes_stay_uncertain():
-    # Two videos a class count as 3 of 4 (Platt): equal logits of 5 become sigmoid(log(3)).
-    found = metrics.fit_temperature([0, 0, 1, 1], [-5.0, -5.0, 5.0, 5.0])
-    assert 5.0 / found == pytest.approx(np.log(3.0), rel=1e-6)
-
-
-def test_temperature_beats_its_neighbours():
-    labels, scores = draw_scores(7, count=60)
-    logits = 4 * np.log(scores / (1 - scores))
-    found = metrics.fit_temperature(labels, logits)
-    fakes = labels.sum()
-    targets = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (60 - fakes + 2))
-    losses = []
-    for temperature in (found, *np.geomspace(0.05, 20, 400)):
-        fake = np.log(metrics.sigmoid(logits / temperature))
-        real = np.log(metrics.sigmoid(-logits / temperature))
-        losses.append(-np.mean(targets * fake + (1 - targets) * real))
-    assert losses[0] == min(losses)
-
-
-@pytest.mark.parametrize(
-    ("logits", "expected"),
-    [
-        ([-1e-6, -2e-6, 1e-6, 2e-6], 0.05),
-        ([-1e6, -2e6, 1e6, 2e6], 20.0),
-        ([1.0, 2.0, -1.0, -2.0], 20.0),
-        ([1e6, 2e6, -1e6, -2e6], 20.0),
-        ([0.0, 0.0, 0.0, 0.0], 1.0),
-    ],
-)
-def test_temperature_stays_in_bounds(logits, expected):
-    assert metrics.fit_temperature([0, 0, 1, 1], logits) == expected
 
 
 # Intervals
@@ -341,7 +291,7 @@ def test_a_thousand_resamples_take_seconds():
 
 
 @pytest.mark.parametrize("label", [0, 1])
-@pytest.mark.parametrize("metric", [*TWO_CLASS_METRICS, metrics.fit_temperature])
+@pytest.mark.parametrize("metric", TWO_CLASS_METRICS)
 def test_one_class_is_refused_where_two_are_needed(metric, label):
     with pytest.raises(OneClassError, match=f"found 2 labels, all {label}"):
         metric([label, label], [0.2, 0.8])

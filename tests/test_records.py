@@ -268,3 +268,27 @@ def test_rows_are_frozen() -> None:
 def test_a_reason_prints_as_its_word() -> None:
     assert f"{Reason.NO_FACE}" == "no_face"
     assert Reason("too_short") is Reason.TOO_SHORT
+
+
+# ---------------------------------------------------------------- history.csv
+
+
+def test_a_history_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "model" / "history.csv"
+    rates = {"lr_head": 2e-05, "lr_top": None}
+    epochs = [
+        {"epoch": 0, "train_loss": 0.7, "val_loss": 1 / 3, "val_auc": None, **rates},
+        {"epoch": 1, "train_loss": 0.5, "val_loss": float("inf"), "val_auc": 0.5, **rates},
+    ]
+    records.write_history(path, epochs)
+    assert path.read_text().splitlines()[1] == "0,0.7,0.3333333333333333,,2e-05,"
+    assert records.read_history(path) == epochs
+
+
+@pytest.mark.parametrize("text", [None, "", "epoch,train_loss\n0,1\n", "a\nb\n"])
+def test_a_history_that_is_none_says_what_to_do(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DatasetError, match="dvc repro"):
+        records.read_history(path)

@@ -18,6 +18,7 @@ from unmask.records import write_atomically
 
 FORMAT = 1
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
+HISTORY = "history.csv"  # the training's epochs
 
 
 @dataclass(frozen=True)

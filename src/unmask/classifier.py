@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from unmask import metrics
+from unmask import scores
 from unmask.backbones import blocks
 from unmask.params import Train
 
@@ -64,7 +64,7 @@ class Classifier(LightningModule):
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
         self.log("val_loss", loss, prog_bar=True, rank_zero_only=True)
         if 0 < labels.mean() < 1:
-            auc = metrics.roc_auc(labels.cpu().numpy().astype(int), logits.cpu().numpy())
+            auc = scores.roc_auc(labels.cpu().numpy().astype(int), logits.cpu().numpy())
             self.log("val_auc", auc, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> Any:

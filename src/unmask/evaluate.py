@@ -15,13 +15,14 @@ from unmask import metrics, report
 from unmask.errors import DatasetError
 from unmask.params import Evaluate
 from unmask.predict import Predictor, probability
-from unmask.records import Chunk, Split, VideoRecord, VideoScore, write_atomically
+from unmask.records import Chunk, Epoch, Split, VideoRecord, VideoScore, write_atomically
 from unmask.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 WORST_MOMENTS = 3
+HEADLINE = ("roc_auc", "log_loss", "accuracy")
 Summary = dict[str, Any]
 
 
@@ -143,11 +144,15 @@ def evaluate(
     videos: Sequence[ScoredVideo],
     temperature: float,
     settings: Evaluate,
+    history: Sequence[Epoch],
     metrics_dir: Path,
     plots_dir: Path,
     tracker: Tracker,
 ) -> Mapping[str, Summary]:
-    """Write metrics_dir/<split>.json, scores.csv and the plots, tell the tracker, return metrics.
+    """Write the metrics, scores.csv and the plots, tell the tracker, return the metrics.
+
+    <split>.json holds everything, summary.json the few numbers that `dvc exp show` has room for;
+    the plots are those of the evaluation and of the training that history tells.
 
     Raises:
         DatasetError: no video of a split has a score.
@@ -161,6 +166,7 @@ def evaluate(
         write_atomically(metrics_dir / f"{split}.json", json.dumps(summary, indent=2) + "\n")
         tracker.log_metrics(dict(_flat(split, summary)))
         tracker.log_file(metrics_dir / f"{split}.json", "metrics")
+    write_atomically(metrics_dir / "summary.json", json.dumps(headline(summaries), indent=2) + "\n")
     write_atomically(metrics_dir / "scores.csv", scores_csv(videos, temperature))
     tracker.log_file(metrics_dir / "scores.csv", "metrics")
     pictures: dict[str, tuple[Any, Any]] = {}
@@ -169,10 +175,20 @@ def evaluate(
             continue
         labels, scores, _ = zip(*_video_rows(some), strict=True)
         pictures[split] = np.array(labels), np.array(scores)
-    report.write_plots(plots_dir, pictures)
-    for path in sorted(plots_dir.glob("*.png")):
+    report.write_plots(plots_dir / "evaluation", pictures)
+    report.write_training_curves(plots_dir / "training", history)
+    for path in sorted(plots_dir.glob("*/*.png")):
         tracker.log_file(path, "plots")
     return summaries
+
+
+def headline(summaries: Mapping[str, Summary]) -> Summary:
+    """Return each split's HEADLINE values and its coverage."""
+    return {
+        split: {name: summary["video"][name]["value"] for name in HEADLINE}
+        | {"coverage": summary["coverage"]}
+        for split, summary in summaries.items()
+    }
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""How well scores tell fake from real: metrics, curves, temperature and intervals.
+"""How well scores tell fake from real: metrics, curves and intervals.
 
 Label 1 is fake. Ranking metrics take any finite scores, the others P(fake) in [0, 1].
 """
@@ -7,19 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from unmask.errors import OneClassError, UnmaskError
+from unmask.scores import (
+    Floats,
+    Ints,
+    count_above,
+    read_labels_and_scores,
+    roc_auc,
+)
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
 
 # Keeps a confident mistake finite: one wrong certainty costs at most -ln(1e-7) = 16.1.
 LOG_LOSS_CLIP = 1e-7
 FAKE_THRESHOLD = 0.5
 BIN_COUNT = 10
-TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +79,6 @@ class Interval:
     resamples: int
 
 
-def sigmoid(logits: ArrayLike) -> Floats:
-    """Return 1 / (1 + exp(-logits)) in the shape of logits, without overflow at either end.
-
-    >>> sigmoid([-1000.0, 0.0, 1000.0]).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    logits_float = np.asarray(logits, dtype=np.float64)
-    return np.asarray(np.exp(-np.logaddexp(0.0, -logits_float)))
-
-
 def log_loss(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
     """Return the mean negative natural log of the probability given to the true label.
 
@@ -124,25 +118,8 @@ def roc_curve(labels_N: ArrayLike, scores_N: ArrayLike) -> RocCurve:
     Raises:
         OneClassError: labels_N holds a single class.
     """
-    true_fakes, false_fakes, thresholds = _count_above("roc_curve", labels_N, scores_N)
+    true_fakes, false_fakes, thresholds = count_above("roc_curve", labels_N, scores_N)
     return RocCurve(false_fakes / false_fakes[-1], true_fakes / true_fakes[-1], thresholds)
-
-
-def roc_auc(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
-    """Return the chance that a fake scores above a real video, a tie counting half.
-
-    It is the area under the ROC by trapezoids (Hanley & McNeil 1982).
-
-    Raises:
-        OneClassError: labels_N holds a single class.
-
-    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])  # 3 pairs won, 1 tied, of 4
-    0.875
-    """
-    true_fakes, false_fakes, _ = _count_above("roc_auc", labels_N, scores_N)
-    # Whole numbers until the one division: the result does not depend on summation order.
-    doubled_pairs = np.sum(np.diff(false_fakes) * (true_fakes[1:] + true_fakes[:-1]))
-    return float(doubled_pairs / (2 * true_fakes[-1] * false_fakes[-1]))
 
 
 def equal_error_rate(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
@@ -157,7 +134,7 @@ def equal_error_rate(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
     >>> equal_error_rate([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.5
     """
-    true_fakes, false_fakes, _ = _count_above("equal_error_rate", labels_N, scores_N)
+    true_fakes, false_fakes, _ = count_above("equal_error_rate", labels_N, scores_N)
     fake_count, real_count = true_fakes[-1], false_fakes[-1]
     # fpr - fnr, times both counts so that it stays whole: it rises strictly, from below zero to
     # above it, because every threshold adds at least one video. So there is one crossing.
@@ -174,7 +151,7 @@ def precision_recall_curve(labels_N: ArrayLike, scores_N: ArrayLike) -> Precisio
     Raises:
         OneClassError: labels_N holds a single class.
     """
-    true_fakes, false_fakes, thresholds = _count_above("precision_recall_curve", labels_N, scores_N)
+    true_fakes, false_fakes, thresholds = count_above("precision_recall_curve", labels_N, scores_N)
     precision_after_first = true_fakes[1:] / (true_fakes[1:] + false_fakes[1:])
     precision = np.concatenate(([1.0], precision_after_first))
     return PrecisionRecallCurve(precision, true_fakes / true_fakes[-1], thresholds)
@@ -225,38 +202,6 @@ def calibration_error(labels_N: ArrayLike, scores_N: ArrayLike) -> float:
     return float(np.sum(curve.counts_K * gaps) / np.sum(curve.counts_K))
 
 
-def fit_temperature(labels_N: ArrayLike, logits_N: ArrayLike) -> float:
-    """Return the T in [0.05, 20] that minimises the log loss of sigmoid(logits / T).
-
-    Guo et al. 2017 sec. 4.2, with Platt's targets (1999, sec. 2.2) in place of 0 and 1: the n
-    videos of a class count as (n + 1) of (n + 2), so a few that happen to be separated do not
-    make the model certain. The loss is convex in 1 / T, so the sign of its slope is bisected;
-    logits that rank the classes backwards end at 20.
-
-    Raises:
-        OneClassError: labels_N holds a single class.
-    """
-    labels, logits = _read_two_classes("fit_temperature", labels_N, logits_N)
-    fakes = int(labels.sum())
-    reals = len(labels) - fakes
-    targets = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
-
-    def loss_falls(inverse_temperature: float) -> bool:
-        slope = np.mean(logits * (sigmoid(inverse_temperature * logits) - targets))
-        return bool(slope <= 0)
-
-    coldest, hottest = TEMPERATURE_BOUNDS
-    if loss_falls(1 / coldest):
-        return coldest if logits.any() else 1.0
-    if not loss_falls(1 / hottest):
-        return hottest
-    low, high = 1 / hottest, 1 / coldest
-    for _ in range(64):  # 20 / 2**64 is below the spacing of floats near 0.05
-        middle = (low + high) / 2
-        low, high = (middle, high) if loss_falls(middle) else (low, middle)
-    return 2 / (low + high)
-
-
 def bootstrap_interval(
     metric: Metric,
     labels_N: ArrayLike,
@@ -281,7 +226,7 @@ def bootstrap_interval(
             f"bootstrap_interval: asked for {resamples} resamples at level {level}; pass at least "
             "1 resample and a level between 0 and 1."
         )
-    labels, scores = _read_labels_and_scores("bootstrap_interval", labels_N, scores_N)
+    labels, scores = read_labels_and_scores("bootstrap_interval", labels_N, scores_N)
     names_G, group_of_N = np.unique(np.asarray(groups_N), return_inverse=True)
     if group_of_N.shape != labels.shape:
         raise UnmaskError(
@@ -344,36 +289,10 @@ def summarise(
     return summary
 
 
-def _count_above(
-    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
-) -> tuple[Ints, Ints, Floats]:
-    """Return fakes and reals at or above each distinct score, from inf downwards."""
-    labels, scores = _read_two_classes(asked_by, labels_N, scores_N)
-    order = np.argsort(-scores)
-    labels, scores = labels[order], scores[order]
-    # Videos that tie must pass the threshold together, so only the last of each tie is a point.
-    last_of_tie = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
-    true_fakes = np.concatenate(([0], np.cumsum(labels)[last_of_tie]))
-    false_fakes = np.concatenate(([0], last_of_tie + 1)) - true_fakes
-    return true_fakes, false_fakes, np.concatenate(([np.inf], scores[last_of_tie]))
-
-
-def _read_two_classes(
-    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
-) -> tuple[Ints, Floats]:
-    labels, scores = _read_labels_and_scores(asked_by, labels_N, scores_N)
-    if labels.min() == labels.max():
-        raise OneClassError(
-            f"{asked_by} needs labels 0 (real) and 1 (fake); found {len(labels)} labels, all "
-            f"{labels[0]}. Score videos of both classes or leave this metric out."
-        )
-    return labels, scores
-
-
 def _read_probabilities(
     asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
 ) -> tuple[Ints, Floats]:
-    labels, scores = _read_labels_and_scores(asked_by, labels_N, scores_N)
+    labels, scores = read_labels_and_scores(asked_by, labels_N, scores_N)
     outside = np.flatnonzero((scores < 0) | (scores > 1))
     if len(outside):
         raise UnmaskError(
@@ -381,25 +300,3 @@ def _read_probabilities(
             f"{scores[outside[0]]} at {outside[0]}. Turn logits into scores with sigmoid."
         )
     return labels, scores
-
-
-def _read_labels_and_scores(
-    asked_by: str, labels_N: ArrayLike, scores_N: ArrayLike
-) -> tuple[Ints, Floats]:
-    labels, scores = np.asarray(labels_N), np.asarray(scores_N, dtype=np.float64)
-    if labels.ndim != 1 or labels.shape != scores.shape or not len(labels):
-        raise UnmaskError(
-            f"{asked_by} needs as many labels as scores, at least one; found shapes "
-            f"{labels.shape} and {scores.shape}. Pass two lists in the same order."
-        )
-    if not ((labels == 0) | (labels == 1)).all():
-        raise UnmaskError(
-            f"{asked_by} needs labels 0 (real) and 1 (fake); found "
-            f"{np.unique(labels)[:5].tolist()}. Map the labels first."
-        )
-    if not np.isfinite(scores).all():
-        raise UnmaskError(
-            f"{asked_by} needs finite scores; found {scores[~np.isfinite(scores)][0]} at "
-            f"{np.flatnonzero(~np.isfinite(scores))[0]}. Drop videos without a score first."
-        )
-    return labels.astype(np.int64), scores

@@ -14,6 +14,7 @@ from unmask.classifier import clip_logits
 from unmask.clips import read_clips, spread_starts, to_input
 from unmask.faces import Detector, crop_video
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
+from unmask.scores import sigmoid
 
 CLIPS_AT_ONCE = 16
 
@@ -104,7 +105,4 @@ def pool(
 
 def probability(logit: float, temperature: float) -> float:
     """Return the calibrated probability that a logit stands for."""
-    scaled = logit / temperature
-    if scaled >= 0:
-        return 1 / (1 + math.exp(-scaled))
-    return math.exp(scaled) / (1 + math.exp(scaled))
+    return float(sigmoid(logit / temperature))

@@ -26,7 +26,7 @@ from fvcore.nn.squeeze_excitation import SqueezeExcitation
 from safetensors.torch import save_file
 from torch import nn
 
-from unmask import backbones, metrics
+from unmask import backbones, metrics, scores
 from unmask.blend import METHODS, Floats, Image, draw_recipe, forge_frame
 from unmask.faces import Detector
 from unmask.params import Detect, Pretrain
@@ -452,7 +452,7 @@ def save(
     of the few people it has seen would begin fine-tuning with huge losses.
     """
     inflated = inflate(model.net.state_dict(), clip_state)
-    temperature = metrics.fit_temperature(labels, logits)
+    temperature = scores.fit_temperature(labels, logits)
     for name in ("blocks.5.proj.weight", "blocks.5.proj.bias"):
         inflated[name] /= temperature
     logits = logits / np.float32(temperature)
@@ -460,8 +460,8 @@ def save(
     whole = {name: value for name, value in inflated.items() if not value.is_floating_point()}
     weights.parent.mkdir(parents=True, exist_ok=True)
     save_file({**half, **whole}, weights)
-    auc = metrics.roc_auc(labels, logits)
-    loss = metrics.log_loss(labels, metrics.sigmoid(logits))
+    auc = scores.roc_auc(labels, logits)
+    loss = metrics.log_loss(labels, scores.sigmoid(logits))
     card = CARD.format(
         pairs=settings.pairs, pictures=settings.pictures, side=settings.side_px,
         count=len(labels), auc=auc, loss=loss,

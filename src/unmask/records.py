@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +14,8 @@ from unmask.errors import DatasetError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 DONOR_SEPARATOR = "|"  # between donors in index.csv; no identity holds it
+Epoch = Mapping[str, float | int | None]  # a training's numbers, by EPOCH_COLUMNS
+EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
 
 
@@ -170,6 +172,36 @@ def read_index(path: Path) -> list[VideoRecord]:
             )
         records.append(record)
     return records
+
+
+def write_history(path: Path, history: Iterable[Epoch]) -> None:
+    """Write a training's history.csv, one row an epoch; what is missing or None is left blank."""
+    rows = [[epoch.get(column) for column in EPOCH_COLUMNS] for epoch in history]
+    lines = [",".join("" if value is None else repr(value) for value in row) for row in rows]
+    write_atomically(path, "\n".join([",".join(EPOCH_COLUMNS), *lines]) + "\n")
+
+
+def read_history(path: Path) -> list[Epoch]:
+    """Return what write_history wrote.
+
+    Raises:
+        DatasetError: the file is missing or not a history.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        if not rows:
+            raise ValueError("no epoch")
+        return [
+            {"epoch": int(row["epoch"])}
+            | {name: float(row[name]) if row[name] else None for name in EPOCH_COLUMNS[1:]}
+            for row in rows
+        ]
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        raise DatasetError(
+            f"Asked for the training's history {path}; found: {error!r}. Run `dvc repro` to train "
+            "again, or `dvc checkout` to take it from the cache."
+        ) from error
 
 
 def faces_line(faces: VideoFaces) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves for people: tables that DVC plots, pictures, and the model card.
+"""What a run leaves for people: pictures, and the tables that DVC plots.
 
 Tables hold full precision; pictures are the same bytes for the same numbers. Matplotlib is loaded
 only when a picture is drawn.
@@ -8,9 +8,7 @@ import csv
 import io
 import math
 import os
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +16,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unmask import metrics
-from unmask.records import write_atomically
+from unmask.records import EPOCH_COLUMNS, Epoch, write_atomically
+from unmask.scores import Floats, Ints, roc_auc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Scored = tuple[metrics.Ints, metrics.Floats]  # labels_N, scores_N
+Scored = tuple[Ints, Floats]  # labels_N, scores_N
 Row = Sequence[object]
-Epoch = Mapping[str, float | int | None]
 
 CLASS_NAMES = ("real", "fake")  # by label
 HISTOGRAM_BINS = 20
-TRAINING_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
 DOTS_PER_INCH = 150
 
 # Okabe & Ito, "Color universal design", 2008: told apart by colour-blind readers. Splits also
@@ -100,7 +97,7 @@ def _rows(*columns: NDArray[Any], split: str) -> Iterable[Row]:
         yield *row, split
 
 
-def _write_test_tables(folder: Path, labels: metrics.Ints, scores: metrics.Floats) -> None:
+def _write_test_tables(folder: Path, labels: Ints, scores: Floats) -> None:
     called = (scores >= metrics.FAKE_THRESHOLD).astype(np.int64)
     _write_table(
         folder / "confusion.csv",
@@ -117,9 +114,7 @@ def _write_test_tables(folder: Path, labels: metrics.Ints, scores: metrics.Float
     )
 
 
-def _count_scores(
-    labels: metrics.Ints, scores: metrics.Floats
-) -> tuple[metrics.Ints, metrics.Ints]:
+def _count_scores(labels: Ints, scores: Floats) -> tuple[Ints, Ints]:
     """Return how many real and how many fake videos fall into each bin.
 
     A bin holds its lower edge, the last one both edges: so none straddles the threshold, at which
@@ -130,7 +125,7 @@ def _count_scores(
     return real.astype(np.int64), fake.astype(np.int64)
 
 
-def _lone_class(labels: metrics.Ints) -> str | None:
+def _lone_class(labels: Ints) -> str | None:
     """Return the name of the only class there is, or None where there are two."""
     return CLASS_NAMES[labels[0]] if (labels == labels[0]).all() else None
 
@@ -143,7 +138,7 @@ def _draw_roc(splits: Mapping[str, Scored]) -> "Figure":
             _explain_absence(axes, split, labels)
             continue
         curve = metrics.roc_curve(labels, scores)
-        label = f"{split}: AUC {metrics.roc_auc(labels, scores):.3f} ({_class_counts(labels)})"
+        label = f"{split}: AUC {roc_auc(labels, scores):.3f} ({_class_counts(labels)})"
         axes.plot(curve.fpr_K, curve.tpr_K, label=label, **_line_of(split))
     axes.set_xlabel("False positive rate (share of real videos called fake)")
     axes.set_ylabel("True positive rate (share of fake videos called fake)")
@@ -250,7 +245,7 @@ def _draw_histogram(splits: Mapping[str, Scored]) -> "Figure":
     return figure
 
 
-def _explain_absence(axes: "Axes", split: str, labels: metrics.Ints) -> None:
+def _explain_absence(axes: "Axes", split: str, labels: Ints) -> None:
     """Put a line into the legend where a curve would stand."""
     count = len(labels)
     axes.plot(
@@ -259,7 +254,7 @@ def _explain_absence(axes: "Axes", split: str, labels: metrics.Ints) -> None:
     )  # fmt: skip
 
 
-def _class_counts(labels: metrics.Ints) -> str:
+def _class_counts(labels: Ints) -> str:
     fakes = int(labels.sum())
     return f"{len(labels) - fakes} real, {fakes} fake"
 
@@ -275,12 +270,11 @@ def _line_of(split: str) -> dict[str, Any]:
 def write_training_curves(folder: Path, history: Sequence[Epoch]) -> None:
     """Write training.csv and training.png into folder, one row an epoch.
 
-    The keys are TRAINING_COLUMNS; one that is missing or None is left blank. lr_top is so until
-    the top layers join, val_auc where validation holds one class.
+    lr_top is blank until the top layers join, val_auc where validation holds one class.
     """
     assert history, "training ended without an epoch"
-    rows = ([epoch.get(column) for column in TRAINING_COLUMNS] for epoch in history)
-    _write_table(folder / "training.csv", TRAINING_COLUMNS, rows)
+    rows = ([epoch.get(column) for column in EPOCH_COLUMNS] for epoch in history)
+    _write_table(folder / "training.csv", EPOCH_COLUMNS, rows)
     _save(_draw_training(history), folder / "training.png")
 
 
@@ -375,151 +369,3 @@ def _save(figure: "Figure", path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     picture.save(partial, format="PNG", optimize=True, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
     os.replace(partial, path)
-
-
-# ---------------------------------------------------------------- the model card
-
-
-@dataclass(frozen=True)
-class SplitFacts:
-    """What a split holds."""
-
-    videos: int
-    sources: int
-    fakes_by_method: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What a model card tells of one training."""
-
-    backbone: str
-    weights: str  # where it started from: none, kinetics400 or a file
-    parameters: int
-    frames: int  # a clip's geometry
-    interval_s: float
-    side_px: int
-    crop_margin_ratio: float  # of the face crops that clips are cut from
-    crop_side_px: int
-    crop_rate_fps: float
-    chunks: tuple[str, ...]
-    splits: Mapping[str, SplitFacts]
-    epochs_run: int
-    best_epoch: int  # counted from 0, as in the training curves
-    best_log_loss: float  # of validation clips
-    best_auc: float | None  # where validation holds one class
-    package_versions: Mapping[str, str]
-    git_commit: str | None  # None keeps the card the same for the same data, params and code
-    unmask_version: str
-
-
-def model_card(facts: CardFacts) -> str:
-    """Return the model's card in Markdown: what it is, what it is for, what it was made from."""
-    sections = (
-        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
-        _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
-    )  # fmt: skip
-    return "\n\n".join(sections) + "\n"
-
-
-_CARD_USE = """\
-## What it is for
-
-To help a person who looks at a video: it gives a score, and the moments worth looking at again.
-It is also a starting point for research and for training on other data.
-
-**Not for** deciding about people by itself. A score is evidence, not proof: a low one does not show
-that a video is genuine, a high one does not show that somebody forged it. It says nothing about
-who made a video, why, or whether what is said in it is true. It does not listen to the sound."""
-
-_CARD_LIMITS = """\
-## Known limits
-
-- Methods of forgery that were not among the training fakes can pass unseen.
-- Strong compression, scaling and noise remove traces: scores then mean less.
-- Small, turned or covered faces give little to go by; a face that is not found is not scored.
-- It saw few people. Whether it errs more on some groups than on others was not measured.
-- Probabilities were calibrated on its own validation videos and their share of fakes. Where fakes
-  are rarer they are too high."""
-
-_CARD_HOW = """\
-## How to use it
-
-    unmask predict clip.mp4
-
-The test metrics, with 95% intervals, are in `metrics/test.json` of the run that made this model."""
-
-
-def _card_what(facts: CardFacts) -> str:
-    commit = facts.git_commit or "not recorded here (a tracked run has it)"
-    versions = ", ".join(f"{name} {v}" for name, v in sorted(facts.package_versions.items()))
-    return f"""\
-# {facts.backbone}: real or fake?
-
-A video classifier that looks at one face in a short clip and returns the probability that the face
-was manipulated. A video's score is that of its most suspicious face.
-
-- Backbone: {facts.backbone}, {facts.parameters:,} parameters, with a head of two classes
-- Made by: unmask {facts.unmask_version}, Git commit {commit}
-- Packages: {versions}"""
-
-
-def _card_training(facts: CardFacts) -> str:
-    started = {
-        "none": "random weights",
-        "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
-    }.get(facts.weights, f"`{facts.weights}`")
-    auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
-    return "## How it was trained\n\n" + _wrapped(
-        f"It started from {started}. The head learns first; the backbone's top layers join it at "
-        f"the milestone epoch. Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, counted "
-        "from 0, had the lowest validation log-loss and was kept. On the validation clips it has "
-        f"log-loss {facts.best_log_loss:.3f} and AUC {auc}; it was chosen by these clips, so "
-        "expect less on others."
-    )
-
-
-def _card_data(facts: CardFacts) -> str:
-    lines = ["## Data", "", f"Chunks: {', '.join(facts.chunks)}.", ""]
-    lines += ["| split | videos | sources | fakes by method |", "| --- | ---: | ---: | --- |"]
-    for name, split in facts.splits.items():
-        fakes = ", ".join(f"{method} {n}" for method, n in sorted(split.fakes_by_method.items()))
-        lines.append(f"| {name} | {split.videos} | {split.sources} | {fakes or 'no fakes'} |")
-    lines += ["", "A source and every fake made from it are on one side of the split."]
-    if "sample" in facts.chunks:
-        text = (
-            "In `sample`, stills moved by a camera path stand in for video; they are not videos of "
-            "living faces. Its fakes are self-blends and simple swaps: expect worse on what "
-            "today's generators make."
-        )
-        lines += ["", _wrapped(text)]
-    return "\n".join(lines)
-
-
-def _card_input(facts: CardFacts) -> str:
-    span_s = round((facts.frames - 1) * facts.interval_s, 2)
-    return "## Input\n\n" + _wrapped(
-        "Face crops in RGB from the cropper that `unmask predict` runs: a square around the "
-        f"detected box with {facts.crop_margin_ratio:.0%} margin on every side, "
-        f"{facts.crop_side_px} x {facts.crop_side_px} px, {facts.crop_rate_fps:g} frames/s. A clip "
-        f"is {facts.frames} frames of {facts.side_px} x {facts.side_px} px, {facts.interval_s:g} s "
-        f"apart: {span_s:g} s in all. A video's answer is taken over clips along the whole track."
-    )
-
-
-def _card_licence(facts: CardFacts) -> str:
-    text = "The code is under Apache-2.0 (`LICENSE`)."
-    if "sample" in facts.chunks:
-        text += (
-            " The people and recordings of `sample` are under CC BY 4.0 and credited in "
-            "`data/sources/ATTRIBUTION.md`: keep that file with the weights."
-        )
-    if set(facts.chunks) != {"sample"}:
-        text += " Data of your own brings its own terms: read them before you share the weights."
-    if facts.weights == "kinetics400":
-        text += " The starting weights are PyTorchVideo's, under its terms."
-    return f"## Licence\n\n{_wrapped(text)}"
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from unmask import backbones, checkpoint, metrics, report
+from unmask import backbones, card, checkpoint, scores
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import Classifier, MilestoneFinetuning
 from unmask.clips import ClipDataset, ClipItem, EpochSampler
@@ -24,7 +24,7 @@ from unmask.errors import DatasetError
 from unmask.geometry import Geometry
 from unmask.params import Augment, Clips, Faces, Model, Train
 from unmask.predict import Predictor
-from unmask.records import SPLITS, Chunk, Split
+from unmask.records import SPLITS, Chunk, Epoch, Split, write_history
 from unmask.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -110,13 +110,12 @@ def train(
     chunks: Sequence[Chunk],
     params: Settings,
     model_dir: Path,
-    plots_dir: Path,
     tracker: Tracker,
     *,
     workers: int,
     weights_cache: Path,
 ) -> None:
-    """Train on the chunks' training tracks and write model_dir and the training curves.
+    """Train on the chunks' training tracks and write model_dir.
 
     The epoch with the lowest validation log-loss is kept; the temperature is fitted on the
     validation videos, scored as predict scores them.
@@ -169,10 +168,8 @@ def train(
         shutil.rmtree(model_dir)
     checkpoint.save(model_dir, net, replace(carried, temperature=temperature))
     facts = _card_facts(chunks, params, net, geometry, history.rows)
-    (model_dir / checkpoint.CARD).write_text(report.model_card(facts), encoding="utf-8")
-    report.write_training_curves(plots_dir, history.rows)
-    for path in sorted(plots_dir.glob("*.png")):
-        tracker.log_file(path, "plots")
+    (model_dir / checkpoint.CARD).write_text(card.model_card(facts), encoding="utf-8")
+    write_history(model_dir / checkpoint.HISTORY, history.rows)
     tracker.log_file(model_dir / checkpoint.CARD)
     tracker.log_model(model_dir)
     shutil.rmtree(scratch)
@@ -228,12 +225,12 @@ def _calibrate(predictor: Predictor, chunks: Sequence[Chunk]) -> float:
     labels, logits = [], []
     for chunk in chunks:
         videos = chunk.of("validation")
-        scores = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
-        for (record, _), score in zip(videos, scores, strict=True):
+        answers = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
+        for (record, _), score in zip(videos, answers, strict=True):
             if score.worst is not None:
                 labels.append(record.label)
                 logits.append(score.worst.logit)
-    return metrics.fit_temperature(labels, logits)
+    return scores.fit_temperature(labels, logits)
 
 
 def _card_facts(
@@ -241,20 +238,20 @@ def _card_facts(
     params: Settings,
     net: nn.Module,
     geometry: Geometry,
-    history: Sequence[report.Epoch],
-) -> report.CardFacts:
+    history: Sequence[Epoch],
+) -> card.CardFacts:
     best = min(history, key=lambda row: row["val_loss"] or 0.0)
     records = [record for chunk in chunks for record in chunk.records]
-    splits: dict[str, report.SplitFacts] = {}
+    splits: dict[str, card.SplitFacts] = {}
     for split in SPLITS:
         own = [record for record in records if record.split == split]
         fakes = Counter(record.method for record in own if record.label == 1)
-        splits[split] = report.SplitFacts(
+        splits[split] = card.SplitFacts(
             videos=len(own),
             sources=len({record.source_id for record in own}),
             fakes_by_method=dict(sorted(fakes.items())),
         )
-    return report.CardFacts(
+    return card.CardFacts(
         backbone=params.model.backbone,
         weights=params.model.weights,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
