@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from unmask import checkpoint, params
 from unmask.errors import DatasetError
 from unmask.predict import Predictor
-from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord
+from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord, read_history
 from unmask.tracking import NullTracker
 from unmask.train import Settings, clip_items, train
 from unmask.video import write_video
@@ -77,7 +77,7 @@ def trained(tmp_path_factory, settings):
     """Return the folder of one training, and what its tracker was told."""
     folder, notes = tmp_path_factory.mktemp("trained"), Notes()
     chunk = make_chunk(folder / "crops")
-    train([chunk], settings, folder / "model", folder / "plots", notes, workers=0,
+    train([chunk], settings, folder / "model", notes, workers=0,
           weights_cache=folder)  # fmt: skip
     return folder, notes, chunk
 
@@ -95,7 +95,7 @@ def test_items_are_the_tracks_of_a_split(tmp_path):
 def test_a_split_of_one_class_is_refused(tmp_path, settings):
     chunk = make_chunk(tmp_path / "crops", splits=("train", "test"))
     with pytest.raises(DatasetError, match="in validation; found 0 real and 0 fake"):
-        train([chunk], settings, tmp_path / "model", tmp_path / "plots", NullTracker(), workers=0,
+        train([chunk], settings, tmp_path / "model", NullTracker(), workers=0,
               weights_cache=tmp_path)  # fmt: skip
 
 
@@ -108,13 +108,18 @@ def test_the_model_carries_what_made_its_input(trained, settings):
 
 
 def test_the_tracker_hears_of_every_epoch_and_each_groups_rate(trained):
-    _, notes, _ = trained
+    folder, notes, _ = trained
     assert [step for step, _ in notes.metrics] == [0, 1, 2]
     assert "lr_top" not in notes.metrics[0][1]
     assert all({"train_loss", "val_loss", "val_auc", "lr_head", "lr_top"} <= set(row)
                for _, row in notes.metrics[1:])  # fmt: skip
     assert notes.models == ["model"]
-    assert {"training.png", "MODEL_CARD.md"} <= set(notes.files)
+    assert "MODEL_CARD.md" in notes.files
+    assert [row["epoch"] for row in read_history(folder / "model" / checkpoint.HISTORY)] == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_the_kept_epoch_is_the_best_on_validation(trained):
@@ -132,7 +137,7 @@ def test_the_kept_epoch_is_the_best_on_validation(trained):
 
 def test_nothing_is_left_behind(trained):
     folder, _, _ = trained
-    assert sorted(path.name for path in folder.iterdir()) == ["crops", "model", "plots"]
+    assert sorted(path.name for path in folder.iterdir()) == ["crops", "model"]
     card = (folder / "model" / checkpoint.CARD).read_text()
     assert "stripes" in card
 
@@ -141,7 +146,7 @@ def test_nothing_is_left_behind(trained):
 def test_the_same_seed_gives_the_same_weights_whatever_the_workers(tmp_path, trained, settings):
     folder, notes, chunk = trained
     again = Notes()
-    train([chunk], settings, tmp_path / "model", tmp_path / "plots", again, workers=2,
+    train([chunk], settings, tmp_path / "model", again, workers=2,
           weights_cache=tmp_path)  # fmt: skip
     assert again.metrics == notes.metrics
     one = load_file(folder / "model" / checkpoint.WEIGHTS)
