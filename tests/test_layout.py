@@ -313,8 +313,6 @@ def sections_read(tree: ast.Module) -> tuple[set[str], list[str]]:
         parent = parents[whole]
         if isinstance(parent, ast.Attribute):
             read.add(parent.attr)
-        elif isinstance(parent, ast.Expr):  # loaded to be checked, and let go
-            read.add(ALL)
         else:
             strays.append(f"line {whole.lineno}: {ast.unparse(whole)}")
     return read, strays
@@ -333,7 +331,7 @@ def section_problems(root: Path) -> list[str]:
                     f"{used} hands the params on as a whole ({'; '.join(strays)}): read its "
                     "sections off it there, so that dvc.yaml can be checked"
                 )
-            for odd in sorted(read - param_sections(root) - {ALL}):
+            for odd in sorted(read - param_sections(root)):
                 problems.append(f"{used} reads {odd} off the params: that is not a section")
             given: set[str] = set()
             for entry in stage.get("params", []):
@@ -341,7 +339,7 @@ def section_problems(root: Path) -> list[str]:
                 for file, keys in files.items():
                     prefix = "" if file == "params.yaml" else f"{file}: "
                     given |= {prefix + key for key in keys or [f"all of {file}"]}
-            wanted = read & (param_sections(root) | {ALL})
+            wanted = {ALL} if used == GATE else read & param_sections(root)
             problems += _differences(name, "params", wanted=wanted, given=given)
     return problems
 
