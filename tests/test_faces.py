@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from unmask import faces, params, video
 from unmask.errors import DatasetError
 from unmask.faces import Detection, Detector, crop_chunk, crop_video, cut_square
-from unmask.records import Box, Reason, VideoFaces, faces_line, read_faces
+from unmask.records import Box, Points, Reason, VideoFaces, faces_line, read_faces
 
 ROOT = Path(__file__).parents[1]
 STILLS = ROOT / "data/sources/stills"
@@ -51,8 +51,15 @@ class SquareDetector:
         found = []
         for picture_HWC in pictures:
             boxes = [_bounds(picture_HWC, colour) for colour in (RED, BLUE)]
-            found.append([Detection(box, 0.99, ()) for box in boxes if box])
+            found.append([Detection(box, 0.99, corners_and_centre(box)) for box in boxes if box])
         return found
+
+
+def corners_and_centre(box: Box) -> Points:
+    """Return what stands in the place of a face's five points."""
+    left, top, right, bottom = box
+    centre = (left + right) / 2, (top + bottom) / 2
+    return (left, top), (right, top), centre, (left, bottom), (right, bottom)
 
 
 def _bounds(picture_HWC: Picture, colour: tuple[int, int, int]) -> Box | None:
@@ -186,6 +193,11 @@ def test_a_shifted_face_shifts_its_crops_and_nothing_else(
     assert np.abs(moved_T4 - [24, 16, 24, 16]).mean() < 1
     steps = np.diff([box[0] for box in one.boxes_T4])  # the face moves 4 pixels a tick
     assert np.abs(steps - 4).max() < 1.5
+    points_T52, other_T52 = np.array(one.points_T52), np.array(other.points_T52)
+    assert np.abs(other_T52 - points_T52 - [24, 16]).mean() < 1
+    assert np.abs(np.diff(points_T52, axis=0) - [4, 0]).mean() < 0.7
+    assert (points_T52[:, 0, 0] < points_T52[:, 2, 0]).all()  # left eye, nose, right eye
+    assert (points_T52[:, 2, 0] < points_T52[:, 1, 0]).all()
     # The crops show the same face, steady: a pixel has nearly one colour over time and videos.
     shown_T = np.array(
         [show(tmp_path / "faces" / track.file) for track in (one, other)], np.float32
@@ -227,6 +239,10 @@ def test_boxes_follow_the_painted_square(
     for time_s, box in zip(track.times_T, track.boxes_T4, strict=True):
         assert iou(box, path_of(time_s)) > 0.9
         assert round(box[2] - box[0], 1) == round(box[3] - box[1], 1)
+    for time_s, points_52 in zip(track.times_T, track.points_T52, strict=True):
+        away_52 = np.subtract(points_52, corners_and_centre(path_of(time_s)))
+        assert np.abs(away_52).max() < 1.5  # the painter and the detector each round to pixels
+        assert np.array_equal(points_52, np.round(points_52, 1))
     for picture_HWC in show(tmp_path / "faces" / track.file):
         assert np.abs(picture_HWC[6:-6, 6:-6].astype(int) - RED).max() < 60
     assert set(track.scores_T) == {0.99}

@@ -25,6 +25,7 @@ TRACK = FaceTrack(
     times_T=(0.0, 0.1, 1 / 3),
     boxes_T4=((0.0, 1.5, 20.0, 21.5), (1e-9, 2.5, 20.0, 22.5), (-3.25, 0.1 + 0.2, 1e6, 7.0)),
     scores_T=(0.99, 0.5, 1.0),
+    points_T52=(((1.5, 2.0), (3.0, 4.1)), ((1e-9, 2.0), (-3.0, 0.1 + 0.2)), ()),
 )
 FACES = VideoFaces("aaaa", "0f3c", (TRACK, replace(TRACK, track=4, file="aaaa/4.mp4")))
 TRICKY = [
@@ -146,7 +147,7 @@ def test_an_index_that_is_no_text_is_refused(tmp_path: Path) -> None:
         FACES,
         VideoFaces("aaaa", "k", (), Reason.NO_FACE),
         VideoFaces("aaaa", "k", (TRACK,), Reason.TRUNCATED, "no frame after 1.20 s"),
-        VideoFaces("aaaa", "k", (replace(TRACK, times_T=(), boxes_T4=(), scores_T=()),)),
+        VideoFaces("aaaa", "k", (FaceTrack(3, "aaaa/3.mp4", (), (), ()),)),
         *[VideoFaces("aaaa", "k", (), reason) for reason in Reason],
         *[VideoFaces(text, text, (replace(TRACK, file=text),), None, text) for text in TRICKY],
     ],
@@ -165,6 +166,7 @@ def test_a_line_of_faces_is_json_that_others_can_read() -> None:
     assert row["video_id"] == "aaaa"
     assert row["reason"] == "truncated"
     assert row["tracks"][0]["boxes_T4"][0] == [0.0, 1.5, 20.0, 21.5]
+    assert row["tracks"][0]["points_T52"][0] == [[1.5, 2.0], [3.0, 4.1]]
 
 
 def test_a_face_index_is_read_by_video_id(tmp_path: Path) -> None:
@@ -191,6 +193,8 @@ def test_a_missing_face_index_says_how_to_make_it(tmp_path: Path) -> None:
         '{"video_id":"a","key":"k","tracks":[],"reason":"bored","detail":""}',
         '{"video_id":"a","key":"k","tracks":[7],"reason":null,"detail":""}',
         records.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
+        records.faces_line(FACES).replace("[1.5,2.0]", "[1.5]"),
+        records.faces_line(FACES).replace("points_T52", "points"),
     ],
 )
 def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:

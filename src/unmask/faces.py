@@ -31,6 +31,7 @@ from unmask.errors import DatasetError, DecodeError
 from unmask.records import (
     Box,
     FaceTrack,
+    Points,
     Reason,
     VideoFaces,
     faces_from_line,
@@ -255,6 +256,7 @@ class _Strip:
         self._times: list[float] = []
         self._boxes: list[Box] = []
         self._scores: list[float] = []
+        self._points: list[Points] = []
 
     def cut(self, frame: Frame) -> None:
         """Add the face as a frame shows it."""
@@ -269,6 +271,8 @@ class _Strip:
         self._times.append(round(frame.time_s, 4))
         self._boxes.append(square)
         self._scores.append(round(self.track.score_at(frame.time_s), 4))
+        points_52 = self.track.points_at(frame.time_s, self._settings.smooth_s)
+        self._points.append(tuple((round(x, 1), round(y, 1)) for x, y in points_52))
         self.done_s = frame.time_s
 
     def close(self) -> None:
@@ -284,8 +288,9 @@ class _Strip:
         """Return the track after its file got its name."""
         os.replace(self._part, path)
         return FaceTrack(
-            number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores)
-        )
+            number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores),
+            tuple(self._points),
+        )  # fmt: skip
 
     def discard(self) -> None:
         """Leave no file; does nothing after publish."""

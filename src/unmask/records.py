@@ -17,6 +17,7 @@ DONOR_SEPARATOR = "|"  # between donors in index.csv; no identity holds it
 Epoch = Mapping[str, float | int | None]  # a training's numbers, by EPOCH_COLUMNS
 EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
+Points = tuple[tuple[float, float], ...]  # left eye, right eye, nose, mouth left and right
 
 
 class Reason(StrEnum):
@@ -57,6 +58,7 @@ class FaceTrack:
     times_T: tuple[float, ...]  # seconds from the first frame, one per frame of the crop file
     boxes_T4: tuple[Box, ...]  # the square that was cut out
     scores_T: tuple[float, ...]  # detection scores, carried over between detections
+    points_T52: tuple[Points, ...] = ()  # pixels of the upright frame
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def faces_from_line(line: str) -> VideoFaces:
             track=track["track"], file=track["file"], times_T=tuple(track["times_T"]),
             boxes_T4=tuple((box[0], box[1], box[2], box[3]) for box in track["boxes_T4"]),
             scores_T=tuple(track["scores_T"]),
+            points_T52=tuple(tuple((x, y) for x, y in face) for face in track["points_T52"]),
         )
         for track in row["tracks"]
     )  # fmt: skip
