@@ -486,6 +486,16 @@ def test_sources_are_followed_to_the_root(tmp_path, originals, given, expected):
     assert {entry.file[0]: entry.source_id for entry in entries} == expected
 
 
+@pytest.mark.timeout(20)  # each on its own, these ways would take minutes
+def test_a_long_way_to_the_root_is_walked_once(tmp_path):
+    metadata = {
+        f"{number:05}.mp4": {"label": "FAKE", "original": f"{number + 1:05}.mp4"}
+        for number in range(20_000)
+    }
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    assert {entry.source_id for entry in read(tmp_path)} == {"20000"}
+
+
 @pytest.mark.parametrize(
     ("metadata", "complaint"),
     [

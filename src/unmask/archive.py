@@ -57,7 +57,8 @@ log = logging.getLogger(__name__)
 class ChunkFiles(ABC):
     """The regular files of a chunk that show, by their paths with "/" below its top.
 
-    Links, devices, pipes and sockets are none of them; none of those is ever opened.
+    In a folder a link to such a file is one too. Devices, pipes and sockets are none, and never
+    opened.
     """
 
     where: str  # what messages call the chunk
@@ -77,7 +78,9 @@ class ChunkFiles(ABC):
         return self._read(path, most_bytes)
 
     def place(self, path: str, target: Path) -> None:
-        """Make target the file, at once; a target that is the file already is kept.
+        """Make target, in a folder that exists, the file; one that is it already is kept.
+
+        It is a hard link into a folder where that is possible, else a copy; it appears at once.
 
         Raises:
             DatasetError: the file is damaged, or there is no room for it.
@@ -212,11 +215,11 @@ def _open_folder(folder: Path) -> _Folder:
                     sizes[path] = entry.stat().st_size
                 else:
                     others.append(path)
-        if len(sizes) > MAX_FILES:
-            raise DatasetError(
-                f"Asked for the chunk {folder}; it has more than {MAX_FILES:,} files. Move out "
-                "what is no video, such as frames, or split it."
-            )
+                if len(sizes) + len(others) > MAX_FILES:
+                    raise DatasetError(
+                        f"Asked for the chunk {folder}; it has more than {MAX_FILES:,} files. "
+                        "Move out what is no video, such as frames, or split it."
+                    )
     if others:
         # A link to a folder is not followed, because DVC does not: it would miss a change.
         log.warning(

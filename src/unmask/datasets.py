@@ -33,7 +33,7 @@ from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import DONOR_SEPARATOR, SPLITS, Split, VideoRecord
 
-MAX_METADATA_BYTES = 2**28  # all of DFDC, 124,000 videos, takes 15 million
+MAX_METADATA_BYTES = 2**26  # all of DFDC, 124,000 videos, takes 15 million
 VIDEO_ENDINGS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 
 OWN_SPLITS: dict[str, Split] = {
@@ -131,7 +131,11 @@ def _entry_flaws(entry: Entry, twins: Mapping[str, int]) -> Iterator[str]:
 
 def _twin_key(file: str) -> str:
     """Return what no two videos may share: ids, and files where a system knows no case."""
-    return PurePosixPath(file).stem.casefold()
+    return _stem(file).casefold()
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
 
 
 def _is_video(path: str) -> bool:
@@ -183,7 +187,7 @@ def read_faceforensics(files: ChunkFiles) -> list[Entry]:
             continue
         kind, group, compression, _, name = parts
         label = int(kind == "manipulated_sequences")
-        people = _sequences(PurePosixPath(name).stem)
+        people = _sequences(_stem(name))
         if len(people) != 1 + label:
             expected = "000_003.mp4 or 01_02__scene__id" if label else "000.mp4 or 01__scene"
             problems.append(f"{shorten(path)}: should be a name like {expected}.mp4")
@@ -226,8 +230,8 @@ def _read_pairs(files: ChunkFiles) -> dict[str, str]:
                 'names, [["000", "003"], ...], should stand. Mend it or take a fresh copy.'
             )
         numbers = {number for pair in pairs for number in pair}
-        _refuse([f"{shorten(n)}: is in {splits[n]} too" for n in sorted(numbers & splits.keys())],
-                where)  # fmt: skip
+        twice = sorted(numbers & splits.keys())
+        _refuse([f"{shorten(number)}: is in {splits[number]} too" for number in twice], where)
         splits |= dict.fromkeys(numbers, split)
     return splits
 
@@ -246,7 +250,7 @@ def read_celeb_df(files: ChunkFiles) -> list[Entry]:
     entries, problems = [], []
     for path in _videos_below(files, LAYOUTS["Celeb-DF"]):
         folder = path.split("/")[0]
-        match = re.fullmatch(names[folder], PurePosixPath(path).stem)
+        match = re.fullmatch(names[folder], _stem(path))
         if not match:
             problems.append(f"{shorten(path)}: should be a name like id0_0000, id0_id1_0000, 00000")
             continue
@@ -280,7 +284,7 @@ def read_folders(files: ChunkFiles) -> list[Entry]:
         method = folders[0] if folders else "unknown"
         entries.append(
             Entry(
-                file=path.replace("/", "_"), label=label, source_id=PurePosixPath(name).stem,
+                file=path.replace("/", "_"), label=label, source_id=_stem(name),
                 method=method if label else "real", split="", path=path,
             )
         )  # fmt: skip
@@ -384,10 +388,8 @@ def _json_rows(content: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
             except (ValueError, RecursionError) as error:
                 yield number, f"is not JSON in UTF-8: {error}"
                 continue
-            yield (
-                number,
-                row if isinstance(row, dict) else f"should be an object, is {shorten(row)}",
-            )
+            odd = not isinstance(row, dict)
+            yield number, f"should be an object, is {shorten(row)}" if odd else row
 
 
 def _like_dfdc(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -466,12 +468,12 @@ def _path_flaw(path: str) -> str | None:
 
 def _entries(rows: Mapping[str, dict[str, Any]]) -> list[Entry]:
     """Return the entries of rows without flaws, by their paths."""
-    by_stem = {_stem_of(path): row for path, row in rows.items()}
+    sources = _sources({_without_ending(path): row for path, row in rows.items()})
     return [
         Entry(
             file=path.replace("/", "_"),
             label=int(row["label"] == "FAKE"),
-            source_id=_source_id(_stem_of(path), by_stem),
+            source_id=sources[_without_ending(path)],
             method=row.get("method") or ("unknown" if row["label"] == "FAKE" else "real"),
             split=row.get("split") or "",
             path=path,
@@ -481,26 +483,33 @@ def _entries(rows: Mapping[str, dict[str, Any]]) -> list[Entry]:
     ]
 
 
-def _stem_of(path: str) -> str:
+def _without_ending(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
 
 
-def _source_id(stem: str, rows: Mapping[str, dict[str, Any]]) -> str:
-    """Return the source named first on the way from a video through its originals, or the last.
+def _sources(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the source named first on the way from each video through its originals, or the last.
 
     Videos that name each other in a circle share the first of their names in the alphabet.
     """
-    way: dict[str, None] = {}
-    while stem not in way:
-        way[stem] = None
-        row = rows.get(stem, {})
-        if row.get("source"):
-            return str(row["source"])
-        if row.get("original") is None:
-            return stem
-        stem = _stem_of(row["original"])
-    visited = list(way)
-    return min(visited[visited.index(stem) :])
+    sources: dict[str, str] = {}
+    for stem in rows:
+        way: dict[str, None] = {}
+        while stem not in way:
+            row = rows.get(stem, {})
+            found = sources.get(stem) or row.get("source")
+            way[stem] = None
+            if found:
+                break
+            if row.get("original") is None:
+                found = stem
+                break
+            stem = _without_ending(row["original"])
+        else:
+            visited = list(way)
+            found = min(visited[visited.index(stem) :])
+        sources |= dict.fromkeys(way, found)
+    return sources
 
 
 READERS: dict[str, Callable[[ChunkFiles], list[Entry]]] = {
@@ -510,10 +519,6 @@ READERS: dict[str, Callable[[ChunkFiles], list[Entry]]] = {
     "manifest": read_manifest,
     "folders": read_folders,
 }
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
 
 
 # ---------------------------------------------------------------- drawing
