@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from unmask import datasets, params
+from unmask import archive, datasets, params
 from unmask.doors import run_stage
 from unmask.records import write_index
 
@@ -13,8 +13,10 @@ def main() -> None:
     """Fill RAW/videos/ and write RAW/index.csv."""
     chunk_dir, raw_dir = map(Path, sys.argv[1:])
     settings = params.load().raw
+    with archive.open_chunk(chunk_dir) as files:
+        listed = datasets.read(files)
     entries = datasets.draw(
-        datasets.read_dfdc(chunk_dir),
+        listed,
         max_real=settings.max_real,
         fakes_per_real=settings.fakes_per_real,
         seed=settings.seed,

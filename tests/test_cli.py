@@ -34,12 +34,6 @@ def test_a_users_mistake_is_one_line_that_says_what_to_do(tmp_path):
     assert "make repro" in line
 
 
-def test_unpack_names_the_missing_zip(tmp_path):
-    result = CliRunner().invoke(main, ["unpack", str(tmp_path / "gone.zip")])
-    assert result.exit_code == 1
-    assert "gone.zip" in result.output
-
-
 def test_help_does_not_wait_for_torch():
     script = "import sys; from unmask.cli import main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

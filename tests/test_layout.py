@@ -27,9 +27,9 @@ LAYERS = (
     ("train", "evaluate", "pretrain", "mlflow_model"),
     ("predict", "report", "card"),
     ("classifier", "checkpoint", "tracking", "sample"),
-    ("faces", "clips", "unpack"),
+    ("faces", "clips"),
     ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
-    ("records", "params", "scores"),
+    ("archive", "records", "params", "scores"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}

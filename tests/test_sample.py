@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from unmask import datasets, params, sample
+from unmask import archive, datasets, params, sample
 from unmask.errors import DatasetError
 from unmask.params import Detect, Sample, StillPeople
 from unmask.records import SPLITS
@@ -334,7 +334,8 @@ def test_workers_do_not_change_a_byte(chunk, tmp_path):
 
 @pytest.mark.slow
 def test_the_chunk_is_one_that_the_raw_stage_reads(chunk):
-    entries = {entry.file: entry for entry in datasets.read_dfdc(chunk)}
+    with archive.open_chunk(chunk) as files:
+        entries = {entry.file: entry for entry in datasets.read(files)}
     assert len(entries) == 2 * len(PAIRS)
     for pair in PAIRS:
         real, fake = entries[pair.real_file], entries[pair.fake_file]

@@ -1,7 +1,6 @@
 """The command line. Heavy imports stand inside the commands, so that `unmask --help` is quick."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,17 +44,6 @@ def predict(videos: tuple[Path, ...], model: Path, as_json: bool) -> None:
         else:
             answer = "-" if score.probability is None else f"{score.probability:.3f}"
             click.echo(f"{answer:>6}  {path}" + (f"  ({score.reason})" if score.reason else ""))
-
-
-@main.command()
-@click.argument("archive", type=click.Path(path_type=Path))
-def unpack(archive: Path) -> None:
-    """Unpack a chunk's zip ARCHIVE to the folder of its name, with path and size checks."""
-    from unmask.unpack import unpack_chunk
-
-    folder = archive.with_suffix("")
-    unpack_chunk(archive, folder)
-    click.echo(f"{folder}: add {folder.name} to chunks in params.yaml", file=sys.stderr)
 
 
 @main.command()
