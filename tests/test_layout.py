@@ -28,8 +28,8 @@ LAYERS = (
     ("predict", "report"),
     ("classifier", "checkpoint", "tracking", "sample"),
     ("faces", "clips", "unpack"),
-    ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
-    ("records", "params"),
+    ("datasets", "video", "blend", "backbones", "metrics", "tracks", "journal"),
+    ("records", "params", "processes"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
