@@ -78,7 +78,7 @@ class Journal:
         """Keep these pieces of work alone, in order of names; delete the files of others."""
         for name in self._rows.keys() - set(names):
             self._delete_files_but((), self._rows[name])
-        self._rows = {name: self._rows[name] for name in sorted(names)}
+        self._rows = {name: self._rows[name] for name in sorted(self._rows.keys() & set(names))}
         self._write()
 
     def delete(self) -> None:
