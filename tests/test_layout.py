@@ -26,10 +26,10 @@ LAYERS = (
     ("doors",),
     ("train", "evaluate", "pretrain", "mlflow_model"),
     ("predict", "report", "card"),
-    ("classifier", "checkpoint", "tracking", "sample"),
-    ("faces", "clips"),
-    ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
-    ("archive", "records", "params", "scores"),
+    ("classifier", "checkpoint", "tracking", "sample", "fake"),
+    ("faces", "clips", "follow"),
+    ("datasets", "video", "blend", "backbones", "metrics", "tracks", "journal"),
+    ("archive", "records", "params", "scores", "processes"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}

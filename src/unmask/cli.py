@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -62,3 +63,73 @@ def pretrain(sources: Path, weights: Path) -> None:
     )  # fmt: skip
     for _ in progress(steps, total=pretraining.count_steps(settings.pretrain), label="pretrain"):
         pass
+
+
+@main.command()
+@click.argument("footage", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--chunk", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--consented", is_flag=True, help="I have the consent of everybody shown.")
+@click.option(
+    "--method",
+    type=click.Choice(["self_blend", "face_swap", "both"]),
+    default="both",
+    show_default=True,
+)
+@click.option("--fakes-per-video", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--person-from-folder", is_flag=True, help="Files in one folder show one person.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--crf",
+    nargs=2,
+    type=click.IntRange(0, 40),
+    default=(20, 26),
+    show_default=True,
+    help="H.264 quality of a video and its fakes is drawn from this range.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Use so much of each video.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
+def fake(
+    footage: tuple[Path, ...],
+    chunk: Path,
+    consented: bool,
+    method: Literal["both"],
+    fakes_per_video: int,
+    person_from_folder: bool,
+    seed: int,
+    crf: tuple[int, int],
+    max_seconds: float,
+    workers: int | None,
+) -> None:
+    """Make a chunk of real videos and fakes from FOOTAGE: videos of consenting people, or folders.
+
+    Self-blends, and face swaps between two people. Files with no usable face are left out and
+    listed. Sound is dropped. An interrupted run goes on. Each file is taken for another person;
+    with --person-from-folder the folder's name says who is seen.
+    """
+    from unmask import doors
+    from unmask import fake as forging
+
+    doors.set_up_logging()
+    if not consented:
+        raise UnmaskError(
+            "Asked for fakes of the people in this footage; found no word of their consent. If "
+            "everybody shown has agreed, add --consented."
+        )
+    if crf[0] > crf[1]:
+        raise UnmaskError(f"--crf is a range, lower end first; found {crf[0]} {crf[1]}. Swap them.")
+    files = forging.find_footage(footage, chunk, person_from_folder=person_from_folder)
+    settings = forging.Settings(
+        method, fakes_per_video, crf, max_seconds, seed, params.load().faces
+    )
+    outcomes = forging.make_chunk(files, chunk, settings, workers=workers or doors.workers())
+    done = list(doors.progress(outcomes, total=2 * len(files), label="fake"))
+    for line in forging.remarks(done):
+        click.echo(line, err=True)
+    click.echo(forging.summarise(done))
+    click.echo(f"{chunk}: add {chunk.name} to chunks in params.yaml", err=True)
