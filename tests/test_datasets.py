@@ -1,25 +1,16 @@
-"""Chunks made by hand: what is read from them, how they are drawn, split and linked."""
+"""Chunks made by hand: what is read from them, and how their files are linked."""
 
-import doctest
 import errno
 import json
 import logging
 import os
-import random
-import runpy
-import sys
-from collections import Counter, defaultdict
-from pathlib import Path
 
 import pytest
 
 from unmask import datasets
 from unmask.datasets import Entry
 from unmask.errors import DatasetError
-from unmask.params import Raw
-from unmask.records import SPLITS, VideoRecord, read_index
-
-ROOT = Path(__file__).parents[1]
+from unmask.records import VideoRecord
 
 REAL = {"label": "REAL", "split": "train"}
 FAKE = {"label": "FAKE", "split": "train"}
@@ -36,51 +27,8 @@ def write_chunk(folder, metadata, *, without=()):
     return folder
 
 
-def raw(**changes):
-    values = {
-        "max_real": None, "fakes_per_real": 1.0, "honour_split": False,
-        "validation_ratio": 0.15, "test_ratio": 0.15, "alike_ratio": 0.06, "seed": 1,
-    }  # fmt: skip
-    return Raw(**(values | changes))
-
-
-def real(name, *, source=None, split="train"):
-    return Entry(f"{name}.mp4", 0, source or name, "real", split)
-
-
-def fake(name, source, *, method="blend", split="train"):
-    return Entry(f"{name}.mp4", 1, source, method, split)
-
-
-def sources_with_both(count, *, fakes=1):
-    """Return one real video and some fakes for each of count sources."""
-    return [
-        entry
-        for number in range(count)
-        for entry in [
-            real(f"r{number:03}"),
-            *(fake(f"f{number:03}_{each}", f"r{number:03}") for each in range(fakes)),
-        ]
-    ]
-
-
 def warnings_in(caplog):
     return [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
-
-
-def drawn_sides(records):
-    """Return the splits of each source and the classes of each split."""
-    sides, classes = defaultdict(set), defaultdict(set)
-    for record in records:
-        sides[record.source_id].add(record.split)
-        classes[record.split].add(record.label)
-    return sides, classes
-
-
-def test_docstring_examples_hold():
-    result = doctest.testmod(datasets)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 # Reading
@@ -241,260 +189,6 @@ def test_a_folder_without_metadata_points_at_the_one_inside(tmp_path):
         datasets.read_dfdc(tmp_path / "chunk")
 
 
-# Drawing
-
-
-def test_a_draw_is_balanced_one_fake_a_source():
-    entries = sources_with_both(20, fakes=5)
-    drawn = datasets.draw(entries, max_real=None, fakes_per_real=1.0, seed=1)
-    assert [entry for entry in drawn if entry.label == 0] == [e for e in entries if e.label == 0]
-    fakes = Counter(entry.source_id for entry in drawn if entry.label == 1)
-    assert fakes == Counter({entry.source_id: 1 for entry in entries})
-
-    drawn = datasets.draw(entries, max_real=8, fakes_per_real=2.5, seed=1)
-    chosen = {entry.source_id for entry in drawn if entry.label == 0}
-    fakes = Counter(entry.source_id for entry in drawn if entry.label == 1)
-    assert len(chosen) == 8
-    assert fakes.keys() == chosen
-    assert fakes.total() == 20
-    assert set(fakes.values()) == {2, 3}
-
-
-def test_a_draw_knows_neither_the_order_nor_the_other_videos():
-    entries = sources_with_both(30, fakes=3)
-    first = datasets.draw(entries, max_real=10, fakes_per_real=1.0, seed=1)
-    for shuffle in range(5):
-        shuffled = random.Random(shuffle).sample(entries, len(entries))
-        assert datasets.draw(shuffled, max_real=10, fakes_per_real=1.0, seed=1) == first
-    assert datasets.draw(entries, max_real=10, fakes_per_real=1.0, seed=2) != first
-    # More of the same chunk: what was drawn, and thus cropped, stays.
-    more = datasets.draw(entries, max_real=15, fakes_per_real=1.0, seed=1)
-    assert {e.file for e in first if e.label == 0} < {e.file for e in more if e.label == 0}
-
-
-def test_methods_are_drawn_alike():
-    entries = sources_with_both(30, fakes=0) + [
-        fake(f"{method}{number}", f"r{number:03}", method=method)
-        for number in range(30)
-        for method in ("blend", "swap", "voice")
-        if method == "blend" or number % 2  # the others are rarer
-    ]
-    drawn = datasets.draw(entries, max_real=None, fakes_per_real=1.0, seed=3)
-    methods = Counter(entry.method for entry in drawn if entry.label == 1)
-    assert methods["blend"] >= 15  # the even sources have nothing else
-    assert methods.total() == 30
-    assert abs(methods["swap"] - methods["voice"]) <= 1
-
-    drawn = datasets.draw(entries, max_real=None, fakes_per_real=2.0, seed=3)
-    methods = Counter(entry.method for entry in drawn if entry.label == 1)
-    assert methods == {"blend": 30, "swap": 15, "voice": 15}
-
-
-def test_other_fakes_follow_when_those_of_the_drawn_run_out(caplog):
-    entries = [real("r0"), real("r1"), fake("f0", "r0"), fake("x0", "x"), fake("x1", "x")]
-    drawn = datasets.draw(entries, max_real=None, fakes_per_real=1.0, seed=1)
-    assert fake("f0", "r0") in drawn
-    assert len(drawn) == 4
-    assert not warnings_in(caplog)
-    assert len(datasets.draw(entries, max_real=None, fakes_per_real=3.0, seed=1)) == 5
-    assert warnings_in(caplog) == ["asked for 6 fakes, the chunk lists 3: all are used"]
-
-
-def test_a_draw_takes_at_least_one_fake():
-    entries = sources_with_both(3, fakes=2)
-    assert len(datasets.draw(entries, max_real=1, fakes_per_real=0.1, seed=1)) == 2
-
-
-@pytest.mark.parametrize("entries", [[], [real("a")], [fake("a", "b")]])
-def test_a_chunk_of_one_class_cannot_be_drawn(entries):
-    with pytest.raises(DatasetError, match="one class only"):
-        datasets.draw(entries, max_real=None, fakes_per_real=1.0, seed=1)
-
-
-# Splitting
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_a_source_stands_on_one_side_and_each_side_has_both_classes(seed):
-    rng = random.Random(seed)
-    entries = [
-        (real if label == 0 else fake)(f"v{source}_{number}", source=f"s{source}")
-        for source in range(rng.randint(6, 60))
-        for number, label in enumerate(rng.choice([[0], [1], [0, 1], [0, 0, 1], [1, 1]]))
-    ]
-    entries += [real(f"r{n}") for n in range(3)] + [fake(f"f{n}", f"x{n}") for n in range(3)]
-    settings = raw(
-        seed=seed, validation_ratio=rng.uniform(0.05, 0.4), test_ratio=rng.uniform(0.05, 0.4)
-    )
-
-    records = datasets.split_by_source(entries, settings)
-
-    sides, classes = drawn_sides(records)
-    assert all(len(found) == 1 for found in sides.values())
-    assert classes == {split: {0, 1} for split in SPLITS}
-    assert {record.file: record.label for record in records} == {
-        entry.file: entry.label for entry in entries
-    }
-    shuffled = rng.sample(entries, len(entries))
-    assert datasets.split_by_source(shuffled, settings) == records
-
-
-def test_sources_are_shared_out_by_the_ratios_kind_by_kind():
-    entries = sources_with_both(100)
-    entries += [real(f"only{n}") for n in range(40)] + [fake(f"x{n}", f"x{n}") for n in range(60)]
-    records = datasets.split_by_source(entries, raw(validation_ratio=0.2, test_ratio=0.1))
-    sides, _ = drawn_sides(records)
-    for start, count in (("r", 100), ("o", 40), ("x", 60)):
-        kind = Counter(min(side) for source, side in sides.items() if source.startswith(start))
-        for split, share in (("train", 0.7), ("validation", 0.2), ("test", 0.1)):
-            assert abs(kind[split] - share * count) <= 2
-    assert records != datasets.split_by_source(entries, raw(seed=2))
-
-
-def test_small_chunks_serve_train_then_test_then_validation(caplog):
-    # Two sources: no validation, and a word about it.
-    _, classes = drawn_sides(datasets.split_by_source(sources_with_both(2), raw()))
-    assert classes == {"train": {0, 1}, "test": {0, 1}}
-    assert (
-        "validation has 0 real and 0 fake videos: its metrics need both" in warnings_in(caplog)[-1]
-    )
-
-    # Three: one each, although 15 % of three is not half a source.
-    sides, classes = drawn_sides(datasets.split_by_source(sources_with_both(3), raw()))
-    assert sorted(min(side) for side in sides.values()) == sorted(SPLITS)
-    assert classes == {split: {0, 1} for split in SPLITS}
-
-    # No source has both classes, but pairs of sources do.
-    apart = [real("a"), real("b"), fake("c", "c"), fake("d", "d")]
-    _, classes = drawn_sides(datasets.split_by_source(apart, raw()))
-    assert classes == {"train": {0, 1}, "test": {0, 1}}
-
-    # The third source has one class: validation takes it rather than nothing.
-    _, classes = drawn_sides(datasets.split_by_source([*sources_with_both(2), real("z")], raw()))
-    assert classes == {"train": {0, 1}, "test": {0, 1}, "validation": {0}}
-
-    with pytest.raises(DatasetError, match="test has 0 real and 0 fake videos"):
-        datasets.split_by_source(sources_with_both(1), raw())
-
-
-def test_a_ratio_of_zero_asks_for_no_such_split():
-    records = datasets.split_by_source(sources_with_both(9), raw(validation_ratio=0.0))
-    assert {record.split for record in records} == {"train", "test"}
-    with pytest.raises(DatasetError, match=r"one class only: .* mend .*raw\.test_ratio"):
-        datasets.split_by_source(sources_with_both(9), raw(test_ratio=0.0))
-
-
-def own_split_chunk(validation="validation"):
-    return [
-        entry
-        for number, split in enumerate(["train", "train", validation, "test"])
-        for entry in (
-            real(f"r{number}", split=split),
-            fake(f"f{number}", f"r{number}", split=split),
-        )
-    ]
-
-
-@pytest.mark.parametrize("word", ["validation", "val", "valid", "Validation"])
-def test_the_chunk_s_own_split_is_kept(word):
-    for seed in range(5):
-        settings = raw(honour_split=True, seed=seed)
-        records = datasets.split_by_source(own_split_chunk(word), settings)
-        assert {record.video_id: record.split for record in records} == {
-            "r0": "train", "f0": "train", "r1": "train", "f1": "train",
-            "r2": "validation", "f2": "validation", "r3": "test", "f3": "test",
-        }  # fmt: skip
-
-
-def test_the_chunk_s_own_split_is_passed_over_when_asked():
-    found = {
-        tuple(
-            record.split
-            for record in datasets.split_by_source(own_split_chunk(), raw(seed=seed))
-            if record.label == 0
-        )
-        for seed in range(20)
-    }
-    assert len(found) > 5
-
-
-def test_an_own_split_without_all_three_is_drawn_anew(caplog):
-    entries = own_split_chunk(validation="train")
-    records = datasets.split_by_source(entries, raw(honour_split=True))
-    assert {record.split for record in records} == set(SPLITS)
-    assert records == datasets.split_by_source(entries, raw())
-    assert warnings_in(caplog) == ["splits: drawn by source (the videos' own: test, train)"]
-
-
-def test_an_own_split_with_other_words_is_refused():
-    entries = [*own_split_chunk(), real("odd", split="public"), real("none", split="")]
-    with pytest.raises(DatasetError, match=r"2 video.* odd.mp4 \(public\), none.mp4 \(none\)"):
-        datasets.split_by_source(entries, raw(honour_split=True))
-    datasets.split_by_source(entries, raw())
-
-
-def test_an_own_split_that_leaks_is_refused():
-    entries = [*own_split_chunk(), fake("leak", "r3", split="train")]
-    with pytest.raises(DatasetError, match=r"1 source.* r3 \(train, test\)"):
-        datasets.split_by_source(entries, raw(honour_split=True))
-    datasets.split_by_source(entries, raw())
-
-
-def record(name, label, split, *, source=None, method=None):
-    return VideoRecord(
-        name, f"{name}.mp4", label, source or name, method or ["real", "blend"][label], split
-    )
-
-
-def test_leaks_are_named_up_to_five():
-    leaks = [
-        record(f"v{number}{split}", 0, split, source=f"s{number}")
-        for number in range(7)
-        for split in ("validation", "train")
-    ]
-    with pytest.raises(DatasetError, match=r"7 source\(s\).* s4 .* and 2 more") as caught:
-        datasets.check_splits(leaks)
-    assert "s0 (train, validation)" in str(caught.value)
-    assert "s5" not in str(caught.value)
-
-
-@pytest.mark.parametrize("lacking", ["train", "test"])
-@pytest.mark.parametrize("label", [0, 1])
-def test_a_split_of_one_class_is_refused(lacking, label):
-    records = [record(f"{split}{n}", n, split) for split in SPLITS for n in (0, 1)]
-    datasets.check_splits(records)
-    missing = f"{lacking} has {int(label != 0)} real and {int(label != 1)} fake"
-    with pytest.raises(DatasetError, match=f"one class only: {missing}"):
-        datasets.check_splits(r for r in records if (r.split, r.label) != (lacking, label))
-
-
-def test_no_videos_at_all_are_refused():
-    with pytest.raises(DatasetError, match="one class only"):
-        datasets.check_splits([])
-
-
-def test_the_table_counts_videos_sources_and_methods():
-    records = [
-        record("a", 0, "train", source="p"),
-        record("b", 0, "train", source="p"),
-        record("c", 1, "train", source="p"),
-        record("d", 1, "validation", method="a very long method"),
-        record("e", 0, "test", method="still"),
-    ]
-    rows = [line.rsplit(maxsplit=4) for line in datasets.table(records).splitlines()]
-    assert rows == [
-        ["train", "validation", "test", "all"],
-        ["videos", "3", "1", "1", "5"],
-        ["sources", "1", "1", "1", "3"],
-        ["real", "2", "0", "0", "2"],
-        ["real: still", "0", "0", "1", "1"],
-        ["fake: a very long method", "0", "1", "0", "1"],
-        ["fake: blend", "1", "0", "0", "1"],
-    ]
-    assert len({len(line) for line in datasets.table(records).splitlines()}) == 1
-    assert len(datasets.table([]).splitlines()) == 3
-
-
 # Linking
 
 
@@ -504,7 +198,7 @@ def chunk(tmp_path):
     return write_chunk(tmp_path / "chunk", dict.fromkeys(names, REAL), without=["c.mp4"])
 
 
-RECORDS = [record("a", 0, "train"), record("b", 0, "train"), record("c", 0, "train")]
+RECORDS = [VideoRecord(name, f"{name}.mp4", 0, name, "real", "train") for name in "abc"]
 
 
 def test_videos_are_hard_links_that_outlive_the_chunk(chunk, tmp_path, caplog):
@@ -579,26 +273,3 @@ def test_a_chunk_is_never_emptied_into_itself(chunk, where):
     with pytest.raises(DatasetError, match="one lies in the other"):
         datasets.link_videos(RECORDS[:1], chunk, chunk / where)
     assert (chunk / "b.mp4").is_file()
-
-
-# The stage
-
-
-def test_the_stage_fills_videos_and_index(tmp_path, monkeypatch, caplog):
-    metadata = {}
-    for number in range(10):
-        metadata[f"r{number}.mp4"] = REAL
-        metadata[f"f{number}.mp4"] = {**FAKE, "original": f"r{number}.mp4"}
-        metadata[f"g{number}.mp4"] = {**FAKE, "original": f"r{number}.mp4"}
-    chunk = write_chunk(tmp_path / "chunk", metadata)
-    caplog.set_level(logging.INFO)
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["raw.py", str(chunk), str(tmp_path / "raw")])
-    runpy.run_path("stages/raw.py")["main"]()
-
-    records = read_index(tmp_path / "raw" / "index.csv")
-    assert Counter(record.label for record in records) == {0: 10, 1: 10}
-    assert sorted(record.file for record in records) == sorted(
-        path.name for path in (tmp_path / "raw" / "videos").iterdir()
-    )
-    assert datasets.table(records) in caplog.messages[-1]

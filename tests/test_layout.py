@@ -27,9 +27,9 @@ LAYERS = (
     ("train", "evaluate", "pretrain", "mlflow_model"),
     ("predict", "report"),
     ("classifier", "checkpoint", "tracking", "sample"),
-    ("faces", "clips", "unpack"),
-    ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
-    ("records", "params"),
+    ("faces", "clips", "unpack", "splits", "fingerprints"),
+    ("datasets", "leakage", "video", "blend", "backbones", "metrics", "tracks"),
+    ("records", "params", "processes"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}

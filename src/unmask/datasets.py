@@ -1,4 +1,4 @@
-"""What a chunk holds: labels and sources from its metadata, the draw, the split and its check.
+"""What a chunk holds: labels and sources from its metadata, and its files.
 
 A chunk has the layout of the Deepfake Detection Challenge (Dolhansky et al., 2020,
 arXiv:2006.07397): a folder of mp4 files beside a metadata.json
@@ -10,30 +10,23 @@ recording that is seen. Without it a fake's source is the video it was made from
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
 import shutil
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unmask.errors import DatasetError
-from unmask.params import Raw
-from unmask.records import SPLITS, Split, VideoRecord
+from unmask.records import VideoRecord
 
 METADATA = "metadata.json"
 MAX_METADATA_BYTES = 2**28  # all of DFDC, 124,000 videos, takes 15 million
 MAX_NAME_BYTES = 200  # file systems take 255; crops and partial files add to a name
 MAX_NAMED = 5  # offenders that one message names
-
-OWN_SPLITS: dict[str, Split] = {
-    "train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-    "test": "test",
-}  # fmt: skip
 
 # What os.link says where a file system, or the owner of the file, allows no hard link.
 NO_HARD_LINK = {
@@ -227,216 +220,6 @@ def first_few(names: Collection[str], separator: str = ", ") -> str:
     """Return the first MAX_NAMED names, and how many more there are."""
     more = len(names) - MAX_NAMED
     return separator.join(list(names)[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-# ---------------------------------------------------------------- drawing
-
-
-def draw(
-    entries: Iterable[Entry], *, max_real: int | None, fakes_per_real: float, seed: int
-) -> list[Entry]:
-    """Return the real videos, max_real of them at most, and about fakes_per_real as many fakes.
-
-    Every source of a drawn real video gives one fake before any gives a second; only when they
-    have no more do the other sources follow. Of a source's fakes comes the one whose method was
-    drawn least so far. The order of the entries does not matter.
-
-    Raises:
-        DatasetError: the chunk lacks a class.
-    """
-    entries = list(entries)
-    by_chance = sorted(entries, key=lambda entry: _chance("draw", seed, entry.file))
-    real = [entry for entry in by_chance if entry.label == 0][:max_real]
-    fakes = [entry for entry in by_chance if entry.label == 1]
-    if not real or not fakes:
-        raise DatasetError(
-            f"Asked for a draw of real and fake videos; one class only: the chunk lists "
-            f"{len(real)} real and {len(fakes)} fake. Add the other class to its metadata.json."
-        )
-    wanted = max(1, round(fakes_per_real * len(real)))
-    sources = {entry.source_id for entry in real}
-    near = [entry for entry in fakes if entry.source_id in sources]
-    far = [entry for entry in fakes if entry.source_id not in sources]
-    used: Counter[str] = Counter()
-    drawn = _draw_evenly(near, wanted, used)
-    drawn += _draw_evenly(far, wanted - len(drawn), used)
-    if len(drawn) < wanted:
-        log.warning("asked for %d fakes, the chunk lists %d: all are used", wanted, len(drawn))
-    return sorted(real + drawn, key=lambda entry: entry.file)
-
-
-def _draw_evenly(fakes: list[Entry], wanted: int, used: Counter[str]) -> list[Entry]:
-    """Return wanted fakes, one a source in each round, and count their methods into used."""
-    queues: dict[str, dict[str, deque[Entry]]] = defaultdict(lambda: defaultdict(deque))
-    for fake in fakes:
-        queues[fake.source_id][fake.method].append(fake)
-    drawn: list[Entry] = []
-    while queues and len(drawn) < wanted:
-        for source in list(queues)[: wanted - len(drawn)]:
-            methods = queues[source]
-            # Dicts keep their order, which is chance's: it decides between equals.
-            method = min(methods, key=lambda method: used[method])
-            drawn.append(methods[method].popleft())
-            used[method] += 1
-            if not methods[method]:
-                del methods[method]
-            if not methods:
-                del queues[source]
-    return drawn
-
-
-def _chance(purpose: str, seed: int, name: str) -> bytes:
-    """Return a key to sort by: a shuffle in which a new name leaves the others' order alone."""
-    return hashlib.sha256(f"{purpose} {seed} {name}".encode()).digest()
-
-
-# ---------------------------------------------------------------- splitting
-
-
-def split_by_source(entries: Iterable[Entry], settings: Raw) -> list[VideoRecord]:
-    """Return the videos with their sides: the chunk's own, or whole sources assigned by seed.
-
-    The chunk's own are taken where settings.honour_split asks for it and all three are named.
-    Otherwise train, test and validation each get both classes while the sources allow it, at
-    least one source (unless its ratio is 0), and sources in proportion to the ratios.
-
-    Raises:
-        DatasetError: the own splits hold a word that is none, or check_splits objects.
-    """
-    entries = list(entries)
-    own = {entry.split.lower() for entry in entries}
-    meant = {OWN_SPLITS[word] for word in own if word in OWN_SPLITS}
-    if settings.honour_split and meant == set(SPLITS):
-        splits = _own_splits(entries)
-        log.info("splits: the chunk's own")
-    else:
-        sides = _assign(_classes(entries), settings)
-        splits = {entry.file: sides[entry.source_id] for entry in entries}
-        level = logging.WARNING if settings.honour_split and len(meant) == 2 else logging.INFO
-        named = ", ".join(sorted(meant)) or "none"
-        log.log(level, "splits: drawn by source (the videos' own: %s)", named)
-    records = [
-        VideoRecord(
-            video_id=_stem(entry.file), file=entry.file, label=entry.label,
-            source_id=entry.source_id, method=entry.method, split=splits[entry.file],
-            donors=entry.donors,
-        )
-        for entry in sorted(entries, key=lambda entry: entry.file)
-    ]  # fmt: skip
-    check_splits(records)
-    return records
-
-
-def _own_splits(entries: list[Entry]) -> dict[str, Split]:
-    strange = [e for e in entries if e.split.lower() not in OWN_SPLITS]
-    if strange:
-        named = first_few([f"{entry.file} ({entry.split or 'none'})" for entry in strange])
-        raise DatasetError(
-            f"Asked for the chunk's own splits; {len(strange)} video(s) have another word than "
-            f"{', '.join(OWN_SPLITS)}: {named}. Mend them or set raw.honour_split to false."
-        )
-    return {entry.file: OWN_SPLITS[entry.split.lower()] for entry in entries}
-
-
-def _classes(entries: Iterable[Entry]) -> dict[str, set[int]]:
-    classes: dict[str, set[int]] = defaultdict(set)
-    for entry in entries:
-        classes[entry.source_id].add(entry.label)
-    return classes
-
-
-def _assign(classes: dict[str, set[int]], settings: Raw) -> dict[str, Split]:
-    shares: dict[Split, float] = {
-        "train": 1 - settings.validation_ratio - settings.test_ratio,
-        "test": settings.test_ratio,
-        "validation": settings.validation_ratio,
-    }
-    shares = {split: share for split, share in shares.items() if share > 0}
-    by_chance = sorted(classes, key=lambda source: _chance("split", settings.seed, source))
-    both, real, fake = (
-        [source for source in by_chance if classes[source] == wanted]
-        for wanted in ({0, 1}, {0}, {1})
-    )
-    sides: dict[str, Split] = {}
-    # Both classes for every split first: a source that has both, or a real and a fake one.
-    groups = [(source,) for source in both] + list(zip(real, fake, strict=False))
-    for split, group in zip(shares, groups, strict=False):
-        sides |= dict.fromkeys(group, split)
-    counts = Counter(sides.values())
-    # Kind after kind, always to the split that lags most: so each kind is shared out evenly too.
-    for source in both + real + fake:
-        if source not in sides:
-            empty = [split for split in shares if not counts[split]]
-            total = len(sides) + 1
-            lag = {split: share * total - counts[split] for split, share in shares.items()}
-            sides[source] = empty[0] if empty else max(lag, key=lambda split: lag[split])
-            counts[sides[source]] += 1
-    return sides
-
-
-def check_splits(records: Iterable[VideoRecord]) -> None:
-    """Pass if no source stands on two sides and train and test hold both classes.
-
-    Raises:
-        DatasetError: they do not; the message names up to five sources, or the counts.
-    """
-    sides: dict[str, set[Split]] = defaultdict(set)
-    counts: Counter[tuple[Split, int]] = Counter()
-    for record in records:
-        sides[record.source_id].add(record.split)
-        counts[record.split, record.label] += 1
-    leaks = [
-        f"{source} ({', '.join(split for split in SPLITS if split in found)})"
-        for source, found in sorted(sides.items()) if len(found) > 1
-    ]  # fmt: skip
-    if leaks:
-        raise DatasetError(
-            f"Asked for splits that share no source; {len(leaks)} source(s) stand in two: "
-            f"{first_few(leaks)}. Mend the metadata or set raw.honour_split to false."
-        )
-    lacking = {
-        split: f"{split} has {counts[split, 0]} real and {counts[split, 1]} fake videos"
-        for split in SPLITS if not counts[split, 0] or not counts[split, 1]
-    }  # fmt: skip
-    if "train" in lacking or "test" in lacking:
-        raise DatasetError(
-            f"Asked for both classes in train and test; one class only: "
-            f"{'; '.join(lacking.values())}, from {len(sides)} source(s). Add videos of more "
-            "sources, or mend raw.validation_ratio, raw.test_ratio or the chunk's own splits."
-        )
-    if lacking:
-        log.warning("%s: its metrics need both classes", lacking["validation"])
-
-
-def table(records: Iterable[VideoRecord]) -> str:
-    """Return a text table: videos, sources and videos of each method, per split and in all.
-
-    >>> print(table([VideoRecord("a", "a.mp4", 0, "p1", "real", "train"),
-    ...              VideoRecord("b", "b.mp4", 1, "p1", "blend", "train"),
-    ...              VideoRecord("c", "c.mp4", 1, "p2", "blend", "test")]))
-                      train  validation        test         all
-    videos                2           0           1           3
-    sources               1           0           1           2
-    real                  1           0           0           1
-    fake: blend           1           0           1           2
-    """
-    records = list(records)
-    columns = {split: [r for r in records if r.split == split] for split in SPLITS}
-    groups = [*columns.values(), records]
-    kinds = sorted({(record.label, record.method) for record in records})
-    rows: list[tuple[str, list[int]]] = [
-        ("videos", [len(group) for group in groups]),
-        ("sources", [len({record.source_id for record in group}) for group in groups]),
-    ]
-    for label, method in kinds:
-        name = method if (label, method) == (0, "real") else f"{['real', 'fake'][label]}: {method}"
-        of_kind = [sum((r.label, r.method) == (label, method) for r in group) for group in groups]
-        rows.append((name, of_kind))
-    width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{name:>12}" for name in [*columns, "all"])]
-    for name, numbers in rows:
-        lines.append(f"{name:<{width}}" + "".join(f"{number:>12}" for number in numbers))
-    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------- files
