@@ -9,6 +9,7 @@ from unmask import records
 from unmask.errors import DatasetError
 from unmask.records import (
     FaceTrack,
+    Fingerprint,
     Reason,
     TrackScore,
     VideoFaces,
@@ -136,6 +137,33 @@ def test_an_index_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_bytes(b"\xff\xfe" + HEADER.encode("utf-16-le"))
     with pytest.raises(DatasetError, match="found what is no CSV"):
         records.read_index(tmp_path / "index.csv")
+
+
+@pytest.mark.parametrize("video_id", TRICKY)
+def test_fingerprints_survive_the_way_to_a_file_and_back(video_id: str, tmp_path: Path) -> None:
+    path = tmp_path / "fingerprints.csv"
+    rows = [
+        Fingerprint(video_id, "0" * 64, "ab12", ("f" * 64, "1" * 64)),
+        Fingerprint("blind", "a" * 64, "", ()),
+    ]
+    records.write_fingerprints(path, rows)
+    assert records.read_fingerprints(path) == {row.video_id: row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("video_id,sha256,recipe\n", "line 1: expected the columns .*; pictures not found"),
+        ("{header}a,{digest},r,{digest}\nb,{digest},r\n", "line 3: .*found"),
+        ("{header}a,0000,r,\n", "line 2: expected digests of 64 hex digits"),
+        ("{header}a,{digest},r,{digest} 00\n", "line 2: expected digests of 64 hex digits"),
+    ],
+)
+def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "fingerprints.csv"
+    path.write_text(text.format(header="video_id,sha256,recipe,pictures\n", digest="0" * 64))
+    with pytest.raises(DatasetError, match=f"fingerprints.csv, {said}"):
+        records.read_fingerprints(path)
 
 
 # ---------------------------------------------------------------- faces/index.jsonl

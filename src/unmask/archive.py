@@ -114,6 +114,37 @@ class ChunkFiles(ABC):
     def _put(self, path: str, partial: Path) -> None: ...
 
 
+def fill(files: ChunkFiles, wanted: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """Yield each name as it is in place, until folder holds the wanted files and nothing else.
+
+    wanted maps plain names to paths in the chunk. One that is not there is left out and logged;
+    one that is in place already is kept.
+
+    Raises:
+        DatasetError: a file is damaged, there is no room, or the folder lies in the chunk.
+    """
+    ours, theirs = folder.resolve(), Path(files.where).resolve()
+    if ours in (theirs, *theirs.parents) or theirs in ours.parents:
+        raise DatasetError(
+            f"Asked to fill {folder} from {files.where}; one lies in the other, and what is not "
+            "asked for is removed. Give it a folder of its own."
+        )
+    there = {name: path for name, path in wanted.items() if path in files.sizes}
+    if missing := sorted(wanted.keys() - there.keys()):
+        log.warning(
+            "%s: %d videos without a file: %s", files.where, len(missing), first_few(missing)
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in list(folder.iterdir()):
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        elif old.name not in there:
+            old.unlink()
+    for name, path in sorted(there.items()):
+        files.place(path, folder / name)
+        yield name
+
+
 @contextmanager
 def open_chunk(path: Path) -> Iterator[ChunkFiles]:
     """Yield the files of a folder or a zip.

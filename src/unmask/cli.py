@@ -48,6 +48,27 @@ def predict(videos: tuple[Path, ...], model: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--raw", default="raw", type=click.Path(path_type=Path), show_default=True)
+def check(raw: Path) -> None:
+    """Count what is in each split, and fail if the splits of all chunks together leak.
+
+    A leak is a source, an identity, a file or nearly the same picture on two sides, or a class
+    that a split lacks. Run `dvc repro raw` first: this reads what it wrote.
+    """
+    from unmask import leakage
+
+    settings = params.load()
+    listings = [leakage.read_listing(name, raw / name) for name in settings.chunks]
+    for listing in listings:
+        click.echo(f"{listing.chunk}\n{leakage.table(listing.records)}\n")
+    together = [record for listing in listings for record in listing.records]
+    if len(listings) > 1:
+        click.echo(f"all chunks\n{leakage.table(together)}\n")
+    leakage.check(listings, settings.raw)
+    click.echo(f"no leaks found in {len(together)} videos of {len(listings)} chunk(s)")
+
+
+@main.command()
 @click.option("--sources", default="data/sources", type=click.Path(path_type=Path))
 @click.option("--weights", default="weights/x3d_xs.safetensors", type=click.Path(path_type=Path))
 def pretrain(sources: Path, weights: Path) -> None:
