@@ -183,16 +183,19 @@ def _find_twins_among(
     limit: int,
 ) -> Iterator[Twins]:
     by_content: dict[str, list[Video]] = defaultdict(list)
-    for other, fingerprint in others:
+    for video, fingerprint in others:
         if fingerprint.sha256 != EMPTY:
-            by_content[fingerprint.sha256].append(other)
-    closest = _find_closest([each for _, each in videos], [each for _, each in others])
-    for (video, fingerprint), (bits, index) in zip(videos, closest, strict=True):
-        same = [o for o in by_content[fingerprint.sha256] if not _are_related(video, o)]
-        if same:
-            yield Twins(video, same[0], None)
-        elif bits <= limit and not _are_related(video, others[index][0]):
-            yield Twins(video, others[index][0], bits)
+            by_content[fingerprint.sha256].append(video)
+    prints, other_prints = ([each for _, each in group] for group in (videos, others))
+    closest = _find_closest(prints, other_prints, limit)
+    for number, (video, fingerprint) in enumerate(videos):
+        same = (o for o in by_content[fingerprint.sha256] if not _are_related(video, o))
+        if other := next(same, None):
+            yield Twins(video, other, None)
+        elif number in closest:
+            bits, index = closest[number]
+            if not _are_related(video, others[index][0]):
+                yield Twins(video, others[index][0], bits)
 
 
 def _are_related(first: Video, second: Video) -> bool:
@@ -200,22 +203,24 @@ def _are_related(first: Video, second: Video) -> bool:
 
 
 def _find_closest(
-    fingerprints: Sequence[Fingerprint], others: Sequence[Fingerprint]
-) -> list[tuple[int, int]]:
-    """Return for each video the fewest bits in which a frame of another differs, and which one."""
+    fingerprints: Sequence[Fingerprint], others: Sequence[Fingerprint], limit: int
+) -> dict[int, tuple[int, int]]:
+    """Return, by a video's number, the fewest bits in which another's frame differs, and whose.
+
+    Only videos are there of which that is no more than limit.
+    """
     hashes_N4, owners_N = _stack(fingerprints)
     others_M4, other_owners_M = _stack(others)
-    closest = [(PICTURE_BITS + 1, -1)] * len(fingerprints)
+    closest: dict[int, tuple[int, int]] = {}
     for row in range(0, len(hashes_N4), _TILE[0]):
         for column in range(0, len(others_M4), _TILE[1]):
             bits_NM = _count_differing(
                 hashes_N4[row : row + _TILE[0]], others_M4[column : column + _TILE[1]]
             )
-            columns_N = bits_NM.argmin(axis=1)
-            for i, j in enumerate(columns_N):
-                owner = owners_N[row + i]
+            for i in np.flatnonzero(bits_NM.min(axis=1) <= limit):
+                j, owner = bits_NM[i].argmin(), int(owners_N[row + i])
                 pair = int(bits_NM[i, j]), int(other_owners_M[column + j])
-                closest[owner] = min(closest[owner], pair)
+                closest[owner] = min(closest.get(owner, pair), pair)
     return closest
 
 

@@ -204,7 +204,7 @@ def _share_out(
     sides: dict[str, Split] = {}
     given: Counter[Split] = Counter()  # identities
     held: dict[Split, set[int]] = {split: set() for split in ratios}
-    for kind in ({0, 1}, {0}, {1}, set[int]()):
+    for kind in ({0, 1}, {0}, {1}, set[int]()):  # the last: donors without a video of their own
         line = sorted(
             (unit for unit in units if unit.classes == kind),
             key=lambda unit: (unit.share > min(ratios.values()), _place(unit, seed)),
