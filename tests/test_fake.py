@@ -316,6 +316,26 @@ def test_another_run_replaces_what_changed_and_keeps_the_rest(made, tmp_path):
     assert contents(chunk) == kept
 
 
+@pytest.mark.slow
+def test_footage_that_went_away_between_the_passes_is_tried_again(made, tmp_path):
+    original, footage, _ = made
+    chunk = tmp_path / "chunk"
+    shutil.copytree(original, chunk)
+    [ana, bo] = [one for one in footage if one.path.name == "clip.mkv"]
+    aside = ana.path.with_suffix(".aside")
+    ana.path.rename(aside)
+    blends = settings(method="self_blend")
+    try:
+        outcomes = list(make_chunk([ana, bo], chunk, blends, workers=1))
+    finally:
+        aside.rename(ana.path)
+    assert [o.reason for o in outcomes if o.footage == ana] == [None, "gone"]
+    assert {row["source"] for row in rows_of(chunk).values()} == {"bo"}
+    again = list(make_chunk([ana, bo], chunk, blends, workers=1))
+    assert not any(outcome.reason for outcome in again)
+    assert set(rows_of(chunk)) == {path.name for path in chunk.glob("*.mp4")}
+
+
 # ---------------------------------------------------------------- the command
 
 

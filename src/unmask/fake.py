@@ -42,7 +42,7 @@ VIDEO_ENDINGS = {
 _METADATA = "metadata.json"
 _JOURNAL = ".fake.jsonl"
 _CODE = ("blend", "faces", "fake", "follow", "tracks", "video")  # a change makes videos anew
-_CRASHED = "crashed"
+_PASSING = ("crashed", "gone")  # reasons that the next run need not meet again
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _refuse_strangers(chunk: Path) -> None:
     if chunk.exists() and not chunk.is_dir():
         raise DatasetError(f"Asked for the chunk {chunk}; a file is there. Name another folder.")
     own = (chunk / _JOURNAL).exists()
-    if not own and chunk.is_dir() and any(p for p in chunk.iterdir() if p.name[0] != "."):
+    if not own and chunk.is_dir() and any(path.name[0] != "." for path in chunk.iterdir()):
         raise DatasetError(
             f"Asked for the chunk {chunk}; that folder holds what `unmask fake` did not make. "
             "Name a folder that is new or empty."
@@ -377,7 +377,7 @@ def _do_all(
         else:
             missing.append(job)
     for done in run_jobs(missing, work, start, workers, crashed=_lament):
-        if done.reason != _CRASHED:  # memory may have run out: the next run tries again
+        if done.reason not in _PASSING:
             facts = {"reason": done.reason, "detail": done.detail, "face": done.face}
             journal.add(done.job.name, done.job.key, done.files, **facts)
         yield done
@@ -385,7 +385,7 @@ def _do_all(
 
 def _lament(job: _Job) -> _Done:
     detail = "its process was killed: by the decoder, or as memory ran out"
-    return _Done(job, reason=_CRASHED, detail=detail)
+    return _Done(job, reason=_PASSING[0], detail=detail)
 
 
 def _use_one_thread() -> None:
@@ -417,8 +417,8 @@ def _forge(job: _Job) -> _Done:
     assert job.face is not None
     try:
         return _Done(job, tuple(_write_videos(job, job.face)), detail=job.face.broken)
-    except DecodeError as error:  # the file went away meanwhile
-        return _Done(job, reason=Reason.UNREADABLE, detail=str(error))
+    except DecodeError as error:  # the first pass could read it, and its donors
+        return _Done(job, reason=_PASSING[1], detail=str(error))
 
 
 def _write_videos(job: _Job, face: Face) -> list[str]:

@@ -52,7 +52,8 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _delete_scratch(self._folder)
+        # Gone already, if another run began; that one's is not ours to delete.
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def recall(self, name: str, key: str) -> Made | None:
         """Return a piece of work that was done with this key, if its files are as it left them."""
