@@ -121,6 +121,16 @@ def index_pictures() -> Callable[..., Iterator[Picture]]:
     return paint_indices
 
 
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A Git repository that has run all stages; those who change more than they undo copy it."""
+    from small_project import build_project  # imports torch: quick tests need not wait for it
+
+    root = tmp_path_factory.mktemp("project")
+    build_project(root)
+    return root
+
+
 def pytest_collection_modifyitems(items):
     """Run the slow tests last: what is quick to fail fails first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
