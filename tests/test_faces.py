@@ -722,7 +722,7 @@ def run_stage(*arguments: Path) -> subprocess.CompletedProcess[str]:
 def test_the_stage_crops_a_folder(make_video: MakeVideo, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     paint = faces_over_noise(("009_smiling.jpg", 40, 20))
-    make_video(tmp_path / "videos/v.mp4", frames=20, **LARGE, paint=paint)
+    make_video(tmp_path / "videos/v.mp4", frames=36, **LARGE, paint=paint)
     done = run_stage(tmp_path / "videos", tmp_path / "faces")
     assert done.returncode == 0, done.stderr
     assert "chunk faces: 1 videos, 1 with a face, 0 without" in done.stderr

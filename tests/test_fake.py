@@ -228,8 +228,8 @@ def test_a_fake_is_encoded_as_its_original_and_says_what_it_is(made):
 @pytest.mark.slow
 def test_a_fake_differs_around_the_face_alone_and_there_in_every_frame(made):
     chunk, footage, _ = made
-    journal = [json.loads(line) for line in (chunk / ".fake.jsonl").read_text().splitlines()]
-    faces = {row["name"]: row["facts"]["face"] for row in journal}
+    ledger = [json.loads(line) for line in (chunk / ".fake.jsonl").read_text().splitlines()]
+    faces = {row["name"]: row["facts"]["face"] for row in ledger}
     for name, row in rows_of(chunk).items():
         if row["label"] == "REAL":
             continue

@@ -28,7 +28,7 @@ LAYERS = (
     ("predict", "report", "card"),
     ("classifier", "checkpoint", "tracking", "sample", "fake"),
     ("faces", "clips", "follow", "splits", "fingerprints"),
-    ("datasets", "leakage", "video", "blend", "backbones", "metrics", "tracks", "journal"),
+    ("datasets", "leakage", "video", "blend", "backbones", "metrics", "tracks", "ledger"),
     ("archive", "records", "params", "scores", "processes"),
     ("errors", "geometry"),
 )

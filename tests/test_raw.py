@@ -141,7 +141,9 @@ def test_a_chunks_own_splits_that_leak_fail_by_name_and_leave_no_index(
     fill(chunk, tmp_path / "raw/own", honour_split=True)
     assert (tmp_path / "raw/own/index.csv").is_file()
     (chunk / "real2.mp4").write_bytes((chunk / "real0.mp4").read_bytes())
-    with pytest.raises(DatasetError, match=r"1 file\(s\) on two sides: own/real2.mp4 \(test\) and own/real0.mp4"):
+    with pytest.raises(
+        DatasetError, match=r"1 file\(s\) on two sides: own/real2.mp4 \(test\) and own/real0.mp4"
+    ):
         fill(chunk, tmp_path / "raw/own", honour_split=True)
     assert not (tmp_path / "raw/own/index.csv").exists()
 

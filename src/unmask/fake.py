@@ -24,7 +24,7 @@ from unmask.blend import METHODS, Floats, Image, Method, draw_recipe, forge_fram
 from unmask.errors import DatasetError, DecodeError
 from unmask.faces import detector_of_worker, start_worker
 from unmask.follow import Face, find_face, read_ticks
-from unmask.journal import Journal, code_digest, key_of
+from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Faces
 from unmask.processes import run_jobs
 from unmask.records import Reason, content_digest, write_atomically
@@ -40,7 +40,7 @@ VIDEO_ENDINGS = {
 }  # fmt: skip
 
 _METADATA = "metadata.json"
-_JOURNAL = ".fake.jsonl"
+_LEDGER = ".fake.jsonl"
 _CODE = ("blend", "faces", "fake", "follow", "tracks", "video")  # a change makes videos anew
 _PASSING = ("crashed", "gone")  # reasons that the next run need not meet again
 
@@ -179,17 +179,17 @@ def make_chunk(
     """
     _refuse_strangers(chunk)
     code = code_digest(*_CODE)
-    with Journal(chunk, _JOURNAL) as journal:
+    with Ledger(chunk, _LEDGER) as ledger:
         singles, left_out = _drop_twins(footage)
         yield from left_out
         searches = [
             _Job(f"{one.video_id} face", _face_key(one, settings, code), one, settings,
-                 journal.scratch)
+                 ledger.scratch)
             for one in singles
         ]  # fmt: skip
         faces: list[Donor] = []
         start = partial(start_worker, settings.faces.detect)
-        for done in _do_all(searches, _follow, start, journal, workers):
+        for done in _do_all(searches, _follow, start, ledger, workers):
             outcome = Outcome(done.job.footage, done.reason, done.detail)
             if done.face is None:
                 left_out.append(outcome)
@@ -203,23 +203,23 @@ def make_chunk(
         (chunk / _METADATA).unlink(missing_ok=True)
         forgeries = [
             _Job(f"{one.footage.video_id} videos", _videos_key(one.footage, fakes, settings, code),
-                 one.footage, settings, journal.scratch, one.face, fakes)
+                 one.footage, settings, ledger.scratch, one.face, fakes)
             for one, fakes in plan_fakes(faces, settings)
         ]  # fmt: skip
         made = []
-        for done in _do_all(forgeries, _forge, _use_one_thread, journal, workers):
+        for done in _do_all(forgeries, _forge, _use_one_thread, ledger, workers):
             if done.reason is None:
                 made.append(done.job)
             fakes = done.job.fakes if done.reason is None else ()
             yield Outcome(done.job.footage, done.reason, done.detail, fakes)
         write_atomically(chunk / _METADATA, _metadata(made))
-        journal.settle({job.name for job in [*searches, *made]})
+        ledger.settle({job.name for job in [*searches, *made]})
 
 
 def _refuse_strangers(chunk: Path) -> None:
     if chunk.exists() and not chunk.is_dir():
         raise DatasetError(f"Asked for the chunk {chunk}; a file is there. Name another folder.")
-    own = (chunk / _JOURNAL).exists()
+    own = (chunk / _LEDGER).exists()
     if not own and chunk.is_dir() and any(path.name[0] != "." for path in chunk.iterdir()):
         raise DatasetError(
             f"Asked for the chunk {chunk}; that folder holds what `unmask fake` did not make. "
@@ -366,20 +366,20 @@ def _do_all(
     jobs: Sequence[_Job],
     work: Callable[[_Job], _Done],
     start: Callable[[], None],
-    journal: Journal,
+    ledger: Ledger,
     workers: int,
 ) -> Iterator[_Done]:
     """Yield what was done before, then what is done now."""
     missing = []
     for job in jobs:
-        if made := journal.recall(job.name, job.key):
+        if made := ledger.recall(job.name, job.key):
             yield _Done(job, **made.facts)
         else:
             missing.append(job)
     for done in run_jobs(missing, work, start, workers, crashed=_lament):
         if done.reason not in _PASSING:
             facts = {"reason": done.reason, "detail": done.detail, "face": done.face}
-            journal.add(done.job.name, done.job.key, done.files, **facts)
+            ledger.add(done.job.name, done.job.key, done.files, **facts)
         yield done
 
 

@@ -27,7 +27,7 @@ SHARPNESS_PX = 96  # faces are compared at this size, so that a small one counts
 class Face:
     """A video's main face; ticks count from 0 at rate_fps, points are pixels of show()'s picture.
 
-    Lists, as a journal's JSON has them.
+    Lists, as a ledger's JSON has them.
     """
 
     rate_fps: float

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from unmask.blend import METHODS, Floats, Image, Method, Recipe, draw_recipe, forge_frame
 from unmask.errors import DatasetError
 from unmask.faces import Detection, Detector, detector_of_worker, start_worker
-from unmask.journal import Journal, code_digest, key_of
+from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Sample
 from unmask.processes import run_jobs
 from unmask.records import SPLITS, content_digest, write_atomically
@@ -31,7 +31,7 @@ RATE_FPS = 25.0
 PRESET = "veryfast"  # half of the stage was x264 at medium
 DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks are interpolated
 _METADATA = "metadata.json"
-_JOURNAL = ".sample.jsonl"
+_LEDGER = ".sample.jsonl"
 _CODE = ("blend", "faces", "sample", "tracks", "video")  # a change of these makes pairs anew
 
 
@@ -221,26 +221,26 @@ def make_chunk(
     Raises:
         DatasetError: no face is found in a source.
     """
-    with Journal(chunk, _JOURNAL) as journal:
+    with Ledger(chunk, _LEDGER) as ledger:
         # From here on videos change: no metadata may remain that tells of the old ones.
         (chunk / _METADATA).unlink(missing_ok=True)
         code = code_digest(*_CODE)
         jobs = [
-            _Job(pair, _key(pair, sources, settings, code), sources, journal.scratch, settings)
+            _Job(pair, _key(pair, sources, settings, code), sources, ledger.scratch, settings)
             for pair in pairs
         ]
         missing = []
         for job in jobs:
-            if journal.recall(job.pair.source.name, job.key):
+            if ledger.recall(job.pair.source.name, job.key):
                 yield job.pair
             else:
                 missing.append(job)
         start = partial(start_worker, settings.detect)
         for job in run_jobs(missing, _make_pair, start, workers, crashed=_refuse_crash):
-            journal.add(job.pair.source.name, job.key, [job.pair.real_file, job.pair.fake_file])
+            ledger.add(job.pair.source.name, job.key, [job.pair.real_file, job.pair.fake_file])
             yield job.pair
         write_atomically(chunk / _METADATA, _metadata(pairs))
-        journal.delete()
+        ledger.delete()
     files = {_METADATA, *(file for pair in pairs for file in (pair.real_file, pair.fake_file))}
     for path in list(chunk.iterdir()):
         if path.is_dir():

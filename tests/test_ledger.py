@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from unmask.journal import Journal, code_digest, key_of
+from unmask.ledger import Ledger, code_digest, key_of
 
 NAME = ".made.jsonl"
 
@@ -13,14 +13,14 @@ NAME = ".made.jsonl"
 def make(folder, name, *, key="k", text="whole", file=None):
     """Do a piece of work that leaves one file."""
     file = file or f"{name}.mp4"
-    with Journal(folder, NAME) as journal:
-        (journal.scratch / file).write_text(text)
-        return journal.add(name, key, [file], seconds=3)
+    with Ledger(folder, NAME) as ledger:
+        (ledger.scratch / file).write_text(text)
+        return ledger.add(name, key, [file], seconds=3)
 
 
 def recall(folder, name, key="k"):
-    with Journal(folder, NAME) as journal:
-        return journal.recall(name, key)
+    with Ledger(folder, NAME) as ledger:
+        return ledger.recall(name, key)
 
 
 def test_what_is_whole_is_recalled_with_its_facts(tmp_path):
@@ -72,9 +72,9 @@ def test_the_journal_of_an_earlier_run_is_replaced_not_written_in_place(tmp_path
 
 
 def test_a_new_run_takes_the_scratch_of_an_old_one_and_keeps_its_own(tmp_path):
-    old = Journal(tmp_path, NAME)
+    old = Ledger(tmp_path, NAME)
     (old.scratch / "a.mp4").write_text("half")
-    with Journal(tmp_path, NAME) as new:
+    with Ledger(tmp_path, NAME) as new:
         assert not old.scratch.exists()
         old.__exit__(None, None, None)  # a stage whose `dvc` was killed ends later
         assert new.scratch.exists()
@@ -91,8 +91,8 @@ def test_settling_keeps_what_is_named_and_never_a_strangers_file(tmp_path):
     for name in "cab":
         make(tmp_path, name)
     (tmp_path / "mine.mp4").write_text("a stranger's")
-    with Journal(tmp_path, NAME) as journal:
-        journal.settle(["c", "a"])
+    with Ledger(tmp_path, NAME) as ledger:
+        ledger.settle(["c", "a"])
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "c.mp4", "mine.mp4", NAME}
     lines = (tmp_path / NAME).read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a", "c"]

@@ -26,7 +26,7 @@ class Made:
     facts: dict[str, Any] = field(default_factory=dict)  # as JSON has them
 
 
-class Journal:
+class Ledger:
     """A hidden file of a folder, one line for each piece of work that is whole.
 
     Workers write into scratch, a hidden folder of this run alone; only add() gives files their
@@ -39,7 +39,7 @@ class Journal:
         self._folder = folder
         self._path = folder / name
         self._rows = {row.name: row for row in _read(self._path)}
-        self._is_new = False  # whether this run has written the journal
+        self._is_new = False  # whether this run has written the ledger
         _delete_scratch(folder)
         self.scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
 
@@ -83,7 +83,7 @@ class Journal:
         self._write()
 
     def delete(self) -> None:
-        """Delete the journal: a next run begins anew."""
+        """Delete the ledger: a next run begins anew."""
         self._path.unlink(missing_ok=True)
 
     def _delete_files_but(self, files: Collection[str], row: Made | None) -> None:
@@ -106,7 +106,7 @@ def _line(row: Made) -> str:
 
 
 def _read(path: Path) -> list[Made]:
-    """Return the whole lines of a journal; a kill may have cut one."""
+    """Return the whole lines of a ledger; a kill may have cut one."""
     rows = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
