@@ -21,7 +21,7 @@ SIDE_PX = 64
 class Notes(NullTracker):
     """Keeps what it is told."""
 
-    run_id = "run-7"
+    run_key = "run-7"
 
     def __init__(self):
         self.metrics, self.files, self.models = [], [], []
