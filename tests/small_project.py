@@ -84,7 +84,7 @@ def build_project(root):
     graph["stages"]["train"]["deps"].remove("weights/x3d_xs.safetensors")
     (root / "dvc.yaml").write_text(yaml.safe_dump(graph))
     run(root, "git", "init", "--quiet")
-    run(root, "dvc", "repro")
+    run(root, "dvc", "repro", UNMASK_REGISTER="champion")
     commit(root, "Run every stage")
 
 
@@ -142,7 +142,8 @@ def call(root, *command, **variables):
     kept |= {"AWS_CONFIG_FILE": nowhere, "AWS_SHARED_CREDENTIALS_FILE": nowhere}
     kept |= {"AWS_EC2_METADATA_DISABLED": "true", "DVC_GLOBAL_CONFIG_DIR": nowhere}
     kept |= {"PATH": path, "PYTHONPATH": str(root / "src")}
-    kept.pop("MLFLOW_TRACKING_URI", None)
+    for name in ("MLFLOW_TRACKING_URI", "UNMASK_TRACKER", "UNMASK_REGISTER"):
+        kept.pop(name, None)
     return subprocess.run(
         command, cwd=root, env=kept | variables, capture_output=True, text=True, check=False
     )

@@ -79,7 +79,9 @@ def test_train_and_evaluate_are_one_run_in_mlflow(project):
     said = run(project, sys.executable, "-c", script)
     [[run_id, status, metrics, params, tags]] = json.loads(said[said.index("[[") :].splitlines()[0])
     assert status == "FINISHED"
-    assert json.loads((project / "model/checkpoint.json").read_text())["run_id"] == run_id
+    key = json.loads((project / "model/checkpoint.json").read_text())["run_id"]
+    assert tags["unmask.run"] == key
+    assert run_id != key  # the place's name of a run is not part of the model
     test = json.loads((project / "metrics/test.json").read_text())
     assert metrics["test.video.log_loss.value"] == pytest.approx(test["video"]["log_loss"]["value"])
     assert {"train_loss", "val_loss", "lr_head", "lr_top"} <= set(metrics)
@@ -96,12 +98,30 @@ def test_predict_agrees_with_evaluate(project):
     assert answer["probability"] == pytest.approx(float(row["probability"]), abs=1e-3)
 
 
-def test_the_logged_model_answers_as_predict_does(project):
+def test_unmask_log_registers_the_same_model_under_another_alias(project):
+    said = run(project, sys.executable, "-m", "unmask", "log", "--register", "second")
+    assert "is second" in said
     script = (
-        "import glob, json, mlflow, pandas, sys\n"
+        "import json, mlflow\n"
+        "client = mlflow.MlflowClient('sqlite:///mlflow.db')\n"
+        "found = [client.get_model_version_by_alias('unmask', a) for a in ('champion', 'second')]\n"
+        "print('FOUND', json.dumps([[v.version, v.tags] for v in found]))"
+    )
+    said = run(project, sys.executable, "-c", script)
+    line = next(line for line in said.splitlines() if line.startswith("FOUND"))
+    champion, second = json.loads(line.removeprefix("FOUND"))
+    assert champion == second
+    test = json.loads((project / "metrics/test.json").read_text())
+    assert float(second[1]["test.video.log_loss.value"]) == pytest.approx(
+        test["video"]["log_loss"]["value"], rel=1e-4
+    )
+
+
+def test_the_registered_model_answers_as_predict_does(project):
+    script = (
+        "import mlflow, pandas, sys\n"
         "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
-        "run = json.load(open('model/checkpoint.json'))['run_id']\n"
-        "model = mlflow.pyfunc.load_model(f'runs:/{run}/unmask')\n"
+        "model = mlflow.pyfunc.load_model('models:/unmask@champion')\n"
         "rows = model.predict(pandas.DataFrame({'path': sys.argv[1:]}))\n"
         "print('ROWS', rows.to_json(orient='records'))"
     )

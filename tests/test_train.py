@@ -25,7 +25,7 @@ POINTS_52 = tuple((x, y) for x, y in (32 + 20 * FIVE_POINTS_52).tolist())
 class Notes(NullTracker):
     """Keeps what it is told."""
 
-    run_id = "run-7"
+    run_key = "run-7"
 
     def __init__(self):
         self.metrics, self.files, self.models = [], [], []

@@ -154,3 +154,21 @@ def fake(
         click.echo(line, err=True)
     click.echo(forging.summarise(done))
     click.echo(f"{chunk}: add {chunk.name} to chunks in params.yaml", err=True)
+
+
+@main.command()
+@click.option("--register", "alias", metavar="ALIAS", help="Register the model under this alias.")
+@click.option("--model", default="model", type=click.Path(path_type=Path), show_default=True)
+def log(alias: str | None, model: Path) -> None:
+    """Send the runs that MLflow did not take; what it does not take now stays."""
+    from unmask import doors
+
+    doors.set_up_logging()
+    root = Path.cwd()
+    if alias:
+        from unmask import checkpoint
+
+        # Before the rest is sent: if it has to wait, the rest says so.
+        doors.register_model(root, model, alias, key=checkpoint.read_settings(model).run_id)
+    for line in doors.upload_runs(root):
+        click.echo(line)

@@ -177,7 +177,7 @@ def train(
 
     carried = Checkpoint(
         faces=params.faces, clips=params.clips, model=params.model,
-        temperature=1.0, run_id=tracker.run_id,
+        temperature=1.0, run_id=tracker.run_key,
     )  # fmt: skip
     temperature = _calibrate(Predictor(net, carried, device=_device()), chunks, data.validation)
     if model_dir.exists():
