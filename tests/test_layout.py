@@ -26,7 +26,7 @@ LAYERS = (
     ("doors",),
     ("train", "evaluate", "pretrain", "mlflow_model"),
     ("predict", "report", "card"),
-    ("classifier", "checkpoint", "tracking", "sample"),
+    ("classifier", "checkpoint", "resume", "tracking", "sample"),
     ("faces", "clips", "unpack"),
     ("datasets", "video", "blend", "backbones", "metrics", "tracks"),
     ("records", "params", "scores"),
