@@ -16,7 +16,7 @@ def main() -> None:
     predictor = Predictor.load(model)
     total = sum(len(chunk.of(split)) for chunk in chunks for split in evaluate.EVALUATED)
     scored = progress(evaluate.score_chunks(chunks, predictor), total=total, label="evaluate")
-    with open_tracker(Path.cwd(), key=predictor.checkpoint.run_id, resume=True) as tracker:
+    with open_tracker(Path.cwd(), key=predictor.checkpoint.run_key, resume=True) as tracker:
         summaries = evaluate.evaluate(
             list(scored),
             predictor.checkpoint.temperature,

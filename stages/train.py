@@ -18,10 +18,11 @@ def main() -> None:
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train,
     )  # fmt: skip
-    with open_tracker(Path.cwd()) as tracker:
+    plan = train.plan(chunks, sections, model, weights_cache=weights_cache())
+    with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
         train.train(
             chunks, sections, model, tracker,
-            workers=workers(), weights_cache=weights_cache(),
+            plan=plan, workers=workers(), weights_cache=weights_cache(),
         )  # fmt: skip
 
 

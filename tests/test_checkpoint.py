@@ -33,7 +33,7 @@ CARRIED = Checkpoint(
         dropout=0.25,
     ),
     temperature=1.2345678901234567,
-    run_id="0123abc",
+    run_key="0123abc",
 )  # fmt: skip
 
 
@@ -101,7 +101,6 @@ def test_a_net_in_another_memory_layout_is_saved_the_same(folder: Path, tmp_path
     "carried",
     [
         CARRIED,
-        replaced(run_id=None),
         replaced(
             clips=Clips(
                 frames=None, interval_s=0.25, side_px=None, max_per_track=1, max_padding_ratio=0.0
@@ -112,7 +111,7 @@ def test_a_net_in_another_memory_layout_is_saved_the_same(folder: Path, tmp_path
             temperature=0.05,
         ),
     ],
-    ids=["all given", "no run", "the backbone's clips", "no weights"],
+    ids=["all given", "the backbone's clips", "no weights"],
 )
 def test_settings_read_back_as_they_were(
     net: nn.Module, tmp_path: Path, carried: Checkpoint
@@ -138,7 +137,7 @@ def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: 
     assert sorted(path.name for path in folder.iterdir()) == [SETTINGS, WEIGHTS]
     assert load_file(folder / WEIGHTS).keys() == net.state_dict().keys()
     values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    assert values["format"] == 1
+    assert values["format"] == 2
     assert values["temperature"] == CARRIED.temperature
     assert values["model"] == {
         "backbone": "x3d_xs", "weights": "weights/größe.safetensors", "weights_sha256": "ab" * 32,
@@ -175,7 +174,7 @@ def test_a_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"format": 1', "[]", "null", '"format"', "1", "{}", '{"format": 1}', "\0\1"],
+    ["", "{", '{"format": 2', "[]", "null", '"format"', "1", "{}", '{"format": 2}', "\0\1"],
 )
 def test_settings_that_are_none_are_refused(folder: Path, text: str) -> None:
     (folder / SETTINGS).write_text(text)
@@ -189,7 +188,7 @@ def test_settings_that_are_no_text_are_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("key", ["faces", "clips", "model", "temperature", "run_id"])
+@pytest.mark.parametrize("key", ["faces", "clips", "model", "temperature", "run_key"])
 def test_a_setting_that_is_missing_is_named(folder: Path, key: str) -> None:
     edit(folder, lambda values: values.pop(key))
     with pytest.raises(WeightsError, match=f"is not a model's settings: '{key}'"):
@@ -214,11 +213,11 @@ def test_a_setting_that_the_schema_refuses_is_named(
         checkpoint.read_settings(folder)
 
 
-@pytest.mark.parametrize("number", [0, 2, "1", None])
+@pytest.mark.parametrize("number", [0, 1, "2", None])
 def test_another_format_is_refused_by_its_number(folder: Path, number: Any) -> None:
     # A later format may have other keys: the number is read first.
     edit(folder, lambda values: (values.clear(), values.update(format=number)))
-    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 1"):
+    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 2"):
         checkpoint.load(folder)
 
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from unmask.geometry import GEOMETRIES, Geometry, clip_geometry
+from unmask.geometry import GEOMETRIES, Geometry, clip_geometry, training_bytes
 from unmask.params import Backbone
 
 # Feichtenhofer, "X3D", CVPR 2020, table 3; PyTorchVideo's hub: frames, sampling rate, side.
@@ -31,3 +31,29 @@ def test_given_values_override_the_nets_own_geometry() -> None:
     assert asked(interval_s=0.5) == Geometry(16, 0.5, 256)
     assert asked(side_px=128) == Geometry(16, 5 / 30, 128)
     assert asked(2, 0.1, 96) == Geometry(2, 0.1, 96)
+
+
+# The peak of a training step's resident memory over what was there before, in MiB.
+@pytest.mark.parametrize(
+    ("name", "batch_size", "layers", "measured_mib"),
+    [
+        ("x3d_xs", 8, 0, 246), ("x3d_xs", 8, 1, 349), ("x3d_xs", 8, 2, 654),
+        ("x3d_xs", 8, 3, 1020), ("x3d_xs", 8, 4, 1444), ("x3d_xs", 8, 5, 1445),
+        ("x3d_m", 2, 2, 1072), ("x3d_m", 2, 5, 2779),
+    ],
+)  # fmt: skip
+def test_training_takes_no_less_memory_than_is_said(
+    name: str, batch_size: int, layers: int, measured_mib: int
+) -> None:
+    said_mib = training_bytes(GEOMETRIES[name], batch_size, layers) / 2**20
+    assert 0.25 * measured_mib < said_mib < measured_mib
+
+
+def test_memory_grows_with_all_that_is_held() -> None:
+    geometry = Geometry(4, 0.4, 100)
+    assert training_bytes(geometry, 1, 5) == 4 * 100 * 100 * 1300
+    assert training_bytes(geometry, 3, 5) == 3 * training_bytes(geometry, 1, 5)
+    assert training_bytes(Geometry(8, 0.4, 200), 1, 5) == 8 * training_bytes(geometry, 1, 5)
+    assert training_bytes(geometry, 1, 5, bytes_per_value=2) == 4 * 100 * 100 * 650
+    by_layers = [training_bytes(geometry, 1, layers) for layers in range(6)]
+    assert by_layers == sorted(by_layers)

@@ -26,7 +26,7 @@ LAYERS = (
     ("doors",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
     ("predict", "report", "card", "track_mlflow", "track_wandb"),
-    ("classifier", "checkpoint", "sample", "fake", "journal", "mlflow_client"),
+    ("classifier", "checkpoint", "resume", "sample", "fake", "journal", "mlflow_client"),
     ("faces", "clips", "follow", "splits", "fingerprints", "spool"),
     (
         "datasets",

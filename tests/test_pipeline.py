@@ -79,7 +79,7 @@ def test_train_and_evaluate_are_one_run_in_mlflow(project):
     said = run(project, sys.executable, "-c", script)
     [[run_id, status, metrics, params, tags]] = json.loads(said[said.index("[[") :].splitlines()[0])
     assert status == "FINISHED"
-    key = json.loads((project / "model/checkpoint.json").read_text())["run_id"]
+    key = json.loads((project / "model/checkpoint.json").read_text())["run_key"]
     assert tags["unmask.run"] == key
     assert run_id != key  # the place's name of a run is not part of the model
     test = json.loads((project / "metrics/test.json").read_text())

@@ -28,7 +28,7 @@ class Brightness(torch.nn.Module):
 def checkpoint():
     settings = params.load()
     clips = settings.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 3})
-    return Checkpoint(settings.faces, clips, settings.model, temperature=2.0, run_id=None)
+    return Checkpoint(settings.faces, clips, settings.model, temperature=2.0, run_key="")
 
 
 def write_track(folder, track, levels):

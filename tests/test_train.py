@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from unmask import checkpoint, params
 from unmask.blend import FIVE_POINTS_52
 from unmask.clips import clip_items, count_classes
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, ParamsError
 from unmask.predict import Predictor
 from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord, read_history
 from unmask.tracking import NullTracker
-from unmask.train import Settings, items_of, train
+from unmask.train import Settings, check_memory, items_of, plan, train
 from unmask.video import write_video
 
 SIDE_PX = 64
@@ -24,8 +24,6 @@ POINTS_52 = tuple((x, y) for x, y in (32 + 20 * FIVE_POINTS_52).tolist())
 
 class Notes(NullTracker):
     """Keeps what it is told."""
-
-    run_key = "run-7"
 
     def __init__(self):
         self.metrics, self.files, self.models = [], [], []
@@ -42,7 +40,7 @@ class Notes(NullTracker):
 
 def make_chunk(folder, *, splits=("train", "train", "train", "validation", "validation", "test")):
     """Write crops: real ones are plain, fake ones striped; one video has no face."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     records, faces = [], {}
     for number, split in enumerate(splits):
@@ -67,10 +65,9 @@ def make_chunk(folder, *, splits=("train", "train", "train", "validation", "vali
     return Chunk("made", records, faces, folder)
 
 
-@pytest.fixture(scope="module")
-def settings():
+def small_settings(*, epochs=3):
     shipped = params.load()
-    small = {"batch_size": 3, "epochs": 3, "milestone": 1, "lr_head": 1e-3}
+    small = {"batch_size": 3, "epochs": epochs, "milestone": 1, "lr_head": 1e-3, "lr_gamma": 0.5}
     return Settings(
         faces=shipped.faces,
         clips=shipped.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 1}),
@@ -81,12 +78,24 @@ def settings():
 
 
 @pytest.fixture(scope="module")
+def settings():
+    return small_settings()
+
+
+def run(chunks, settings, model_dir, tracker, *, workers=0):
+    """Do what the stage does; return what it planned."""
+    cache = model_dir.parent
+    planned = plan(chunks, settings, model_dir, weights_cache=cache)
+    train(chunks, settings, model_dir, tracker, plan=planned, workers=workers, weights_cache=cache)
+    return planned
+
+
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory, settings):
     """Return the folder of one training, and what its tracker was told."""
     folder, notes = tmp_path_factory.mktemp("trained"), Notes()
     chunk = make_chunk(folder / "crops")
-    train([chunk], settings, folder / "model", notes, workers=0,
-          weights_cache=folder)  # fmt: skip
+    run([chunk], settings, folder / "model", notes)
     return folder, notes, chunk
 
 
@@ -103,15 +112,28 @@ def test_items_are_the_tracks_of_a_split(tmp_path):
 def test_a_split_of_one_class_is_refused(tmp_path, settings):
     chunk = make_chunk(tmp_path / "crops", splits=("train", "test"))
     with pytest.raises(DatasetError, match="in validation; found 0 real and 0 fake"):
-        train([chunk], settings, tmp_path / "model", NullTracker(), workers=0,
-              weights_cache=tmp_path)  # fmt: skip
+        run([chunk], settings, tmp_path / "model", NullTracker())
+
+
+def test_a_batch_that_memory_cannot_hold_is_refused(settings):
+    # A clip of 4 frames of 64 px takes 7.0 MiB where two layers learn; in mixed precision half.
+    batch = settings.train.model_copy(update={"batch_size": 100, "unfreeze_top_layers": 2})
+    large = replace(settings, train=batch)
+    check_memory(large, available_bytes=704 * 2**20, bytes_per_value=4)
+    check_memory(large, available_bytes=352 * 2**20, bytes_per_value=2)
+    with pytest.raises(
+        ParamsError, match=r"100 clips of 4 frames .* 0\.7 GiB .* Set it to 7 at most"
+    ):
+        check_memory(large, available_bytes=50 * 2**20, bytes_per_value=4)
+    with pytest.raises(ParamsError, match=r"Set clips\.frames or clips\.side_px"):
+        check_memory(large, available_bytes=2**20, bytes_per_value=4)
 
 
 def test_the_model_carries_what_made_its_input(trained, settings):
-    folder, _, _ = trained
+    folder, _, chunk = trained
     read = checkpoint.read_settings(folder / "model")
     assert (read.faces, read.clips, read.model) == (settings.faces, settings.clips, settings.model)
-    assert read.run_id == "run-7"
+    assert read.run_key == plan([chunk], settings, folder / "model", weights_cache=folder).key
     assert 0.05 <= read.temperature <= 20
 
 
@@ -119,6 +141,8 @@ def test_the_tracker_hears_of_every_epoch_and_each_groups_rate(trained):
     folder, notes, _ = trained
     assert [step for step, _ in notes.metrics] == [0, 1, 2]
     assert "lr_top" not in notes.metrics[0][1]
+    # Each epoch's own rates: the milestone, epoch 1, halves the head's.
+    assert [row["lr_head"] for _, row in notes.metrics] == [1e-3, 5e-4, 5e-4]
     assert all({"train_loss", "val_loss", "val_auc", "lr_head", "lr_top"} <= set(row)
                for _, row in notes.metrics[1:])  # fmt: skip
     assert notes.models == ["model"]
@@ -205,8 +229,7 @@ def test_training_on_real_videos_alone_validates_on_both_classes(tmp_path, setti
 def test_the_same_seed_gives_the_same_weights_whatever_the_workers(tmp_path, trained, settings):
     folder, notes, chunk = trained
     again = Notes()
-    train([chunk], settings, tmp_path / "model", again, workers=2,
-          weights_cache=tmp_path)  # fmt: skip
+    run([chunk], settings, tmp_path / "model", again, workers=2)
     assert again.metrics == notes.metrics
     one = load_file(folder / "model" / checkpoint.WEIGHTS)
     two = load_file(tmp_path / "model" / checkpoint.WEIGHTS)

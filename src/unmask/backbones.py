@@ -82,21 +82,28 @@ class Origin:
     head: bool  # whether the file brought a two-class head too
 
 
-def load_weights(
-    net: nn.Module, source: str, name: str, *, sha256: str | None, cache_dir: Path
-) -> Origin:
-    """Fill the net from `none`, `kinetics400` or a local file, and return where from.
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights and the digest of its content."""
 
-    A file's 400-class head is left out and the net keeps its fresh one. sha256 is what the file
-    must have, None for whatever it has. FAIR publishes no digests of its files, so the digest of
-    a first download is logged, to be pinned in model.weights_sha256.
+    path: Path
+    sha256: str
+
+
+def find_weights(
+    source: str, name: str, *, sha256: str | None, cache_dir: Path
+) -> WeightsFile | None:
+    """Return the file that `kinetics400` or a path stands for; None for `none`.
+
+    sha256 is what the file must have, None for whatever it has. FAIR publishes no digests of its
+    files, so the digest of a first download is logged, to be pinned in model.weights_sha256.
 
     Raises:
-        WeightsError: the file is missing, has another digest, is unsafe to load, damaged, or made
-            for another backbone; or kinetics400 is asked for and the model zoo can't be reached.
+        WeightsError: the file is missing or has another digest; or kinetics400 is asked for and
+            the model zoo can't be reached.
     """
     if source == "none":
-        return Origin("none", None, head=False)
+        return None
     if source == "kinetics400":
         path = _fetch_kinetics(BACKBONES[name].kinetics_file, cache_dir)
     else:
@@ -112,6 +119,25 @@ def load_weights(
             f"{path} should have the sha256 {sha256} (model.weights_sha256) and has {digest}. "
             "Delete it and fetch it again, or correct the param if the new file is meant."
         )
+    return WeightsFile(path, digest)
+
+
+def load_weights(
+    net: nn.Module, source: str, name: str, *, sha256: str | None, cache_dir: Path
+) -> Origin:
+    """Fill the net from `none`, `kinetics400` or a local file, and return where from.
+
+    A file's 400-class head is left out and the net keeps its fresh one. sha256 is as in
+    find_weights.
+
+    Raises:
+        WeightsError: the file can't be had, is unsafe to load, damaged, or made for another
+            backbone.
+    """
+    found = find_weights(source, name, sha256=sha256, cache_dir=cache_dir)
+    if found is None:
+        return Origin("none", None, head=False)
+    path, digest = found.path, found.sha256
     state = {key: value.float() for key, value in _read_state(path).items()}
     own = net.state_dict()
     head = "blocks.5.proj.weight", "blocks.5.proj.bias"

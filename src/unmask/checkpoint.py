@@ -16,7 +16,7 @@ from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.records import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
 HISTORY = "history.csv"  # the training's epochs
 
@@ -29,7 +29,7 @@ class Checkpoint:
     clips: Clips
     model: Model
     temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
-    run_id: str | None  # the tracker's run that trained it
+    run_key: str  # of the training that made it: resume.training_key
 
     @property
     def geometry(self) -> Geometry:
@@ -50,7 +50,7 @@ def save(folder: Path, net: nn.Module, checkpoint: Checkpoint) -> None:
         "clips": checkpoint.clips.model_dump(mode="json"),
         "model": checkpoint.model.model_dump(mode="json"),
         "temperature": checkpoint.temperature,
-        "run_id": checkpoint.run_id,
+        "run_key": checkpoint.run_key,
     }
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
@@ -92,7 +92,7 @@ def read_settings(folder: Path) -> Checkpoint:
             clips=Clips.model_validate(values["clips"]),
             model=Model.model_validate(values["model"]),
             temperature=float(values["temperature"]),
-            run_id=values["run_id"],
+            run_key=values["run_key"],
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
@@ -37,6 +38,15 @@ class Classifier(LightningModule):
     def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
         """Return logits_B."""
         return clip_logits(self.net, clips_BCTHW)
+
+    def on_train_batch_start(self, _: Any, batch_idx: int) -> None:
+        """Seed the batch's dropout, so that it does not depend on what was drawn before.
+
+        At the epoch's start would not do: Lightning draws from the same generator for its loaders,
+        and in a resumed training at other moments.
+        """
+        place = [self.settings.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         """Return the batch's weighted loss."""
@@ -113,6 +123,13 @@ class MilestoneFinetuning(BaseFinetuning):
                 lr=optimizer.param_groups[0]["lr"] * settings.lr_top_ratio,
                 train_bn=False,
             )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """In a resumed training unfreeze what had joined: BaseFinetuning restores groups alone."""
+        super().on_fit_start(trainer, pl_module)
+        assert isinstance(pl_module, Classifier)
+        if len(trainer.optimizers[0].param_groups) > 1:
+            self.make_trainable(self._top(pl_module))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze where it is time, and keep every BatchNorm on its stored statistics.

@@ -169,6 +169,6 @@ def log(alias: str | None, model: Path) -> None:
         from unmask import checkpoint
 
         # Before the rest is sent: if it has to wait, the rest says so.
-        doors.register_model(root, model, alias, key=checkpoint.read_settings(model).run_id)
+        doors.register_model(root, model, alias, key=checkpoint.read_settings(model).run_key)
     for line in doors.upload_runs(root):
         click.echo(line)

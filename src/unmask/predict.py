@@ -22,8 +22,11 @@ CLIPS_AT_ONCE = 16
 class Predictor:
     """A trained model with the crop settings it was trained with."""
 
-    def __init__(self, net: nn.Module, checkpoint: Checkpoint, *, device: str) -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self, net: nn.Module, checkpoint: Checkpoint, *, device: str | None = None
+    ) -> None:
+        """Move the net to the device; to CUDA where there is one, if not told."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = net.eval().to(self.device)
         if self.device.type == "cpu":
             self.net = self.net.to(memory_format=torch.channels_last_3d)
@@ -32,13 +35,12 @@ class Predictor:
 
     @classmethod
     def load(cls, model_dir: Path, *, device: str | None = None) -> "Predictor":
-        """Return the predictor of a model's folder; on CUDA where there is one, if not told.
+        """Return the predictor of a model's folder.
 
         Raises:
             WeightsError: the folder does not hold a model of this version.
         """
         net, checkpoint = checkpoints.load(model_dir)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(net, checkpoint, device=device)
 
     def predict_files(self, paths: Sequence[Path]) -> Iterator[VideoScore]:

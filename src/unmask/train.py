@@ -1,6 +1,7 @@
 """Fine-tune a backbone on face crops and write a model's folder."""
 
 import logging
+import os
 import shutil
 import warnings
 from collections import Counter
@@ -12,11 +13,11 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from torch import nn
 from torch.utils.data import DataLoader
 
-from unmask import backbones, card, checkpoint, scores
+from unmask import backbones, card, checkpoint, resume, scores
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import Classifier, MilestoneFinetuning
 from unmask.clips import (
@@ -27,14 +28,17 @@ from unmask.clips import (
     clip_items,
     count_classes,
 )
-from unmask.errors import DatasetError
-from unmask.geometry import Geometry
+from unmask.errors import DatasetError, ParamsError
+from unmask.geometry import Geometry, training_bytes
 from unmask.params import Augment, Clips, Faces, Model, Train
 from unmask.predict import Predictor
 from unmask.records import SPLITS, Chunk, Epoch, write_history
+from unmask.resume import Keeper, SwapIO
 from unmask.tracking import Tracker
 
 logger = logging.getLogger(__name__)
+
+LAST = "last.ckpt"  # in the scratch folder: all that the next epoch needs
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class ClipData(LightningDataModule):
             len(clips), shuffle_seed=shuffle_seed,
             rank=self.trainer.global_rank, ranks=self.trainer.world_size,
         )  # fmt: skip
+        # Lightning says the epoch later than workers ask, where training is resumed.
+        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.ready)
         return DataLoader(
             clips, self.batch_size, sampler=sampler, num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
@@ -108,24 +114,107 @@ class History(Callback):
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
-        self.rows: list[dict[str, float | int | None]] = []
+        self.rows: list[Epoch] = []
+        self._rates: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows: a resumed training goes on with them."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows; the tracker has heard of them."""
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_start(self, trainer: Trainer, _: LightningModule) -> None:
+        """Note each param group's rate: at the epoch's end it is the next one's."""
+        self._rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        """Note losses, AUC and each param group's rate; validation has run by now."""
-        groups = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        """Note losses and AUC; validation has run by now."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row = {
+        row: Epoch = {
             "epoch": trainer.current_epoch,
             "train_loss": logged["train_loss"],
             "val_loss": logged["val_loss"],
             "val_auc": logged.get("val_auc"),
-            "lr_head": groups[0],
-            "lr_top": groups[1] if len(groups) > 1 else None,
+            "lr_head": self._rates[0],
+            "lr_top": self._rates[1] if len(self._rates) > 1 else None,
         }
         self.rows.append(row)
         if trainer.is_global_zero:
             known = {name: value for name, value in row.items() if value is not None}
             self.tracker.log_metrics(known, step=trainer.current_epoch)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which training it is, and how much of it an interrupted one has done."""
+
+    key: str
+    epochs_done: int
+
+
+def plan(
+    chunks: Sequence[Chunk], params: Settings, model_dir: Path, *, weights_cache: Path
+) -> Plan:
+    """Return the training's key, and how far an interrupted one with that key got.
+
+    Raises:
+        ParamsError: a batch takes more memory than there is.
+        WeightsError: model.weights can't be had.
+    """
+    _check_memory_here(params)
+    model = params.model
+    weights = backbones.find_weights(
+        model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
+    )
+    key = resume.training_key(_dumped(params), chunks, weights.sha256 if weights else None)
+    done = resume.epochs_done(_scratch(model_dir) / LAST, key)
+    if done:
+        logger.info("training was cut off after %d whole epochs: it goes on from there", done)
+    return Plan(key, done)
+
+
+def check_memory(params: Settings, *, available_bytes: int, bytes_per_value: int) -> None:
+    """Refuse a batch that can't fit into memory, before anything is trained.
+
+    Raises:
+        ParamsError: it can't; the message names the largest batch that may.
+    """
+    geometry, settings = params.clips.geometry(params.model.backbone), params.train
+
+    def needed_bytes(batch_size: int) -> int:
+        layers = settings.unfreeze_top_layers
+        return training_bytes(geometry, batch_size, layers, bytes_per_value=bytes_per_value)
+
+    needed = needed_bytes(settings.batch_size)
+    if needed <= available_bytes:
+        return
+    largest = available_bytes // needed_bytes(1)
+    advice = f"Set it to {largest} at most" if largest else "Set clips.frames or clips.side_px"
+    raise ParamsError(
+        f"train.batch_size asks for {settings.batch_size} clips of {geometry.frames} frames of "
+        f"{geometry.side_px} px at once: training {settings.unfreeze_top_layers} top layers on "
+        f"them takes {needed / 2**30:.1f} GiB of memory, of which this machine has "
+        f"{available_bytes / 2**30:.1f}. {advice}, unfreeze fewer layers, or use another machine."
+    )
+
+
+def _check_memory_here(params: Settings) -> None:
+    if torch.cuda.is_available():
+        available = torch.cuda.get_device_properties(0).total_memory
+        width = 4 if params.train.cuda_precision == "32-true" else 2
+    else:
+        available, width = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 4
+    check_memory(params, available_bytes=available, bytes_per_value=width)
+
+
+def _dumped(params: Settings) -> dict[str, Any]:
+    return {name: part.model_dump(mode="json") for name, part in vars(params).items()}
+
+
+def _scratch(model_dir: Path) -> Path:
+    return model_dir.with_name(f".{model_dir.name}.training")
 
 
 def train(
@@ -134,6 +223,7 @@ def train(
     model_dir: Path,
     tracker: Tracker,
     *,
+    plan: Plan,
     workers: int,
     weights_cache: Path,
 ) -> None:
@@ -141,7 +231,8 @@ def train(
 
     The epoch with the lowest validation log-loss is kept; the temperature is fitted on the
     validation videos, scored as predict scores them, or on validation clips where the fakes among
-    them are self-blended.
+    them are self-blended. Cut off at any moment, it goes on from the last whole epoch when it is
+    planned and called again, to the same model.
 
     Raises:
         DatasetError: training or validation lacks a class.
@@ -155,7 +246,7 @@ def train(
         net, params.model.weights, params.model.backbone,
         sha256=params.model.weights_sha256, cache_dir=weights_cache,
     )  # fmt: skip
-    tracker.log_params({name: part.model_dump(mode="json") for name, part in vars(params).items()})
+    tracker.log_params(_dumped(params))
     reals, fakes = count_classes(training)
     classifier = Classifier(
         net, params.train,
@@ -167,45 +258,57 @@ def train(
         ClipDataset(validation, geometry, augment=None, seed=params.train.seed),
         batch_size=params.train.batch_size, workers=workers,
     )  # fmt: skip
-    scratch = model_dir.with_name(f".{model_dir.name}.training")
+    scratch = _scratch(model_dir)
+    if not plan.epochs_done:
+        (scratch / LAST).unlink(missing_ok=True)
     history = History(tracker)
-    best = _fit(classifier, data, params, scratch, history)
-    if not best:
+    keeper = Keeper(scratch / LAST, plan.key)
+    if not _fit(classifier, data, params, history, keeper, resumes=plan.epochs_done > 0):
         return  # another rank writes the model
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-    classifier.load_state_dict(state)
+    classifier.load_state_dict(keeper.best_state)
 
     carried = Checkpoint(
         faces=params.faces, clips=params.clips, model=params.model,
-        temperature=1.0, run_id=tracker.run_key,
+        temperature=1.0, run_key=plan.key,
     )  # fmt: skip
-    temperature = _calibrate(Predictor(net, carried, device=_device()), chunks, data.validation)
-    if model_dir.exists():
-        shutil.rmtree(model_dir)
-    checkpoint.save(model_dir, net, replace(carried, temperature=temperature))
+    temperature = _calibrate(Predictor(net, carried), chunks, data.validation)
+    whole = scratch / "model"
+    if whole.exists():  # cut off while it was written
+        shutil.rmtree(whole)
+    checkpoint.save(whole, net, replace(carried, temperature=temperature))
     facts = _card_facts(chunks, params, net, geometry, history.rows)
-    (model_dir / checkpoint.CARD).write_text(card.model_card(facts), encoding="utf-8")
-    write_history(model_dir / checkpoint.HISTORY, history.rows)
+    (whole / checkpoint.CARD).write_text(card.model_card(facts), encoding="utf-8")
+    write_history(whole / checkpoint.HISTORY, history.rows)
+    _swap(whole, model_dir)
     tracker.log_file(model_dir / checkpoint.CARD)
     tracker.log_model(model_dir)
+    # Last: until here a training that is cut off can go on.
     shutil.rmtree(scratch)
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _swap(whole: Path, model_dir: Path) -> None:
+    """Put the new folder in the old one's place: at no moment is a part of a model there."""
+    if model_dir.exists():
+        old = whole.with_name("old")
+        if old.exists():
+            shutil.rmtree(old)
+        model_dir.rename(old)
+    whole.rename(model_dir)
 
 
 def _fit(
-    classifier: Classifier, data: ClipData, params: Settings, scratch: Path, history: History
-) -> str:
-    """Run Lightning; return the best checkpoint's path, or "" on ranks that don't write."""
+    classifier: Classifier,
+    data: ClipData,
+    params: Settings,
+    history: History,
+    keeper: Keeper,
+    *,
+    resumes: bool,
+) -> bool:
+    """Run Lightning; return whether this rank writes the model."""
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         classifier.to(memory_format=torch.channels_last_3d)
-    keep = ModelCheckpoint(
-        scratch, filename="best", monitor="val_loss", mode="min", save_weights_only=True,
-        enable_version_counter=False,
-    )  # fmt: skip
     trainer = Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices="auto" if on_gpu else 1,
@@ -215,10 +318,11 @@ def _fit(
         callbacks=[
             MilestoneFinetuning(params.train),
             EarlyStopping("val_loss", patience=params.train.patience),
-            keep,
+            keeper,
             history,
             TQDMProgressBar(refresh_rate=5),
         ],
+        plugins=[SwapIO()],
         logger=False,
         use_distributed_sampler=False,  # EpochSampler shares out its items itself
         enable_model_summary=False,
@@ -226,15 +330,15 @@ def _fit(
         log_every_n_steps=1,
         # Some CUDA kernels have no repeatable form: warn of them rather than stop.
         deterministic="warn" if on_gpu else True,
-        default_root_dir=scratch,
+        default_root_dir=keeper.path.parent,
     )
     with warnings.catch_warnings():
         # Advice on worker counts: doors set them from the machine's cores.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Lightning's use of a torch type that torch is about to change.
         warnings.filterwarnings("ignore", message=".*LeafSpec")
-        trainer.fit(classifier, data)
-    return keep.best_model_path if trainer.is_global_zero else ""
+        trainer.fit(classifier, data, ckpt_path=keeper.path if resumes else None, weights_only=True)
+    return bool(trainer.is_global_zero)
 
 
 def _calibrate(predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset) -> float:

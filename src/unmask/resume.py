@@ -1,0 +1,145 @@
+"""What lets a training that was cut off go on as if nothing had happened.
+
+One file beside the model holds all that the next epoch needs; it is replaced after every epoch, so
+it is whole at any moment. What is drawn at random is drawn from (seed, epoch, ...) anew, so no
+generator's state is part of it.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from unmask.records import Chunk
+
+logger = logging.getLogger(__name__)
+
+# What the weights and the temperature come from, beside params and data: with other code or other
+# libraries an epoch that is done would not be the one that would be done now.
+CODE = (
+    "backbones.py", "blend.py", "classifier.py", "clips.py", "geometry.py", "predict.py",
+    "resume.py", "scores.py", "train.py", "video.py",
+)  # fmt: skip
+PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "pytorchvideo", "torch")
+
+
+def training_key(
+    sections: Mapping[str, Any], chunks: Sequence[Chunk], weights_sha256: str | None
+) -> str:
+    """Return a digest of all that determines a training: the same key, the same model.
+
+    sections are the params by name. A face's pixels count through its video's key, which faces
+    made from the video's content, its own params and its code. Where it trains does not count.
+    """
+    digest = hashlib.sha256()
+    libraries = [f"{name} {version(name)}" for name in PACKAGES]
+    for part in (json.dumps(sections, sort_keys=True), *libraries, str(weights_sha256)):
+        digest.update(part.encode() + b"\0")
+    for name in CODE:
+        digest.update(Path(__file__).with_name(name).read_bytes() + b"\0")
+    for chunk in chunks:
+        digest.update(chunk.name.encode() + b"\0")
+        for row in (*chunk.of("train"), *chunk.of("validation")):
+            digest.update(repr(row).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def epochs_done(path: Path, key: str) -> int:
+    """Return how many whole epochs of the training with this key the file holds.
+
+    0, and a word in the log, where it holds another training or is damaged.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with zipfile.ZipFile(path) as parts:
+            if damaged := parts.testzip():  # torch.load leaves the parts' checksums alone
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, UnpicklingError, OSError, RuntimeError, ValueError) as error:
+        logger.warning("%s is damaged (%s): training starts afresh", path, error)
+        return 0
+    kept = state.get("callbacks", {}).get(Keeper.__name__, {})
+    if kept.get("key") != key:
+        logger.info("%s is of other params, data or code: training starts afresh", path)
+        return 0
+    return int(kept["epochs_done"])
+
+
+class Keeper(Checkpoint):
+    """Keeps the weights of the best epoch, and after every epoch writes all the next one needs.
+
+    Lightning's ModelCheckpoint would make two files of it, one of which can be ahead of the other.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self.epochs_done = 0
+        self.best_loss = math.inf
+        self.best_state: dict[str, torch.Tensor] = {}
+        self._stopped = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values and tensors only: they are loaded without unpickling."""
+        return {
+            "key": self.key,
+            "epochs_done": self.epochs_done,
+            "best_loss": self.best_loss,
+            "best_state": self.best_state,
+            "stopped": self._stopped,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what state_dict returned."""
+        self.epochs_done = state_dict["epochs_done"]
+        self.best_loss = state_dict["best_loss"]
+        self.best_state = state_dict["best_state"]
+        self._stopped = state_dict["stopped"]
+
+    def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
+        """Stay stopped where EarlyStopping had its say: Lightning does not remember it."""
+        trainer.should_stop = self._stopped
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch; Lightning calls this after all other callbacks."""
+        loss = float(trainer.callback_metrics["val_loss"])
+        if not self.best_state or loss < self.best_loss:
+            self.best_loss = loss
+            self.best_state = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in pl_module.state_dict().items()
+            }
+        self.epochs_done = trainer.current_epoch + 1
+        self._stopped = trainer.should_stop
+        trainer.save_checkpoint(self.path, weights_only=False)
+
+
+class SwapIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one, then swaps the two at once.
+
+    Lightning's own writes to the folder for temporary files, which may be on another disk: there
+    the move is a copy, which can be cut off.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Replace the file at path by the checkpoint."""
+        assert storage_options is None
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        torch.save(checkpoint, partial)
+        os.replace(partial, path)
