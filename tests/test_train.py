@@ -215,8 +215,7 @@ def test_real_videos_alone_need_a_share_of_fakes(settings, real_chunk, share, fo
 def test_training_on_real_videos_alone_validates_on_both_classes(tmp_path, settings, real_chunk):
     small = settings.train.model_copy(update={"self_blend": 0.5, "epochs": 1, "batch_size": 3})
     notes = Notes()
-    train([real_chunk], replace(settings, train=small), tmp_path / "model", notes, workers=0,
-          weights_cache=tmp_path)  # fmt: skip
+    run([real_chunk], replace(settings, train=small), tmp_path / "model", notes)
     [(_, row)] = notes.metrics
     assert "val_auc" in row
     assert 0.05 <= checkpoint.read_settings(tmp_path / "model").temperature <= 20
