@@ -20,7 +20,7 @@ import torch
 from unmask import backbones
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("sample", "raw", "faces", "train", "evaluate")
+STAGES = ("params", "sample", "raw", "faces", "train", "evaluate")
 
 
 def peak_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:

@@ -4,18 +4,19 @@ import sys
 from pathlib import Path
 
 from unmask import checkpoint, evaluate, params, records
-from unmask.doors import open_tracker, progress, run_stage
+from unmask.doors import open_tracker, progress, registration_wish, run_stage
 from unmask.predict import Predictor
 
 
 def main() -> None:
     raw, faces, model, metrics, plots = map(Path, sys.argv[1:])
     settings = params.load()
+    alias = registration_wish()  # a mistake in it shows before the work
     chunks = records.read_chunks(settings.chunks, raw, faces)
     predictor = Predictor.load(model)
     total = sum(len(chunk.of(split)) for chunk in chunks for split in evaluate.EVALUATED)
     scored = progress(evaluate.score_chunks(chunks, predictor), total=total, label="evaluate")
-    with open_tracker(Path.cwd(), run_id=predictor.checkpoint.run_key) as tracker:
+    with open_tracker(Path.cwd(), key=predictor.checkpoint.run_key, resume=True) as tracker:
         summaries = evaluate.evaluate(
             list(scored),
             predictor.checkpoint.temperature,
@@ -25,6 +26,8 @@ def main() -> None:
             plots,
             tracker,
         )
+        if alias:  # it points only to a model that was evaluated
+            tracker.register_model(model, alias)
     sys.stdout.write(evaluate.table(summaries) + "\n")
 
 

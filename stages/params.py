@@ -1,4 +1,4 @@
-"""Refuse params.yaml before any stage runs, if it is wrong: python stages/params.py CHECKED.
+"""Refuse params.yaml before any stage runs: python stages/params.py CHUNKS_DIR CHECKED.
 
 The first stages depend on CHECKED, whose content never changes: so this one runs before them
 whenever a param changed, known or not, and what is right runs nothing again.
@@ -13,8 +13,8 @@ from unmask.records import write_atomically
 
 
 def main() -> None:
-    [checked] = map(Path, sys.argv[1:])
-    params.load()
+    chunks_dir, checked = map(Path, sys.argv[1:])
+    params.check_chunks(params.load().chunks, chunks_dir, made=["sample"])
     write_atomically(checked, "params.yaml is checked before any stage runs\n")
 
 

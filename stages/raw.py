@@ -1,29 +1,17 @@
 """A chunk -> the videos in use, with labels and splits: python stages/raw.py CHUNK RAW."""
 
-import logging
 import sys
 from pathlib import Path
 
-from unmask import datasets, params
-from unmask.doors import run_stage
-from unmask.records import write_index
+from unmask import params, raw
+from unmask.doors import progress, run_stage, workers
 
 
 def main() -> None:
-    """Fill RAW/videos/ and write RAW/index.csv."""
-    chunk_dir, raw_dir = map(Path, sys.argv[1:])
-    settings = params.load().raw
-    entries = datasets.draw(
-        datasets.read_dfdc(chunk_dir),
-        max_real=settings.max_real,
-        fakes_per_real=settings.fakes_per_real,
-        seed=settings.seed,
-    )
-    records = datasets.split_by_source(entries, settings)
-    datasets.link_videos(records, chunk_dir, raw_dir / "videos")
-    write_index(raw_dir / "index.csv", records)
-    logging.getLogger("unmask.raw").info("%s\n%s", chunk_dir, datasets.table(records))
+    """Fill RAW/videos/ and write RAW/fingerprints.csv and RAW/index.csv."""
+    chunk, raw_dir = map(Path, sys.argv[1:])
+    raw.fill(chunk, raw_dir, params.load().raw, workers=workers(), watch=progress)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # workers import this file again
     run_stage(main)

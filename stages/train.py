@@ -3,20 +3,23 @@
 import sys
 from pathlib import Path
 
-from unmask import params, records, train
+from unmask import leakage, params, records, train
 from unmask.doors import open_tracker, run_stage, weights_cache, workers
 
 
 def main() -> None:
     raw, faces, model = map(Path, sys.argv[1:])
     settings = params.load()
+    # Each chunk was checked alone; a person or a file may also stand in two of them.
+    listings = [leakage.read_listing(name, raw / name) for name in settings.chunks]
+    leakage.check(listings, settings.raw)
     chunks = records.read_chunks(settings.chunks, raw, faces)
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train,
     )  # fmt: skip
     plan = train.plan(chunks, sections, model, weights_cache=weights_cache())
-    with open_tracker(Path.cwd()) as tracker:
+    with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
         train.train(
             chunks, sections, model, tracker,
             plan=plan, workers=workers(), weights_cache=weights_cache(),

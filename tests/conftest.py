@@ -1,5 +1,13 @@
 """Videos made on the spot, whose frames carry their own index; later fixtures join below."""
 
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -119,6 +127,107 @@ def read_index() -> Callable[[Picture], int]:
 def index_pictures() -> Callable[..., Iterator[Picture]]:
     """The function paint_indices: index_pictures(frames, size) yields RGB pictures."""
     return paint_indices
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A Git repository that has run all stages; those who change more than they undo copy it."""
+    from small_project import build_project  # imports torch: quick tests need not wait for it
+
+    root = tmp_path_factory.mktemp("project")
+    build_project(root)
+    return root
+
+
+class MlflowServer:
+    """`mlflow server` on loopback, with an SQLite store and an artifact folder in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        store += ["--artifacts-destination", str(self.folder / "artifacts")]
+        # Without the second variable it starts a dozen processes for jobs that nobody gives it.
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "log").open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *command, *store, "--port", str(self.port)], cwd=self.folder,
+                stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True,
+            )  # fmt: skip
+        end_s = time.monotonic() + 120
+        while time.monotonic() < end_s and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        said = (self.folder / "log").read_text()[-2000:]
+        self.kill()
+        pytest.fail(f"no MLflow server at {self.uri}:\n{said}")
+
+    def kill(self) -> None:
+        """Kill it with its workers, as a machine that loses its power does."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its own group: it starts a worker
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with MLflow's tables, to be copied: making them takes seconds."""
+    from unmask.mlflow_client import mlflow
+
+    file = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    mlflow().MlflowClient(f"sqlite:///{file}").get_experiment_by_name("unmask")
+    return file
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, mlflow_tables: Path) -> Iterator[MlflowServer]:
+    """A server of the test's own, not started."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(mlflow_tables, folder)
+    server = MlflowServer(folder)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def server_uri(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Iterator[str]:
+    """The address of a server that runs."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(mlflow_tables, folder)
+    server = MlflowServer(folder)
+    server.start()
+    yield server.uri
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def sqlite_uri(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> str:
+    """The address of a store in a folder whose name holds a space."""
+    root = tmp_path_factory.mktemp("a root")
+    shutil.copy(mlflow_tables, root)
+    return f"sqlite:///{root}/mlflow.db"
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder with the files of a model."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights.safetensors").write_bytes(bytes(range(256)))
+    (folder / "MODEL_CARD.md").write_text("# A model\n")
+    return folder
 
 
 def pytest_collection_modifyitems(items):

@@ -10,7 +10,7 @@ FACTS = CardFacts(
     backbone="x3d_xs", weights="weights/x3d_xs.safetensors", parameters=2_978_514,
     frames=4, interval_s=0.4, side_px=182,
     crop_margin_ratio=0.1, crop_side_px=256, crop_rate_fps=10.0,
-    chunks=("sample", "07"),
+    self_blend=0.0, chunks=("sample", "07"),
     splits={
         "train": SplitFacts(98, 44, {"swap": 21, "self_blend": 28}),
         "validation": SplitFacts(24, 12, {"self_blend": 12}),
@@ -45,6 +45,16 @@ def test_model_card_has_words_for_what_is_not_known():
     assert "AUC not defined (one class)" in " ".join(card.split())
     assert "Git commit not recorded here" in card
     assert "It started from random weights." in card
+
+
+def test_model_card_says_where_its_fakes_were_made_in_training():
+    assert "turned into self-blended" not in model_card(FACTS)
+    some = " ".join(model_card(replace(FACTS, self_blend=0.3)).split())
+    assert "In training, 30% of the real clips were turned into self-blended fakes" in some
+    assert "Validation has no fakes of its own" not in some
+    real_alone = {name: SplitFacts(50, 44, {}) for name in FACTS.splits}
+    alone = " ".join(model_card(replace(FACTS, self_blend=0.3, splits=real_alone)).split())
+    assert "Validation has no fakes of its own: each real face stood there beside" in alone
 
 
 @pytest.mark.parametrize(

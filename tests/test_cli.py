@@ -34,10 +34,11 @@ def test_a_users_mistake_is_one_line_that_says_what_to_do(tmp_path):
     assert "make repro" in line
 
 
-def test_unpack_names_the_missing_zip(tmp_path):
-    result = CliRunner().invoke(main, ["unpack", str(tmp_path / "gone.zip")])
-    assert result.exit_code == 1
-    assert "gone.zip" in result.output
+def test_log_without_anything_to_send_is_quiet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["log"])
+    assert (result.exit_code, result.output) == (0, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_does_not_wait_for_torch():

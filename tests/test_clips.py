@@ -1,22 +1,26 @@
 """Clips are read back from crop files whose frames spell their own index."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from unmask import clips
+from unmask import clips, faces, params
 from unmask.backbones import DEVIATION, MEAN
+from unmask.blend import FIVE_POINTS_52
 from unmask.clips import (
     ClipDataset,
     ClipItem,
     EpochSampler,
     augment,
+    forge_clip,
     frame_indices,
     read_clips,
     spread_starts,
@@ -525,6 +529,160 @@ def test_batches_are_the_same_with_and_without_a_worker_process(items: list[Clip
         return list(DataLoader(dataset, 1, sampler=sampler, num_workers=workers))
 
     for (clip, label), (other_clip, other_label) in zip(batches(0), batches(1), strict=True):
+        assert torch.equal(clip, other_clip)
+        assert torch.equal(label, other_label)
+
+
+# ---------------------------------------------------------------- self-blending
+
+
+STILL = Path(__file__).parents[1] / "data/sources/stills/001_neutral.jpg"
+# Of the still; measured once by MTCNN, as in test_blend.py.
+STILL_POINTS_52 = np.array(
+    [[196.5, 222.5], [310.5, 217.0], [250.5, 277.5], [207.5, 333.5], [303.5, 329.5]]
+)
+STEP_PX = 3  # by which the still moves to the right in each frame, ten a second
+
+
+@pytest.fixture(scope="module")
+def moving_face(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> ClipItem:
+    """A still that crosses the frame at half its size, cropped by the cropper itself."""
+    folder = tmp_path_factory.mktemp("face")
+    still_HWC = cv2.imread(str(STILL), cv2.IMREAD_COLOR_RGB)
+    still_HWC = cv2.resize(still_HWC, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    height, width = (side - side % 2 for side in still_HWC.shape[:2])
+
+    def paint(index: int, size: tuple[int, int]) -> Picture:
+        frame_HWC = np.full((size[1], size[0], 3), 90, np.uint8)
+        left = STEP_PX * index
+        frame_HWC[:, left : left + width] = still_HWC[:height, :width]
+        return frame_HWC
+
+    path = make_video(
+        folder / "v.mp4", frames=15, rate_fps=10, size=(width + 60, height), paint=paint
+    )
+    settings = params.load().faces
+    found = faces.crop_video(path, "v", folder, settings, faces.Detector(settings.detect), key="")
+    (track,) = found.tracks
+    return ClipItem(
+        folder / track.file, track.times_T, 0, "v", track.boxes_T4, track.points_T52, 1.0
+    )
+
+
+def in_crop(item: ClipItem, index: int) -> Picture:
+    """Return where the still's points are in a frame of the crop file, of 256 x 256 px."""
+    left, top, right, _ = item.boxes_T4[index]
+    points_52 = STILL_POINTS_52 / 2 + (STEP_PX * index, 0)
+    return (points_52 - (left, top)) * 256 / (right - left)
+
+
+def test_points_follow_a_moving_face(moving_face: ClipItem) -> None:
+    moved_T52 = np.array([(STEP_PX * index, 0) for index in range(15)])[:, None]
+    away_T52 = np.array(moving_face.points_T52) - moved_T52 - STILL_POINTS_52 / 2
+    wavering_T52 = away_T52 - away_T52.mean(axis=0)
+    assert np.abs(wavering_T52).max() < 2.5
+    assert np.abs(wavering_T52).mean() < 0.7
+    # MTCNN now sees a smaller picture, and takes the mouth's corners to be elsewhere.
+    assert np.abs(away_T52.mean(axis=(0, 1))).max() < 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_forgery_lies_on_the_face_and_leaves_the_rest_alone(
+    moving_face: ClipItem, seed: int
+) -> None:
+    indices = [0, 4, 8, 12]
+    (real_THWC,) = read_clips(moving_face.crop, moving_face.times_T, [0.0], XS)
+    forged_THWC = forge_clip(real_THWC, moving_face, indices, np.random.default_rng(seed))
+    rows, columns = np.mgrid[:256, :256]
+    for index, real_HWC, forged_HWC in zip(indices, real_THWC, forged_THWC, strict=True):
+        points_52 = in_crop(moving_face, index)
+        centre_xy, eyes_px = points_52.mean(axis=0), points_52[1, 0] - points_52[0, 0]
+        # In face units the outline reaches 1.03 to the sides and 1.26 down; it is deformed by
+        # a tenth or so, and feathered.
+        x, y = (columns - centre_xy[0]) / eyes_px, (rows - centre_xy[1]) / eyes_px
+        outside_HW = (np.abs(x) > 1.5) | (np.abs(y) > 1.7)
+        inside_HW = (np.abs(x) < 0.4) & (np.abs(y) < 0.5)
+        changed_HW = (real_HWC != forged_HWC).any(axis=2)
+        assert outside_HW.mean() > 0.1
+        assert not changed_HW[outside_HW].any()
+        assert changed_HW[inside_HW].mean() > 0.8
+        assert abs(x[changed_HW].mean()) < 0.15
+
+
+def test_a_frame_that_is_held_does_not_tremble(moving_face: ClipItem) -> None:
+    (real_THWC,) = read_clips(moving_face.crop, moving_face.times_T[:5], [0.0], XS)
+    forged_THWC = forge_clip(real_THWC, moving_face, [0, 4, 4, 4], np.random.default_rng(1))
+    assert (forged_THWC[1:] == forged_THWC[1]).all()
+    assert (forged_THWC[1] != real_THWC[1]).any()
+
+
+def test_a_sure_forgery_is_a_fake_and_alike_in_every_validation(moving_face: ClipItem) -> None:
+    real, label = ClipDataset([replace(moving_face, self_blend=0.0)], XS, augment=None, seed=1)[
+        0, 0
+    ]
+    twins = ClipDataset([moving_face], XS, augment=None, seed=1)
+    forged, forged_label = twins[0, 0]
+    assert (label, forged_label) == (0.0, 1.0)
+    assert not torch.equal(forged, real)
+    assert torch.equal(twins[5, 0][0], forged)
+
+
+@pytest.fixture
+def drawn(crop: Path) -> Callable[..., Sequence[ClipItem]]:
+    """Return a function that gives a real track that is forged with a chance, and a fake one."""
+    points_52 = tuple((x, y) for x, y in (30 + 16 * FIVE_POINTS_52).tolist())
+
+    def items_at(chance: float, *, frames: int = 60) -> Sequence[ClipItem]:
+        boxes_T4, points_T52 = ((0.0, 0.0, 64.0, 64.0),) * frames, (points_52,) * frames
+        real = ClipItem(crop, ticks(frames), 0, "real", boxes_T4, points_T52, chance)
+        return [real, ClipItem(crop, ticks(frames), 1, "fake")]
+
+    return items_at
+
+
+def test_without_self_blending_nothing_else_is_drawn(
+    drawn: Callable[..., Sequence[ClipItem]],
+) -> None:
+    dataset = ClipDataset(drawn(0.0), XS, augment=EVERYTHING, seed=1)
+    for epoch in range(5):
+        rng = np.random.default_rng([1, epoch, 0])
+        start_s = (5.9 - XS.span_s) * rng.random()
+        (frames_THWC,) = read_clips(dataset.items[0].crop, ticks(60), [start_s], XS)
+        expected = to_input(augment(frames_THWC, EVERYTHING, rng), 64)
+        clip_CTHW, label = dataset[epoch, 0]
+        assert torch.equal(clip_CTHW, expected)
+        assert label == 0.0
+
+
+def test_the_share_is_kept_and_clips_that_are_not_forged_stay_as_they_are(
+    drawn: Callable[..., Sequence[ClipItem]],
+) -> None:
+    plain = ClipDataset(drawn(0.0, frames=13), XS, augment=EVERYTHING, seed=1)
+    mixed = ClipDataset(drawn(0.3, frames=13), XS, augment=EVERYTHING, seed=1)
+    forged = 0
+    for epoch in range(120):
+        clip_CTHW, label = mixed[epoch, 0]
+        assert torch.equal(clip_CTHW, plain[epoch, 0][0]) == (label == 0.0)
+        forged += int(label)
+    assert 11 <= forged <= 61  # 36, and five standard deviations
+    for epoch in range(5):
+        assert mixed[epoch, 1][1] == 1.0
+        assert torch.equal(mixed[epoch, 1][0], plain[epoch, 1][0])
+
+
+def test_forgeries_are_the_same_with_and_without_worker_processes(
+    drawn: Callable[..., Sequence[ClipItem]],
+) -> None:
+    items = [drawn(0.5)[0]] * 12
+
+    def batches(workers: int) -> list[Any]:
+        dataset = ClipDataset(items, XS, augment=NOTHING, seed=1)
+        sampler = EpochSampler(12, shuffle_seed=1)
+        return list(DataLoader(dataset, 3, sampler=sampler, num_workers=workers))
+
+    alone, shared = batches(0), batches(2)
+    assert 0 < sum(float(labels.sum()) for _, labels in alone) < 12
+    for (clip, label), (other_clip, other_label) in zip(alone, shared, strict=True):
         assert torch.equal(clip, other_clip)
         assert torch.equal(label, other_label)
 

@@ -84,6 +84,28 @@ def test_one_class_has_no_auc():
     assert "-" in table({"test": summary})
 
 
+def test_real_videos_alone_have_false_alarms_and_no_ranking(tmp_path):
+    videos = [
+        *VIDEOS[:2],
+        scored("v", 0, (-1.0,), split="validation"),
+        scored("w", 0, (-3.0, 0.5), split="validation"),
+    ]
+    summaries = evaluate(
+        videos, 1.0, SETTINGS, HISTORY, tmp_path / "metrics", tmp_path / "plots", NullTracker()
+    )
+    test = json.loads((tmp_path / "metrics/test.json").read_text())["video"]
+    for name in ("roc_auc", "average_precision", "equal_error_rate"):
+        assert test[name] == {"value": None, "low": None, "high": None}
+    assert test["accuracy"]["value"] == 0.5  # of a and b, b is called fake
+    assert summaries["validation"]["video"]["accuracy"]["value"] == 1.0
+    assert (tmp_path / "plots/evaluation/confusion.csv").read_text().split() == [
+        "actual,predicted", "real,real", "real,fake",
+    ]  # fmt: skip
+    assert (tmp_path / "plots/evaluation/roc.csv").read_text() == "fpr,tpr,split\n"
+    [row] = [line.split() for line in table(summaries).splitlines() if "roc_auc" in line]
+    assert row == ["roc_auc", "-", "-"]
+
+
 def test_a_split_without_answers_is_an_error():
     with pytest.raises(DatasetError, match="none of 1 has one"):
         summarise(VIDEOS[4:], SETTINGS, temperature=1.0)

@@ -278,3 +278,63 @@ def test_yaml_cannot_make_python_objects(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("raw: !!python/object/apply:os.getcwd []", encoding="utf-8")
     assert "is not YAML" in message(path)
+
+
+# ---------------------------------------------------------------- what does not fit together
+
+
+def test_a_word_out_of_a_list_is_answered_with_the_nearest(changed: Callable[..., Path]) -> None:
+    said = message(changed({"model.backbone": "x3d_sx", "train.cuda_precision": "16-mixd"}))
+    assert "did you mean x3d_xs?" in said or "did you mean x3d_s?" in said
+    assert "did you mean 16-mixed?" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        # x3d_m's 16 frames, 1/6 s apart, last 2.5 s; 60 % of that may be held: 1 s must be filmed.
+        ({"model.backbone": "x3d_m", "faces.min_track_s": 0.9}, "Raise faces.min_track_s to 1.00"),
+        (
+            {"clips.max_padding_ratio": 0.0, "faces.min_track_s": 1.1},
+            "a clip of x3d_xs lasts 1.20 s",
+        ),
+        ({"clips.interval_s": 0.05}, "Raise faces.rate_fps to 20.0 or clips.interval_s"),
+        ({"model.backbone": "x3d_l"}, "is 312 pixels wide, crops are 256"),
+        ({"clips.side_px": 288}, "is 288 pixels wide, crops are 256"),
+    ],
+)
+def test_clips_must_fit_the_crops(
+    values: dict[str, Any], said: str, changed: Callable[..., Path]
+) -> None:
+    assert said in message(changed(values))
+
+
+def test_clashes_are_listed_together(changed: Callable[..., Path]) -> None:
+    said = message(changed({"clips.interval_s": 0.05, "clips.side_px": 288, "chunks": ["a", "a"]}))
+    assert "chunks lists a chunk twice: a, a" in said
+    assert "frames would be doubled" in said
+    assert "288 pixels wide" in said
+
+
+@pytest.mark.parametrize("backbone", ["x3d_xs", "x3d_s", "x3d_m"])
+def test_the_articles_backbones_fit_the_shipped_crops(
+    backbone: str, changed: Callable[..., Path]
+) -> None:
+    assert params.load(changed({"model.backbone": backbone})).model.backbone == backbone
+
+
+def test_a_chunk_that_is_nowhere_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "wild").mkdir()
+    (tmp_path / "part_00.zip").touch()
+    (tmp_path / "kept.dvc").touch()
+    (tmp_path / ".gitignore").touch()
+    params.check_chunks(["wild", "part_00.zip", "kept", "sample"], tmp_path, made=["sample"])
+    with pytest.raises(ParamsError) as caught:
+        params.check_chunks(["wlid", "part_00", "other"], tmp_path, made=["sample"])
+    said = str(caught.value)
+    assert "names 3 unknown chunk(s)" in said
+    assert "wlid is not in" in said
+    assert "did you mean wild?" in said
+    assert "did you mean part_00.zip?" in said
+    assert "other is not in" in said
+    assert "there are kept, part_00.zip, sample, wild" in said

@@ -9,6 +9,7 @@ from unmask import records
 from unmask.errors import DatasetError
 from unmask.records import (
     FaceTrack,
+    Fingerprint,
     Reason,
     TrackScore,
     VideoFaces,
@@ -25,6 +26,7 @@ TRACK = FaceTrack(
     times_T=(0.0, 0.1, 1 / 3),
     boxes_T4=((0.0, 1.5, 20.0, 21.5), (1e-9, 2.5, 20.0, 22.5), (-3.25, 0.1 + 0.2, 1e6, 7.0)),
     scores_T=(0.99, 0.5, 1.0),
+    points_T52=(((1.5, 2.0), (3.0, 4.1)), ((1e-9, 2.0), (-3.0, 0.1 + 0.2)), ()),
 )
 FACES = VideoFaces("aaaa", "0f3c", (TRACK, replace(TRACK, track=4, file="aaaa/4.mp4")))
 TRICKY = [
@@ -137,6 +139,33 @@ def test_an_index_that_is_no_text_is_refused(tmp_path: Path) -> None:
         records.read_index(tmp_path / "index.csv")
 
 
+@pytest.mark.parametrize("video_id", TRICKY)
+def test_fingerprints_survive_the_way_to_a_file_and_back(video_id: str, tmp_path: Path) -> None:
+    path = tmp_path / "fingerprints.csv"
+    rows = [
+        Fingerprint(video_id, "0" * 64, "ab12", ("f" * 64, "1" * 64)),
+        Fingerprint("blind", "a" * 64, "", ()),
+    ]
+    records.write_fingerprints(path, rows)
+    assert records.read_fingerprints(path) == {row.video_id: row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("video_id,sha256,recipe\n", "line 1: expected the columns .*; pictures not found"),
+        ("{header}a,{digest},r,{digest}\nb,{digest},r\n", "line 3: .*found"),
+        ("{header}a,0000,r,\n", "line 2: expected digests of 64 hex digits"),
+        ("{header}a,{digest},r,{digest} 00\n", "line 2: expected digests of 64 hex digits"),
+    ],
+)
+def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "fingerprints.csv"
+    path.write_text(text.format(header="video_id,sha256,recipe,pictures\n", digest="0" * 64))
+    with pytest.raises(DatasetError, match=f"fingerprints.csv, {said}"):
+        records.read_fingerprints(path)
+
+
 # ---------------------------------------------------------------- faces/index.jsonl
 
 
@@ -146,7 +175,7 @@ def test_an_index_that_is_no_text_is_refused(tmp_path: Path) -> None:
         FACES,
         VideoFaces("aaaa", "k", (), Reason.NO_FACE),
         VideoFaces("aaaa", "k", (TRACK,), Reason.TRUNCATED, "no frame after 1.20 s"),
-        VideoFaces("aaaa", "k", (replace(TRACK, times_T=(), boxes_T4=(), scores_T=()),)),
+        VideoFaces("aaaa", "k", (FaceTrack(3, "aaaa/3.mp4", (), (), ()),)),
         *[VideoFaces("aaaa", "k", (), reason) for reason in Reason],
         *[VideoFaces(text, text, (replace(TRACK, file=text),), None, text) for text in TRICKY],
     ],
@@ -165,6 +194,7 @@ def test_a_line_of_faces_is_json_that_others_can_read() -> None:
     assert row["video_id"] == "aaaa"
     assert row["reason"] == "truncated"
     assert row["tracks"][0]["boxes_T4"][0] == [0.0, 1.5, 20.0, 21.5]
+    assert row["tracks"][0]["points_T52"][0] == [[1.5, 2.0], [3.0, 4.1]]
 
 
 def test_a_face_index_is_read_by_video_id(tmp_path: Path) -> None:
@@ -191,6 +221,8 @@ def test_a_missing_face_index_says_how_to_make_it(tmp_path: Path) -> None:
         '{"video_id":"a","key":"k","tracks":[],"reason":"bored","detail":""}',
         '{"video_id":"a","key":"k","tracks":[7],"reason":null,"detail":""}',
         records.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
+        records.faces_line(FACES).replace("[1.5,2.0]", "[1.5]"),
+        records.faces_line(FACES).replace("points_T52", "points"),
     ],
 )
 def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:

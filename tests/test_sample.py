@@ -2,7 +2,12 @@
 
 import csv
 import json
+import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +15,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import psutil
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +24,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from unmask import datasets, params, sample
+from unmask import archive, datasets, params, sample
 from unmask.errors import DatasetError
 from unmask.params import Detect, Sample, StillPeople
 from unmask.records import SPLITS
@@ -332,9 +338,78 @@ def test_workers_do_not_change_a_byte(chunk, tmp_path):
     assert made == again
 
 
+MAKE = """
+import pickle, sys
+from unmask import sample
+arguments, workers = pickle.loads(sys.stdin.buffer.read())
+print(len(list(sample.make_chunk(*arguments, workers=workers))))
+"""
+
+
+def make_until(folder, is_time):
+    """Make the chunk in a process of its own, and kill that alone (-9) when it is time."""
+    made = subprocess.Popen([sys.executable, "-c", MAKE], stdin=-1, stdout=-1)
+    made.stdin.write(pickle.dumps(((PAIRS, SOURCES, folder, settings()), 1)))
+    made.stdin.close()
+    while not is_time() and made.poll() is None:
+        time.sleep(0.002)
+    workers = psutil.Process(made.pid).children() if made.poll() is None else []
+    made.kill()
+    printed = made.stdout.read()
+    made.stdout.close()
+    return made.wait(), printed, workers
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_taken_up_and_ends_in_the_same_bytes(chunk, tmp_path):
+    (tmp_path / "metadata.json").write_text("of an older chunk")
+    (tmp_path / "gone_from_the_plan.mp4").write_text("of an older chunk")
+    first = tmp_path / FILES[0][1]
+    ledger = tmp_path / ".sample.jsonl"
+
+    def is_writing():
+        return any(tmp_path.glob(".partial-*/.*.part"))
+
+    for is_time in (is_writing, lambda: first.exists() and is_writing()):
+        code, _, workers = make_until(tmp_path, is_time)
+        assert code == -signal.SIGKILL
+        assert workers
+        assert not psutil.wait_procs(workers, timeout=20)[1]
+        assert not (tmp_path / "metadata.json").exists()  # nobody takes it for a chunk
+    whole = [json.loads(line)["name"] for line in ledger.read_text().splitlines()]
+    assert whole[0] == PAIRS[0].source.name
+    kept = first.stat().st_ino
+    assert make_until(tmp_path, lambda: False)[:2] == (0, b"3\n")
+    assert first.stat().st_ino == kept
+    made, again = (
+        {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (chunk, tmp_path)
+    )
+    assert made == again
+
+
+def test_a_pair_is_made_anew_when_anything_that_determines_it_changes(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_text(name)
+    one, other = Source("a.jpg", "a", "train"), Source("b.jpg", "b", "train")
+    pair = Pair(one, "face_swap", other, 3)
+    keys = [
+        sample._key(pair, tmp_path, settings(), "code"),
+        sample._key(replace(pair, seed=4), tmp_path, settings(), "code"),
+        sample._key(pair, tmp_path, settings(seconds=0.5), "code"),
+        sample._key(pair, tmp_path, settings(crf=(20, 27)), "code"),
+        sample._key(pair, tmp_path, settings(), "other code"),
+    ]
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_text("another face")
+        keys.append(sample._key(pair, tmp_path, settings(), "code"))
+    assert len(set(keys)) == 7
+    assert sample._key(pair, tmp_path, settings(), "code") == keys[-1]
+
+
 @pytest.mark.slow
 def test_the_chunk_is_one_that_the_raw_stage_reads(chunk):
-    entries = {entry.file: entry for entry in datasets.read_dfdc(chunk)}
+    with archive.open_chunk(chunk) as files:
+        entries = {entry.file: entry for entry in datasets.read(files)}
     assert len(entries) == 2 * len(PAIRS)
     for pair in PAIRS:
         real, fake = entries[pair.real_file], entries[pair.fake_file]

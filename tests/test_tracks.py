@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unmask.records import Box
+from unmask.records import Box, Points
 from unmask.tracks import Detection, Linker, Track, align_square, link_boxes, square_around
 
 
@@ -10,13 +10,20 @@ def box(left: float, top: float = 0.0, side: float = 100.0) -> Box:
 
 
 def seen(left: float, top: float = 0.0, side: float = 100.0, score: float = 1.0) -> Detection:
-    return Detection(box(left, top, side), score, ())
+    return Detection(box(left, top, side), score, points_of(box(left, top, side)))
+
+
+def points_of(where: Box) -> Points:
+    """Return a box's corners and its centre, in the place of a face's five points."""
+    left, top, right, bottom = where
+    centre = (left + right) / 2, (top + bottom) / 2
+    return (left, top), (right, top), centre, (left, bottom), (right, bottom)
 
 
 def follow(times_s: list[float], boxes: list[Box]) -> Track:
-    track = Track(times_s[0], Detection(boxes[0], 1.0, ()))
+    track = Track(times_s[0], Detection(boxes[0], 1.0, points_of(boxes[0])))
     for time_s, where in zip(times_s[1:], boxes[1:], strict=True):
-        track.add(time_s, Detection(where, 1.0, ()))
+        track.add(time_s, Detection(where, 1.0, points_of(where)))
     return track
 
 
@@ -88,6 +95,17 @@ def test_steady_motion_and_growth_are_followed_up_to_the_ends(smooth_s: float) -
     track = follow(times_s, [where(time_s) for time_s in times_s])
     for time_s in np.arange(0, 1.51, 0.1):
         assert track.box_at(min(time_s, 1.5), smooth_s) == pytest.approx(where(min(time_s, 1.5)))
+
+
+@pytest.mark.parametrize("smooth_s", [0.0, 0.3])
+def test_points_move_as_their_box_does(smooth_s: float) -> None:
+    rng = np.random.default_rng(5)
+    times_s = [0.0, 0.3, 0.6, 1.2, 1.5]
+    boxes = [box(*rng.normal(100, 20, 2), side=rng.uniform(80, 120)) for _ in times_s]
+    track = follow(times_s, boxes)
+    for time_s in (0.0, 0.3, 0.45, 0.8, 1.5):
+        expected_52 = np.array(points_of(track.box_at(time_s, smooth_s)))
+        assert np.array(track.points_at(time_s, smooth_s)) == pytest.approx(expected_52)
 
 
 def test_without_smoothing_a_box_is_linear_between_detections() -> None:

@@ -9,14 +9,17 @@ import pytest
 from safetensors.torch import load_file
 
 from unmask import checkpoint, params
+from unmask.blend import FIVE_POINTS_52
+from unmask.clips import clip_items, count_classes
 from unmask.errors import DatasetError, ParamsError
 from unmask.predict import Predictor
 from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord, read_history
 from unmask.tracking import NullTracker
-from unmask.train import Settings, check_memory, clip_items, plan, train
+from unmask.train import Settings, check_memory, items_of, plan, train
 from unmask.video import write_video
 
 SIDE_PX = 64
+POINTS_52 = tuple((x, y) for x, y in (32 + 20 * FIVE_POINTS_52).tolist())
 
 
 class Notes(NullTracker):
@@ -49,7 +52,11 @@ def make_chunk(folder, *, splits=("train", "train", "train", "validation", "vali
                 frames[:, 1::8] = 255
             write_video(folder / f"{video_id}_0.mp4", frames, rate_fps=10.0, crf=10)
             times = tuple(index / 10 for index in range(20))
-            track = FaceTrack(0, f"{video_id}_0.mp4", times, ((0.0,) * 4,) * 20, (1.0,) * 20)
+            points_T52 = (POINTS_52,) * 20
+            track = FaceTrack(
+                0, f"{video_id}_0.mp4", times, ((0.0, 0.0, SIDE_PX, SIDE_PX),) * 20, (1.0,) * 20,
+                points_T52,
+            )  # fmt: skip
             method = "stripes" if label else "real"
             records.append(VideoRecord(video_id, video_id, label, str(number), method, split))
             faces[video_id] = VideoFaces(video_id, "", (track,))
@@ -165,6 +172,56 @@ def test_nothing_is_left_behind(trained):
     assert sorted(path.name for path in folder.iterdir()) == ["crops", "model"]
     card = (folder / "model" / checkpoint.CARD).read_text()
     assert "stripes" in card
+
+
+# ---------------------------------------------------------------- real videos alone
+
+
+@pytest.fixture(scope="module")
+def real_chunk(tmp_path_factory):
+    """Return a chunk of real videos alone."""
+    chunk = make_chunk(tmp_path_factory.mktemp("real") / "crops")
+    return replace(chunk, records=[record for record in chunk.records if record.label == 0])
+
+
+def blending(settings, share):
+    return replace(settings, train=settings.train.model_copy(update={"self_blend": share}))
+
+
+def test_classes_are_counted_as_an_epoch_holds_them_on_average(tmp_path):
+    chunk = make_chunk(tmp_path / "crops")
+    assert count_classes(clip_items([chunk], "train")) == (3, 3)
+    assert count_classes(clip_items([chunk], "train", self_blend=0.25)) == (2.25, 3.75)
+
+
+def test_validation_gets_twins_only_where_it_has_no_fakes(tmp_path, settings, real_chunk):
+    mixed = make_chunk(tmp_path / "crops")
+    for share in (0.0, 0.5):
+        _, validation = items_of([mixed], blending(settings, share).train)
+        assert [(item.label, item.self_blend) for item in validation] == [(0, 0), (1, 0)] * 2
+    training, validation = items_of([real_chunk], blending(settings, 0.5).train)
+    assert [(item.label, item.self_blend) for item in training] == [(0, 0.5)] * 3
+    assert [(item.video_id, item.label, item.self_blend) for item in validation] == [
+        ("real3", 0, 0), ("real4", 0, 0), ("real3", 1, 1), ("real4", 1, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.0, "3 real and 0"), (1.0, "0 real and 3")])
+def test_real_videos_alone_need_a_share_of_fakes(settings, real_chunk, share, found):
+    with pytest.raises(DatasetError, match=rf"in train; found {found} fake .* train\.self_blend"):
+        items_of([real_chunk], blending(settings, share).train)
+
+
+def test_training_on_real_videos_alone_validates_on_both_classes(tmp_path, settings, real_chunk):
+    small = settings.train.model_copy(update={"self_blend": 0.5, "epochs": 1, "batch_size": 3})
+    notes = Notes()
+    run([real_chunk], replace(settings, train=small), tmp_path / "model", notes)
+    [(_, row)] = notes.metrics
+    assert "val_auc" in row
+    assert 0.05 <= checkpoint.read_settings(tmp_path / "model").temperature <= 20
+    card = " ".join((tmp_path / "model" / checkpoint.CARD).read_text().split())
+    assert "50% of the real clips were turned into self-blended fakes" in card
+    assert "each real face stood there beside its self-blended twin" in card
 
 
 @pytest.mark.slow

@@ -117,6 +117,16 @@ def test_a_single_frame_is_a_video(tmp_path, make_video, read_indices, rate_fps)
     assert read_indices(make_video(tmp_path / "a.mp4", frames=1), rate_fps) == [0]
 
 
+def test_keyframes_are_those_that_need_no_other(tmp_path, make_video, read_index):
+    path = make_video(tmp_path / "a.mp4", frames=50, options={"g": "20", "sc_threshold": "0"})
+    found = [(read_index(f.rgb_HWC()), round(f.time_s, 3)) for f in video.read_keyframes(path)]
+    assert found == [(0, 0.0), (20, 0.667), (40, 1.333)]
+    data = path.read_bytes()
+    pictures = len(data) - data.index(b"mdat")
+    path.write_bytes(data[: -pictures // 4])
+    assert [read_index(f.rgb_HWC()) for f in video.read_keyframes(path)] == [0, 20]
+
+
 def test_frames_are_decoded_only_as_they_are_taken(tmp_path, make_video, read_index):
     path = truncate(make_video(tmp_path / "a.mp4", frames=600), keep=0.5)
     first = list(itertools.islice(video.read_frames(path), 3))  # the end, which raises, is far off
@@ -323,7 +333,14 @@ def write_photo(path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize("read", [video.probe, lambda path: next(video.read_frames(path))])
+@pytest.mark.parametrize(
+    "read",
+    [
+        video.probe,
+        lambda path: next(video.read_frames(path)),
+        lambda path: next(video.read_keyframes(path)),
+    ],
+)
 @pytest.mark.parametrize(
     ("write", "found"),
     [
@@ -368,7 +385,11 @@ def test_a_video_without_a_decodable_frame_is_refused(tmp_path, make_video):
     data = path.read_bytes()
     start = data.index(b"mdat") + 4
     path.write_bytes(data[:start] + bytes(len(data) - start))
-    for read in (video.probe, lambda path: list(video.read_frames(path))):
+    for read in (
+        video.probe,
+        lambda path: list(video.read_frames(path)),
+        lambda path: list(video.read_keyframes(path)),
+    ):
         with pytest.raises(DecodeError, match="found none that decodes"):
             read(path)
 

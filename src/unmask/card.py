@@ -27,6 +27,7 @@ class CardFacts:
     crop_margin_ratio: float  # of the face crops that clips are cut from
     crop_side_px: int
     crop_rate_fps: float
+    self_blend: float  # share of real training clips that were turned into fakes
     chunks: tuple[str, ...]
     splits: Mapping[str, SplitFacts]
     epochs_run: int
@@ -111,6 +112,18 @@ def _card_data(facts: CardFacts) -> str:
         fakes = ", ".join(f"{method} {n}" for method, n in sorted(split.fakes_by_method.items()))
         lines.append(f"| {name} | {split.videos} | {split.sources} | {fakes or 'no fakes'} |")
     lines += ["", "A source and every fake made from it are on one side of the split."]
+    if facts.self_blend:
+        text = (
+            f"In training, {facts.self_blend:.0%} of the real clips were turned into self-blended "
+            "fakes (Shiohara & Yamasaki, CVPR 2022) as they were drawn."
+        )
+        if not facts.splits["validation"].fakes_by_method:
+            text += (
+                " Validation has no fakes of its own: each real face stood there beside its "
+                "self-blended twin, so the figures above and the calibration say nothing of other "
+                "forgeries."
+            )
+        lines += ["", _wrapped(text)]
     if "sample" in facts.chunks:
         text = (
             "In `sample`, stills moved by a camera path stand in for video; they are not videos of "

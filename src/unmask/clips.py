@@ -1,7 +1,7 @@
 """Clips from crop files: which times, which pixels, and what training does to them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from unmask.backbones import DEVIATION, MEAN
+from unmask.blend import draw_recipe, forge_frame
 from unmask.errors import DatasetError
 from unmask.geometry import Geometry
 from unmask.params import Augment
-from unmask.records import FaceTrack
+from unmask.records import Box, Chunk, FaceTrack, Points, Split
 from unmask.video import read_frames
 
 Image = npt.NDArray[np.uint8]
@@ -23,12 +24,42 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One face's crop file with its label."""
+    """One face's crop file with its label, and what it takes to forge it."""
 
     crop: Path
     times_T: tuple[float, ...]
     label: int
     video_id: str
+    boxes_T4: tuple[Box, ...] = ()
+    points_T52: tuple[Points, ...] = ()
+    self_blend: float = 0.0  # chance that a clip of it is turned into a self-blended fake
+
+
+def clip_items(chunks: Sequence[Chunk], split: Split, *, self_blend: float = 0.0) -> list[ClipItem]:
+    """Return every face track of the split with its video's label.
+
+    self_blend is the chance that a real track's clip is turned into a fake.
+    """
+    return [
+        ClipItem(
+            chunk.faces_dir / track.file, track.times_T, record.label, record.video_id,
+            track.boxes_T4, track.points_T52, 0.0 if record.label else self_blend,
+        )
+        for chunk in chunks
+        for record, found in chunk.of(split)
+        for track in found.tracks
+    ]  # fmt: skip
+
+
+def add_twins(items: Sequence[ClipItem]) -> list[ClipItem]:
+    """Return real tracks, then each one's twin, whose clip is always a self-blended fake."""
+    return [*items, *(replace(item, label=1, self_blend=1.0) for item in items)]
+
+
+def count_classes(items: Sequence[ClipItem]) -> tuple[float, float]:
+    """Return how many clips are real and how many fake, on average over epochs."""
+    fakes = sum(max(item.label, item.self_blend) for item in items)
+    return len(items) - fakes, fakes
 
 
 def spread_starts(track: FaceTrack, geometry: Geometry, *, most: int) -> list[float]:
@@ -136,11 +167,30 @@ def augment(frames_THWC: Image, settings: Augment, rng: np.random.Generator) -> 
     return np.stack(out)
 
 
+def forge_clip(
+    frames_THWC: Image, item: ClipItem, indices: Sequence[int], rng: np.random.Generator
+) -> Image:
+    """Return the clip as a self-blended fake: one forger, whose hand trembles between frames.
+
+    indices say which frames of the item's crop file the clip holds.
+    """
+    recipe = draw_recipe("self_blend", rng)
+    forged: dict[int, Image] = {}  # once for each frame: one that is held does not tremble
+    for frame_HWC, index in zip(frames_THWC, indices, strict=True):
+        if index not in forged:
+            left, top, right, _ = item.boxes_T4[index]
+            scale = frame_HWC.shape[0] / (right - left)
+            points_52 = (np.array(item.points_T52[index]) - (left, top)) * scale
+            forged[index], _ = forge_frame(frame_HWC, points_52.astype(np.float32), recipe, rng)
+    return np.stack([forged[index] for index in indices])
+
+
 class ClipDataset(Dataset[tuple[torch.Tensor, float]]):
     """Clips of face tracks: (clip_CTHW, label), label 1.0 = fake.
 
     Indexed by (epoch, item): the draw depends on (seed, epoch, item) alone, so batches are the
-    same whatever the number of worker processes. augment None takes each track's middle clip.
+    same whatever the number of worker processes. augment None takes each track's middle clip and
+    forges it, where it is to be forged, alike in every epoch.
     """
 
     def __init__(
@@ -162,9 +212,15 @@ class ClipDataset(Dataset[tuple[torch.Tensor, float]]):
         share = 0.5 if self.augment is None else rng.random()
         start_s = item.times_T[0] + spare * share
         frames = next(read_clips(item.crop, item.times_T, [start_s], self.geometry))
+        label = item.label
+        # A generator of its own: with and without self-blending the other draws are the same.
+        forger = np.random.default_rng([self.seed, 0 if self.augment is None else epoch, index, 1])
+        if forger.random() < item.self_blend:
+            indices = frame_indices(item.times_T, start_s, self.geometry)
+            frames, label = forge_clip(frames, item, indices, forger), 1
         if self.augment is not None:
             frames = augment(frames, self.augment, rng)
-        return to_input(frames, self.geometry.side_px), float(item.label)
+        return to_input(frames, self.geometry.side_px), float(label)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

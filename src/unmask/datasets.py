@@ -1,34 +1,36 @@
-"""What a chunk holds: labels and sources from its metadata, the draw, the split and its check.
+"""What a chunk holds: one reader a layout says of each video its label, source, method, split.
 
-A chunk has the layout of the Deepfake Detection Challenge (Dolhansky et al., 2020,
-arXiv:2006.07397): a folder of mp4 files beside a metadata.json
-
-    {"a.mp4": {"label": "FAKE", "split": "train", "original": "b.mp4"}, "b.mp4": {"label": "REAL"}}
-
-Two keys of our own may be added: "method", how a fake was made, and "source", the person or the
-recording that is seen. Without it a fake's source is the video it was made from.
+A video's source is the person or the recording it shows; its donors are the sources whose faces
+were put in. Both decide which videos may stand on different sides of a split, so a layout that
+names them is believed, and one that cannot is read so that too much stays together, not too little.
 """
 
+import csv
 import errno
-import hashlib
+import io
 import json
 import logging
-import os
-import shutil
-from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
+from unmask.archive import (
+    LAYOUTS,
+    MAX_FILES,
+    MAX_NAME_BYTES,
+    ChunkFiles,
+    first_few,
+    shorten,
+    tops_of,
+)
 from unmask.errors import DatasetError
-from unmask.params import Raw
-from unmask.records import SPLITS, Split, VideoRecord
+from unmask.records import DONOR_SEPARATOR, Split
 
-METADATA = "metadata.json"
-MAX_METADATA_BYTES = 2**28  # all of DFDC, 124,000 videos, takes 15 million
-MAX_NAME_BYTES = 200  # file systems take 255; crops and partial files add to a name
-MAX_NAMED = 5  # offenders that one message names
+MAX_METADATA_BYTES = 2**26  # all of DFDC, 124,000 videos, takes 15 million
+VIDEO_ENDINGS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 
 OWN_SPLITS: dict[str, Split] = {
     "train": "train", "validation": "validation", "valid": "validation", "val": "validation",
@@ -40,6 +42,8 @@ NO_HARD_LINK = {
     errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP,
     errno.ENOSYS,
 }  # fmt: skip
+
+WORDS = ("split", "original", "method", "source")  # what a list may say of a video
 
 log = logging.getLogger(__name__)
 
@@ -60,101 +64,350 @@ class Entry:
 # ---------------------------------------------------------------- reading
 
 
-def read_dfdc(folder: Path) -> list[Entry]:
-    """Return the videos that a DFDC-shaped folder lists, in the order of their names.
+def read(files: ChunkFiles) -> list[Entry]:
+    """Return the videos of a chunk, in the order of the names they get.
 
-    A listed video without a file keeps its entry; an mp4 that is not listed is only counted.
+    A listed video without a file keeps its entry; a video file that is not listed is only counted.
 
     Raises:
-        DatasetError: there is no such folder or no metadata in it, or the metadata is not what
-            the layout promises; one message lists up to five problems.
+        DatasetError: the chunk has no layout that is known, or two, or it is not what its layout
+            promises; one message lists up to five problems.
     """
-    path = _find_metadata(folder)
-    entries = read_metadata(path, str(path))
-    here = {path.name for path in folder.iterdir() if path.is_file()}
-    listed = {entry.file for entry in entries}
-    unlisted = sum(name.lower().endswith(".mp4") for name in here - listed)
+    layout = _recognise(files)
+    entries = sorted(READERS[layout](files), key=lambda entry: entry.file)
+    if not entries:
+        raise DatasetError(
+            f"Asked for the videos of {files.where}; found the layout {layout} and no video where "
+            f"it has them. Known endings are {', '.join(sorted(VIDEO_ENDINGS))}."
+        )
+    twins = Counter(_twin_key(entry.file) for entry in entries)
+    problems = [
+        f"{shorten(entry.path)}: {flaw}"
+        for entry in entries for flaw in _entry_flaws(entry, twins)
+    ]  # fmt: skip
+    _refuse(problems, files.where)
+    listed = {entry.path for entry in entries}
     log.info(
-        "%s: %d videos, %d real and %d fake; %d without a file; %d mp4 files not listed, ignored",
-        folder, len(entries), sum(entry.label == 0 for entry in entries),
-        sum(entry.label == 1 for entry in entries), len(listed - here), unlisted,
+        "%s: %s, %d videos, %d real and %d fake; %d without a file; %d video files not listed",
+        files.where, layout, len(entries), sum(entry.label == 0 for entry in entries),
+        sum(entry.label == 1 for entry in entries), len(listed - files.sizes.keys()),
+        sum(_is_video(path) for path in files.sizes.keys() - listed),
     )  # fmt: skip
     return entries
 
 
-def _find_metadata(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise DatasetError(f"Asked for the chunk {folder}; {_what_instead(folder)}")
-    path = folder / METADATA
-    if not path.is_file():
-        inner = sorted(child.name for child in folder.iterdir() if (child / METADATA).is_file())
-        found = (
-            f"its subfolder {inner[0]} holds one. Move that one's content up, or ask for "
-            f"{folder / inner[0]}."
-            if len(inner) == 1
-            else "there is none. A chunk is a folder of mp4 files with DFDC's metadata.json."
-        )
-        raise DatasetError(f"Asked for {path}; {found}")
-    return path
-
-
-def _what_instead(folder: Path) -> str:
-    zipped = folder if folder.suffix.lower() == ".zip" else folder.with_name(folder.name + ".zip")
-    if zipped.is_file():
-        return f"found a zip. Unpack it with `unmask unpack {zipped}`."
-    if folder.exists():
-        return "it is no folder. A chunk is a folder of mp4 files with DFDC's metadata.json."
-    return "there is no such folder. Put it there, or drop it from `chunks` in params.yaml."
-
-
-def read_metadata(path: Path, where: str) -> list[Entry]:
-    """Return the videos that a metadata file lists; where is what messages call the file.
-
-    Raises:
-        DatasetError: it is too large, or not what the layout promises; one message lists up to
-            five problems.
-    """
-    if path.stat().st_size > MAX_METADATA_BYTES:
+def _recognise(files: ChunkFiles) -> str:
+    tops = tops_of(files.sizes)
+    found = {name: [m for m in marks if m in tops] for name, marks in LAYOUTS.items()}
+    layouts = [name for name, marks in found.items() if marks]
+    if len(layouts) == 1:
+        return layouts[0]
+    if layouts:
+        both = " and ".join(f"{', '.join(found[name])} ({name})" for name in layouts)
         raise DatasetError(
-            f"Asked for the metadata {where}; it has {path.stat().st_size:,} bytes, more than "
-            f"{MAX_METADATA_BYTES:,}. Split the chunk."
+            f"Asked for the videos of {files.where}; found {both}. A chunk has one layout: take "
+            "the others out, or make chunks of them."
         )
-    content = path.read_bytes()
-    try:
-        listed = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"Asked for {where}; it is not JSON in UTF-8: {error}. Mend it or take a fresh copy."
-        ) from error
-    if not isinstance(listed, dict) or not listed:
-        raise DatasetError(
-            f"Asked for the videos of {where}; found {shorten(listed)} where an object from file "
-            "names to their labels should stand. Mend it or take a fresh copy."
-        )
-    problems = [
-        f"{shorten(name)}: {problem}" for name in listed for problem in _flaws(name, listed[name])
-    ]
-    stems = Counter(_stem(name) for name in listed)
-    problems += [
-        f"{shorten(name)}: another file has this name too, but for the ending"
-        for name in listed if stems[_stem(name)] > 1
-    ]  # fmt: skip
+    known = "; ".join(f"{' or '.join(marks)} ({name})" for name, marks in LAYOUTS.items())
+    shown = [shorten(top) for top in sorted(tops)]
+    raise DatasetError(
+        f"Asked for the videos of {files.where}; found {first_few(shown) or 'nothing'} at its top. "
+        f"There a chunk has {known}. Put one there; a folder that has one is a chunk of its own."
+    )
+
+
+def _entry_flaws(entry: Entry, twins: Mapping[str, int]) -> Iterator[str]:
+    if flaw := _name_flaw(entry.file):
+        yield flaw
+    elif twins[_twin_key(entry.file)] > 1:
+        yield f"another video gets this name too, but for its ending or case: {shorten(entry.file)}"
+    if (entry.label, entry.method) == (1, "real"):
+        yield "a fake's method cannot be real"
+
+
+def _twin_key(file: str) -> str:
+    """Return what no two videos may share: ids, and files where a system knows no case."""
+    return _stem(file).casefold()
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _is_video(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in VIDEO_ENDINGS
+
+
+def _name_flaw(name: str) -> str | None:
+    """Return why this is no plain name of a file that shows, or None."""
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        return "should be a plain file name"
+    # Not printable are control characters and lone surrogates, which no index.csv could hold.
+    if not name.isprintable():
+        return "holds characters that do not print"
+    if DONOR_SEPARATOR in name:  # a source may be called after it
+        return f"holds {DONOR_SEPARATOR}, which stands between identities"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"has more than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def _refuse(problems: list[str], where: str) -> None:
     if problems:
         raise DatasetError(
             f"Asked for the videos of {where}; {len(problems)} problem(s): "
             f"{first_few(problems, '; ')}. Mend it or take a fresh copy."
         )
-    rows = {_stem(name): row for name, row in listed.items()}
-    return [
-        Entry(
-            file=name,
-            label=int(row["label"] == "FAKE"),
-            source_id=_source_id(_stem(name), rows),
-            method=row.get("method") or ("unknown" if row["label"] == "FAKE" else "real"),
-            split=row.get("split") or "",
+
+
+# ---------------------------------------------------------------- layouts whose names tell
+
+
+def _videos_below(files: ChunkFiles, tops: tuple[str, ...]) -> list[str]:
+    return [path for path in files.sizes if path.startswith(tops) and _is_video(path)]
+
+
+def read_faceforensics(files: ChunkFiles) -> list[Entry]:
+    """Return the videos of FaceForensics++ and DeepFakeDetection, every compression there is.
+
+    A sequence is its own source, an actor's videos share one. The names, target before donor, are
+    those of the data set's README (Rössler et al., 2019, arXiv:1901.08971). Its lists of pairs are
+    the videos' splits, where they lie in splits/.
+    """
+    splits = _read_pairs(files)
+    entries, problems = [], []
+    for path in _videos_below(files, LAYOUTS["FaceForensics++"]):
+        parts = path.split("/")
+        # Masks are videos too: manipulated_sequences/<method>/masks/videos/000_003.mp4.
+        if len(parts) != 5 or parts[2] == "masks":
+            continue
+        kind, group, compression, _, name = parts
+        label = int(kind == "manipulated_sequences")
+        people = _sequences(_stem(name))
+        if len(people) != 1 + label:
+            expected = "000_003.mp4 or 01_02__scene__id" if label else "000.mp4 or 01__scene"
+            problems.append(f"{shorten(path)}: should be a name like {expected}.mp4")
+            continue
+        entries.append(
+            Entry(
+                file=f"{group}_{compression}_{name}", label=label, source_id=people[0],
+                method=group if label else "real", split=splits.get(people[0], ""), path=path,
+                donors=people[1:],
+            )
+        )  # fmt: skip
+    _refuse(problems, files.where)
+    return entries
+
+
+def _sequences(stem: str) -> tuple[str, ...]:
+    """Return the source that a name of FaceForensics++ tells, then the donor of a fake."""
+    if match := re.fullmatch(r"([0-9]+)(?:_([0-9]+))?", stem):
+        return tuple(number for number in match.groups() if number)
+    if match := re.fullmatch(r"([0-9]+)(?:_([0-9]+))?__.+", stem):
+        return tuple(f"actor {number}" for number in match.groups() if number)
+    return ()
+
+
+def _read_pairs(files: ChunkFiles) -> dict[str, str]:
+    """Return the split of each sequence that splits/*.json list, as pairs of target and donor."""
+    splits: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        path = f"splits/{split}.json"
+        if path not in files.sizes:
+            continue
+        where = f"{path} of {files.where}"
+        pairs = _read_json(files, path)
+        if not isinstance(pairs, list) or not all(
+            isinstance(pair, list) and all(isinstance(number, str) for number in pair)
+            for pair in pairs
+        ):
+            raise DatasetError(
+                f"Asked for the pairs of {where}; found {shorten(pairs)} where a list of pairs of "
+                'names, [["000", "003"], ...], should stand. Mend it or take a fresh copy.'
+            )
+        numbers = {number for pair in pairs for number in pair}
+        twice = sorted(numbers & splits.keys())
+        _refuse([f"{shorten(number)}: is in {splits[number]} too" for number in twice], where)
+        splits |= dict.fromkeys(numbers, split)
+    return splits
+
+
+def read_celeb_df(files: ChunkFiles) -> list[Entry]:
+    """Return the videos of Celeb-DF: a person is a source, and so is each video from YouTube.
+
+    id0_id1_0000 is a video of id0 with the face of id1, as its author says:
+    https://github.com/yuezunli/celeb-deepfakeforensics/issues/6
+    """
+    names = {
+        "Celeb-real": r"(id[0-9]+)_[0-9]+",
+        "YouTube-real": r"([0-9]+)",
+        "Celeb-synthesis": r"(id[0-9]+)_(id[0-9]+)_[0-9]+",
+    }
+    entries, problems = [], []
+    for path in _videos_below(files, LAYOUTS["Celeb-DF"]):
+        folder = path.split("/")[0]
+        match = re.fullmatch(names[folder], _stem(path))
+        if not match:
+            problems.append(f"{shorten(path)}: should be a name like id0_0000, id0_id1_0000, 00000")
+            continue
+        label = int(folder == "Celeb-synthesis")
+        source, *donors = match.groups()
+        entries.append(
+            Entry(
+                file=path.replace("/", "_"), label=label,
+                source_id=f"youtube {source}" if folder == "YouTube-real" else source,
+                method=folder if label else "real", split="", path=path, donors=tuple(donors),
+            )
+        )  # fmt: skip
+    _refuse(problems, files.where)
+    if "List_of_testing_videos.txt" in files.sizes:
+        log.info(
+            "%s: List_of_testing_videos.txt is not taken for a split: its people are in training "
+            "videos too", files.where,
+        )  # fmt: skip
+    return entries
+
+
+def read_folders(files: ChunkFiles) -> list[Entry]:
+    """Return the videos below real/ and fake/; fake/<method>/ names the method.
+
+    A video's source is its name: a fake that is called like a real one counts as made from it.
+    """
+    entries = []
+    for path in _videos_below(files, LAYOUTS["folders"]):
+        kind, *folders, name = path.split("/")
+        label = int(kind == "fake")
+        method = folders[0] if folders else "unknown"
+        entries.append(
+            Entry(
+                file=path.replace("/", "_"), label=label, source_id=_stem(name),
+                method=method if label else "real", split="", path=path,
+            )
+        )  # fmt: skip
+    return entries
+
+
+# ---------------------------------------------------------------- layouts with a list
+
+
+def read_dfdc(files: ChunkFiles) -> list[Entry]:
+    """Return the videos that a metadata.json lists, as the Deepfake Detection Challenge ships it.
+
+    That is, mp4 files beside (Dolhansky et al., 2020, arXiv:2006.07397)
+
+        {"a.mp4": {"label": "FAKE", "split": "train", "original": "b.mp4"},
+         "b.mp4": {"label": "REAL", "split": "train"}}
+
+    Three keys of our own may be added: "method", how a fake was made; "source", the person or the
+    recording that is seen, without which it is the video that the fake was made from; "donors", a
+    list of the sources whose faces were put in.
+    """
+    where = f"metadata.json of {files.where}"
+    rows = _read_json(files, "metadata.json")
+    if not isinstance(rows, dict) or not rows:
+        raise DatasetError(
+            f"Asked for the videos of {where}; found {shorten(rows)} where an object from file "
+            "names to their labels should stand. Mend it or take a fresh copy."
         )
-        for name, row in sorted(listed.items())
-    ]
+    _check_count(len(rows), where)
+    problems = [
+        f"{shorten(name)}: {flaw}"
+        for name, row in rows.items() for flaw in _row_flaws(name, row, _name_flaw)
+    ]  # fmt: skip
+    _refuse(problems, where)
+    return _entries(rows)
+
+
+def read_manifest(files: ChunkFiles) -> list[Entry]:
+    """Return the videos that a manifest.csv or manifest.jsonl lists, a row each.
+
+    path and label (REAL or 0, FAKE or 1) stand in every row; source, donors (a list, or joined by
+    "|"), method, split and original (the path of the video that a fake was made from) may. Paths
+    go from the manifest down, with "/".
+    """
+    names = [mark for mark in LAYOUTS["manifest"] if mark in files.sizes]
+    where = f"{' and '.join(names)} of {files.where}"
+    if len(names) > 1:
+        raise DatasetError(f"Asked for the videos of {where}; a chunk has one. Take one out.")
+    content = files.read_bytes(names[0], MAX_METADATA_BYTES)
+    lines = _csv_rows(content, where) if names[0].endswith(".csv") else _json_rows(content)
+    rows: dict[str, dict[str, Any]] = {}
+    extra: set[str] = set()
+    problems = []
+    for count, (number, found) in enumerate(lines, start=1):
+        _check_count(count, where)
+        if isinstance(found, str):
+            problems.append(f"line {number}: {found}")
+            continue
+        row = _like_dfdc(found)
+        path = row.get("path")
+        problems += [f"line {number}: {flaw}" for flaw in _row_flaws(path, row, _path_flaw)]
+        if isinstance(path, str):
+            if path in rows:
+                problems.append(f"line {number}: {shorten(path)} is there twice")
+            rows[path] = row
+        extra |= row.keys() - {"path", "label", *WORDS, "donors"}
+    _refuse(problems, where)
+    if not rows:
+        raise DatasetError(f"Asked for the videos of {where}; it lists none. Add a row for each.")
+    if extra:
+        log.info("%s: not read: %s", where, first_few([shorten(name) for name in sorted(extra)]))
+    return _entries(rows)
+
+
+def _csv_rows(content: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield each row with its line's number, or what is wrong with it."""
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        columns = reader.fieldnames or []
+        if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
+            raise DatasetError(
+                f"Asked for the videos of {where}; found the columns {shorten(list(columns))}, "
+                "not path and label and each once. Mend its first line."
+            )
+        for row in reader:
+            # DictReader puts values without a column under None, and None where there is none.
+            odd = None in row or None in row.values()
+            yield reader.line_num, "more or fewer values than columns" if odd else row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(
+            f"Asked for {where}; it is not CSV in UTF-8: {error}. Mend it or take a fresh copy."
+        ) from error
+
+
+def _json_rows(content: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield each row with its line's number, or what is wrong with it."""
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_twins)
+            except (ValueError, RecursionError) as error:
+                yield number, f"is not JSON in UTF-8: {error}"
+                continue
+            odd = not isinstance(row, dict)
+            yield number, f"should be an object, is {shorten(row)}" if odd else row
+
+
+def _like_dfdc(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest's row with the values that a DFDC row has; what is empty is left out."""
+    row = {key: value for key, value in row.items() if value not in ("", None)}
+    for label, meant in (("REAL", (0, "0")), ("FAKE", (1, "1"))):
+        if row.get("label") in meant and not isinstance(row["label"], bool):
+            row["label"] = label
+    if isinstance(row.get("donors"), str):
+        row["donors"] = row["donors"].split(DONOR_SEPARATOR)
+    return row
+
+
+def _read_json(files: ChunkFiles, path: str) -> Any:
+    content = files.read_bytes(path, MAX_METADATA_BYTES)
+    try:
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"Asked for {path} of {files.where}; it is not JSON in UTF-8: {error}. Mend it or take "
+            "a fresh copy."
+        ) from error
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -165,326 +418,100 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _flaws(name: str, row: Any) -> Iterator[str]:
-    if flaw := _name_flaw(name):
+def _check_count(count: int, where: str) -> None:
+    if count > MAX_FILES:
+        raise DatasetError(
+            f"Asked for the videos of {where}; it lists more than {MAX_FILES:,}. Split the chunk."
+        )
+
+
+def _row_flaws(path: Any, row: Any, path_flaw: Callable[[str], str | None]) -> Iterator[str]:
+    if not isinstance(path, str):
+        yield f"path should be a word, is {shorten(path)}"
+    elif flaw := path_flaw(path):
         yield flaw
     if not isinstance(row, dict):
         yield f"should be an object with a label, is {shorten(row)}"
         return
     if row.get("label") not in ("REAL", "FAKE"):
         yield f"label should be REAL or FAKE, is {shorten(row.get('label'))}"
-    for key in ("split", "original", "method", "source"):
+    for key in WORDS:
         value = row.get(key)
-        if value is not None and not (isinstance(value, str) and value and value.isprintable()):
+        if value is not None and not _is_word(value):
             yield f"{key} should be a word, is {shorten(value)}"
-        elif key == "original" and value is not None and (flaw := _name_flaw(value)):
+        elif key == "original" and value is not None and (flaw := path_flaw(value)):
             yield f"original {shorten(value)}: {flaw}"
-    if row.get("label") == "FAKE" and row.get("method") == "real":
-        yield "a fake's method cannot be real"
+    donors = row.get("donors")
+    people = donors if isinstance(donors, list) else []
+    if donors is not None and not (people and all(_is_word(donor) for donor in people)):
+        yield f"donors should be a list of words, is {shorten(donors)}"
+    for value in (row.get("source"), *people):
+        if isinstance(value, str) and DONOR_SEPARATOR in value:
+            yield f"{shorten(value)} holds {DONOR_SEPARATOR}, which stands between identities"
 
 
-def _name_flaw(name: str) -> str | None:
-    """Return why this is no plain name of a file that shows, or None."""
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
-        return "should be a plain file name"
-    # Not printable are control characters and lone surrogates, which no index.csv could hold.
-    if not name.isprintable():
-        return "holds characters that do not print"
-    if len(name.encode()) > MAX_NAME_BYTES:
-        return f"has more than {MAX_NAME_BYTES} bytes"
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _path_flaw(path: str) -> str | None:
+    if any(_name_flaw(part) for part in path.split("/")):
+        return (
+            f"{shorten(path)} should be a path from the manifest down, with / between plain names"
+        )
     return None
 
 
-def _source_id(stem: str, rows: dict[str, dict[str, Any]]) -> str:
-    """Return the source named first on the way from a video through its originals, or the last.
+def _entries(rows: Mapping[str, dict[str, Any]]) -> list[Entry]:
+    """Return the entries of rows without flaws, by their paths."""
+    sources = _sources({_without_ending(path): row for path, row in rows.items()})
+    return [
+        Entry(
+            file=path.replace("/", "_"),
+            label=int(row["label"] == "FAKE"),
+            source_id=sources[_without_ending(path)],
+            method=row.get("method") or ("unknown" if row["label"] == "FAKE" else "real"),
+            split=row.get("split") or "",
+            path=path,
+            donors=tuple(row.get("donors") or ()),
+        )
+        for path, row in rows.items()
+    ]
+
+
+def _without_ending(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def _sources(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the source named first on the way from each video through its originals, or the last.
 
     Videos that name each other in a circle share the first of their names in the alphabet.
     """
-    way: dict[str, None] = {}
-    while stem not in way:
-        way[stem] = None
-        row = rows.get(stem, {})
-        if row.get("source"):
-            return str(row["source"])
-        if row.get("original") is None:
-            return stem
-        stem = _stem(row["original"])
-    visited = list(way)
-    return min(visited[visited.index(stem) :])
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
-
-
-def shorten(value: object) -> str:
-    """Return how a message shows a value that a stranger wrote: ASCII, 80 characters at most."""
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:76]} ..."
-
-
-def first_few(names: Collection[str], separator: str = ", ") -> str:
-    """Return the first MAX_NAMED names, and how many more there are."""
-    more = len(names) - MAX_NAMED
-    return separator.join(list(names)[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-# ---------------------------------------------------------------- drawing
-
-
-def draw(
-    entries: Iterable[Entry], *, max_real: int | None, fakes_per_real: float, seed: int
-) -> list[Entry]:
-    """Return the real videos, max_real of them at most, and about fakes_per_real as many fakes.
-
-    Every source of a drawn real video gives one fake before any gives a second; only when they
-    have no more do the other sources follow. Of a source's fakes comes the one whose method was
-    drawn least so far. The order of the entries does not matter.
-
-    Raises:
-        DatasetError: the chunk lacks a class.
-    """
-    entries = list(entries)
-    by_chance = sorted(entries, key=lambda entry: _chance("draw", seed, entry.file))
-    real = [entry for entry in by_chance if entry.label == 0][:max_real]
-    fakes = [entry for entry in by_chance if entry.label == 1]
-    if not real or not fakes:
-        raise DatasetError(
-            f"Asked for a draw of real and fake videos; one class only: the chunk lists "
-            f"{len(real)} real and {len(fakes)} fake. Add the other class to its metadata.json."
-        )
-    wanted = max(1, round(fakes_per_real * len(real)))
-    sources = {entry.source_id for entry in real}
-    near = [entry for entry in fakes if entry.source_id in sources]
-    far = [entry for entry in fakes if entry.source_id not in sources]
-    used: Counter[str] = Counter()
-    drawn = _draw_evenly(near, wanted, used)
-    drawn += _draw_evenly(far, wanted - len(drawn), used)
-    if len(drawn) < wanted:
-        log.warning("asked for %d fakes, the chunk lists %d: all are used", wanted, len(drawn))
-    return sorted(real + drawn, key=lambda entry: entry.file)
-
-
-def _draw_evenly(fakes: list[Entry], wanted: int, used: Counter[str]) -> list[Entry]:
-    """Return wanted fakes, one a source in each round, and count their methods into used."""
-    queues: dict[str, dict[str, deque[Entry]]] = defaultdict(lambda: defaultdict(deque))
-    for fake in fakes:
-        queues[fake.source_id][fake.method].append(fake)
-    drawn: list[Entry] = []
-    while queues and len(drawn) < wanted:
-        for source in list(queues)[: wanted - len(drawn)]:
-            methods = queues[source]
-            # Dicts keep their order, which is chance's: it decides between equals.
-            method = min(methods, key=lambda method: used[method])
-            drawn.append(methods[method].popleft())
-            used[method] += 1
-            if not methods[method]:
-                del methods[method]
-            if not methods:
-                del queues[source]
-    return drawn
-
-
-def _chance(purpose: str, seed: int, name: str) -> bytes:
-    """Return a key to sort by: a shuffle in which a new name leaves the others' order alone."""
-    return hashlib.sha256(f"{purpose} {seed} {name}".encode()).digest()
-
-
-# ---------------------------------------------------------------- splitting
-
-
-def split_by_source(entries: Iterable[Entry], settings: Raw) -> list[VideoRecord]:
-    """Return the videos with their sides: the chunk's own, or whole sources assigned by seed.
-
-    The chunk's own are taken where settings.honour_split asks for it and all three are named.
-    Otherwise train, test and validation each get both classes while the sources allow it, at
-    least one source (unless its ratio is 0), and sources in proportion to the ratios.
-
-    Raises:
-        DatasetError: the own splits hold a word that is none, or check_splits objects.
-    """
-    entries = list(entries)
-    own = {entry.split.lower() for entry in entries}
-    meant = {OWN_SPLITS[word] for word in own if word in OWN_SPLITS}
-    if settings.honour_split and meant == set(SPLITS):
-        splits = _own_splits(entries)
-        log.info("splits: the chunk's own")
-    else:
-        sides = _assign(_classes(entries), settings)
-        splits = {entry.file: sides[entry.source_id] for entry in entries}
-        level = logging.WARNING if settings.honour_split and len(meant) == 2 else logging.INFO
-        named = ", ".join(sorted(meant)) or "none"
-        log.log(level, "splits: drawn by source (the videos' own: %s)", named)
-    records = [
-        VideoRecord(
-            video_id=_stem(entry.file), file=entry.file, label=entry.label,
-            source_id=entry.source_id, method=entry.method, split=splits[entry.file],
-            donors=entry.donors,
-        )
-        for entry in sorted(entries, key=lambda entry: entry.file)
-    ]  # fmt: skip
-    check_splits(records)
-    return records
-
-
-def _own_splits(entries: list[Entry]) -> dict[str, Split]:
-    strange = [e for e in entries if e.split.lower() not in OWN_SPLITS]
-    if strange:
-        named = first_few([f"{entry.file} ({entry.split or 'none'})" for entry in strange])
-        raise DatasetError(
-            f"Asked for the chunk's own splits; {len(strange)} video(s) have another word than "
-            f"{', '.join(OWN_SPLITS)}: {named}. Mend them or set raw.honour_split to false."
-        )
-    return {entry.file: OWN_SPLITS[entry.split.lower()] for entry in entries}
-
-
-def _classes(entries: Iterable[Entry]) -> dict[str, set[int]]:
-    classes: dict[str, set[int]] = defaultdict(set)
-    for entry in entries:
-        classes[entry.source_id].add(entry.label)
-    return classes
-
-
-def _assign(classes: dict[str, set[int]], settings: Raw) -> dict[str, Split]:
-    shares: dict[Split, float] = {
-        "train": 1 - settings.validation_ratio - settings.test_ratio,
-        "test": settings.test_ratio,
-        "validation": settings.validation_ratio,
-    }
-    shares = {split: share for split, share in shares.items() if share > 0}
-    by_chance = sorted(classes, key=lambda source: _chance("split", settings.seed, source))
-    both, real, fake = (
-        [source for source in by_chance if classes[source] == wanted]
-        for wanted in ({0, 1}, {0}, {1})
-    )
-    sides: dict[str, Split] = {}
-    # Both classes for every split first: a source that has both, or a real and a fake one.
-    groups = [(source,) for source in both] + list(zip(real, fake, strict=False))
-    for split, group in zip(shares, groups, strict=False):
-        sides |= dict.fromkeys(group, split)
-    counts = Counter(sides.values())
-    # Kind after kind, always to the split that lags most: so each kind is shared out evenly too.
-    for source in both + real + fake:
-        if source not in sides:
-            empty = [split for split in shares if not counts[split]]
-            total = len(sides) + 1
-            lag = {split: share * total - counts[split] for split, share in shares.items()}
-            sides[source] = empty[0] if empty else max(lag, key=lambda split: lag[split])
-            counts[sides[source]] += 1
-    return sides
-
-
-def check_splits(records: Iterable[VideoRecord]) -> None:
-    """Pass if no source stands on two sides and train and test hold both classes.
-
-    Raises:
-        DatasetError: they do not; the message names up to five sources, or the counts.
-    """
-    sides: dict[str, set[Split]] = defaultdict(set)
-    counts: Counter[tuple[Split, int]] = Counter()
-    for record in records:
-        sides[record.source_id].add(record.split)
-        counts[record.split, record.label] += 1
-    leaks = [
-        f"{source} ({', '.join(split for split in SPLITS if split in found)})"
-        for source, found in sorted(sides.items()) if len(found) > 1
-    ]  # fmt: skip
-    if leaks:
-        raise DatasetError(
-            f"Asked for splits that share no source; {len(leaks)} source(s) stand in two: "
-            f"{first_few(leaks)}. Mend the metadata or set raw.honour_split to false."
-        )
-    lacking = {
-        split: f"{split} has {counts[split, 0]} real and {counts[split, 1]} fake videos"
-        for split in SPLITS if not counts[split, 0] or not counts[split, 1]
-    }  # fmt: skip
-    if "train" in lacking or "test" in lacking:
-        raise DatasetError(
-            f"Asked for both classes in train and test; one class only: "
-            f"{'; '.join(lacking.values())}, from {len(sides)} source(s). Add videos of more "
-            "sources, or mend raw.validation_ratio, raw.test_ratio or the chunk's own splits."
-        )
-    if lacking:
-        log.warning("%s: its metrics need both classes", lacking["validation"])
-
-
-def table(records: Iterable[VideoRecord]) -> str:
-    """Return a text table: videos, sources and videos of each method, per split and in all.
-
-    >>> print(table([VideoRecord("a", "a.mp4", 0, "p1", "real", "train"),
-    ...              VideoRecord("b", "b.mp4", 1, "p1", "blend", "train"),
-    ...              VideoRecord("c", "c.mp4", 1, "p2", "blend", "test")]))
-                      train  validation        test         all
-    videos                2           0           1           3
-    sources               1           0           1           2
-    real                  1           0           0           1
-    fake: blend           1           0           1           2
-    """
-    records = list(records)
-    columns = {split: [r for r in records if r.split == split] for split in SPLITS}
-    groups = [*columns.values(), records]
-    kinds = sorted({(record.label, record.method) for record in records})
-    rows: list[tuple[str, list[int]]] = [
-        ("videos", [len(group) for group in groups]),
-        ("sources", [len({record.source_id for record in group}) for group in groups]),
-    ]
-    for label, method in kinds:
-        name = method if (label, method) == (0, "real") else f"{['real', 'fake'][label]}: {method}"
-        of_kind = [sum((r.label, r.method) == (label, method) for r in group) for group in groups]
-        rows.append((name, of_kind))
-    width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{name:>12}" for name in [*columns, "all"])]
-    for name, numbers in rows:
-        lines.append(f"{name:<{width}}" + "".join(f"{number:>12}" for number in numbers))
-    return "\n".join(lines)
-
-
-# ---------------------------------------------------------------- files
-
-
-def link_videos(records: Iterable[VideoRecord], chunk_dir: Path, videos_dir: Path) -> None:
-    """Make videos_dir hold exactly the videos' files, as hard links where that is possible.
-
-    A copy is made where it is not; a video without a file is left out and logged. Anything else
-    in videos_dir is removed.
-
-    Raises:
-        DatasetError: one folder lies in the other.
-    """
-    ours, theirs = videos_dir.resolve(), chunk_dir.resolve()
-    if ours in (theirs, *theirs.parents) or theirs in ours.parents:
-        raise DatasetError(
-            f"Asked to fill {videos_dir} from {chunk_dir}; one lies in the other, and what is not "
-            "asked for is removed. Give it a folder of its own."
-        )
-    files = {record.file for record in records}
-    missing = sorted(file for file in files if not (chunk_dir / file).is_file())
-    if missing:
-        log.warning("%s: %d videos without a file: %s", chunk_dir, len(missing), first_few(missing))
-    files.difference_update(missing)
-    videos_dir.mkdir(parents=True, exist_ok=True)
-    for path in list(videos_dir.iterdir()):
-        if path.name in files and _is_same(path, chunk_dir / path.name):
-            files.remove(path.name)
-        elif path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+    sources: dict[str, str] = {}
+    for stem in rows:
+        way: dict[str, None] = {}
+        while stem not in way:
+            row = rows.get(stem, {})
+            found = sources.get(stem) or row.get("source")
+            way[stem] = None
+            if found:
+                break
+            if row.get("original") is None:
+                found = stem
+                break
+            stem = _without_ending(row["original"])
         else:
-            path.unlink()
-    for file in sorted(files):
-        _link(chunk_dir / file, videos_dir / file)
+            visited = list(way)
+            found = min(visited[visited.index(stem) :])
+        sources |= dict.fromkeys(way, found)
+    return sources
 
 
-def _is_same(path: Path, original: Path) -> bool:
-    return path.is_file() and not path.is_symlink() and path.samefile(original)
-
-
-def _link(original: Path, path: Path) -> None:
-    try:
-        # Resolved, because DVC may itself have put a symbolic link there.
-        os.link(original.resolve(), path)
-    except OSError as error:
-        if error.errno not in NO_HARD_LINK:
-            raise
-        partial = path.with_name(f".{path.name}.partial")
-        shutil.copyfile(original, partial)
-        partial.replace(path)
+READERS: dict[str, Callable[[ChunkFiles], list[Entry]]] = {
+    "DFDC": read_dfdc,
+    "FaceForensics++": read_faceforensics,
+    "Celeb-DF": read_celeb_df,
+    "manifest": read_manifest,
+    "folders": read_folders,
+}

@@ -1,18 +1,22 @@
-"""What the doors share: words to stderr, one line for a user's mistake, the way to MLflow."""
+"""What the doors share: words to stderr, one line for a user's mistake, the way to a tracker."""
 
 import logging
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from unmask import tracking
+from unmask import mlflow_client, provenance, spool, track_mlflow, track_wandb, tracking
 from unmask.errors import UnmaskError
 
 T = TypeVar("T")
+
+TRACKERS = ("mlflow", "wandb", "none")
+SPOOLS = ".tracking"  # in Git's and DVC's list of what they ignore
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -44,23 +48,80 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_tracker(root: Path, *, run_id: str | None = None) -> tracking.Tracker:
-    """Return the tracker that the environment names.
+def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) -> tracking.Tracker:
+    """Return the run of that key in the place that the environment names.
 
-    MLFLOW_TRACKING_URI says where runs go, mlflow.db in the root if it is not set;
-    UNMASK_TRACKING=none turns tracking off. DVC_EXP_NAME, set by `dvc exp run`, names the run.
+    A new run begins; with resume the newest one of the key goes on if there is one. Without a key
+    it gets one that nobody has. UNMASK_TRACKER says what keeps it: mlflow (where
+    MLFLOW_TRACKING_URI says, else in mlflow.db in the root), wandb or none. DVC_EXP_NAME, set by
+    `dvc exp run`, names the run. What could not be sent waits in .tracking in the root. Root is
+    the checkout that lasts, not DVC's copy of it.
+
+    Raises:
+        TrackingError: that can never work as things are.
     """
-    is_helper = os.environ.get("LOCAL_RANK", "0") != "0"  # DDP runs the script once a GPU
-    if is_helper or os.environ.get("UNMASK_TRACKING") == "none":
-        return tracking.NullTracker()
-    tracker = tracking.open_run(
-        uri=tracking.default_uri(os.environ, root),
-        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "unmask"),
-        run_name=os.environ.get("DVC_EXP_NAME"),
-        run_id=run_id,
-    )
-    tracker.log_tags({**tracking.source_tags(root), **tracking.lock_digests(root)})
+    tracker = _tracker(root, key, resume=resume)
+    tracker.log_tags({**provenance.source_tags(root), **provenance.lock_digests(root)})
     return tracker
+
+
+def _tracker(root: Path, key: str | None, *, resume: bool) -> tracking.Tracker:
+    key = key or uuid.uuid4().hex[:16]
+    chosen = os.environ.get("UNMASK_TRACKER") or "mlflow"
+    if chosen not in TRACKERS:
+        raise tracking.TrackingError(
+            f"UNMASK_TRACKER is {chosen!r}; known are {', '.join(TRACKERS)}. Set it to one of them."
+        )
+    is_helper = os.environ.get("LOCAL_RANK", "0") != "0"  # DDP runs the script once a GPU
+    if is_helper or chosen == "none":
+        return tracking.NullTracker(key)
+    lasting = provenance.main_checkout(root)
+    run_name = os.environ.get("DVC_EXP_NAME")
+    tracker: tracking.Tracker
+    if chosen == "wandb":
+        tracker = track_wandb.open_run(lasting, key=key, run_name=run_name)
+    else:
+        tracker = track_mlflow.open_run(
+            uri=mlflow_client.default_uri(os.environ, lasting),
+            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "unmask"),
+            run_name=run_name, key=key, resume=resume, spools=lasting / SPOOLS,
+        )  # fmt: skip
+    return tracker
+
+
+def register_model(root: Path, model_dir: Path, alias: str, *, key: str | None) -> None:
+    """Point the alias at the model, in the run of that key.
+
+    Raises:
+        TrackingError: no model can have that alias, or the tracker can never work.
+    """
+    tracking.checked_alias(alias)
+    with _tracker(root, key, resume=True) as tracker:
+        tracker.register_model(model_dir, alias)
+
+
+def registration_wish() -> str | None:
+    """Return the alias that UNMASK_REGISTER asks for; None where nothing is to be registered.
+
+    Raises:
+        TrackingError: no model can have that alias.
+    """
+    alias = os.environ.get("UNMASK_REGISTER")
+    return tracking.checked_alias(alias) if alias else None
+
+
+def upload_runs(root: Path) -> Iterator[str]:
+    """Send what waits in .tracking to MLflow, and yield a line for each run.
+
+    It goes where MLFLOW_TRACKING_URI says; where that is not set, to where the run was meant to go.
+
+    Raises:
+        TrackingError: some of it still waits.
+    """
+    return spool.upload(
+        provenance.main_checkout(root) / SPOOLS,
+        lambda place: track_mlflow.MlflowSender(os.environ.get("MLFLOW_TRACKING_URI") or place),
+    )
 
 
 def weights_cache() -> Path:

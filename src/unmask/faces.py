@@ -4,21 +4,12 @@ import hashlib
 import logging
 import math
 import os
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Self
 
@@ -28,11 +19,14 @@ from numpy.typing import NDArray
 
 from unmask import params
 from unmask.errors import DatasetError, DecodeError
+from unmask.processes import run_jobs
 from unmask.records import (
     Box,
     FaceTrack,
+    Points,
     Reason,
     VideoFaces,
+    content_digest,
     faces_from_line,
     faces_line,
     write_atomically,
@@ -255,6 +249,7 @@ class _Strip:
         self._times: list[float] = []
         self._boxes: list[Box] = []
         self._scores: list[float] = []
+        self._points: list[Points] = []
 
     def cut(self, frame: Frame) -> None:
         """Add the face as a frame shows it."""
@@ -269,6 +264,8 @@ class _Strip:
         self._times.append(round(frame.time_s, 4))
         self._boxes.append(square)
         self._scores.append(round(self.track.score_at(frame.time_s), 4))
+        points_52 = self.track.points_at(frame.time_s, self._settings.smooth_s)
+        self._points.append(tuple((round(x, 1), round(y, 1)) for x, y in points_52))
         self.done_s = frame.time_s
 
     def close(self) -> None:
@@ -284,8 +281,9 @@ class _Strip:
         """Return the track after its file got its name."""
         os.replace(self._part, path)
         return FaceTrack(
-            number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores)
-        )
+            number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores),
+            tuple(self._points),
+        )  # fmt: skip
 
     def discard(self) -> None:
         """Leave no file; does nothing after publish."""
@@ -405,12 +403,6 @@ def crop_chunk(
     _refuse_failures(faces_dir, len(rows), reasons, settings.max_failed_ratio)
 
 
-def content_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _refuse_twins(videos: Sequence[tuple[str, Path]]) -> None:
     counts = Counter(video_id for video_id, _ in videos)
     twins = sorted(video_id for video_id, count in counts.items() if count > 1)
@@ -507,8 +499,8 @@ def _crop_all(jobs: Sequence[_Job], workers: int) -> Iterator[VideoFaces]:
         return
     detect = jobs[0].settings.detect
     if workers > 1:
-        start = partial(_start_worker, detect)
-        yield from _crop_in_processes(jobs, _crop_in_worker, start, workers)
+        start = partial(start_worker, detect)
+        yield from run_jobs(jobs, _crop_in_worker, start, workers, crashed=_row_of_crash)
         return
     with _one_thread():
         detector = Detector(detect)
@@ -535,84 +527,26 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def _crop_in_processes(
-    jobs: Sequence[_Job],
-    crop: Callable[[_Job], VideoFaces],
-    start: Callable[[], None],
-    workers: int,
-) -> Iterator[VideoFaces]:
-    """Yield the rows of jobs as they are done, by worker processes that begin with start.
-
-    Each worker is a pool of one process that has one video at a time. So when a codec crashes,
-    it is known which video did it; that worker is replaced, and the others notice nothing.
-    """
-    waiting = deque(jobs)
-    running: dict[Future[VideoFaces | None], tuple[ProcessPoolExecutor, _Job | None]] = {}
-
-    def add_worker() -> None:
-        # "spawn", as a fork of a process in which torch has run threads deadlocks.
-        pool = ProcessPoolExecutor(1, get_context("spawn"))
-        running[pool.submit(start)] = pool, None
-
-    try:
-        for _ in range(min(workers, len(jobs))):
-            add_worker()
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                pool, job = running[future]
-                try:
-                    row = future.result()
-                except BrokenProcessPool:
-                    if job is None:  # it crashed before it had a video
-                        raise
-                    row = _row_of_crash(job)
-                    pool.shutdown()
-                    if waiting:
-                        add_worker()
-                else:
-                    if waiting:
-                        job = waiting.popleft()
-                        running[pool.submit(crop, job)] = pool, job
-                    else:
-                        pool.shutdown(wait=False)
-                del running[future]
-                if row is not None:
-                    yield row
-    finally:
-        for pool, _ in running.values():
-            pool.shutdown(cancel_futures=True)
-
-
 def _row_of_crash(job: _Job) -> VideoFaces:
     # Without a key, so that the next run tries again: memory may have run out.
     detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
     return VideoFaces(job.video_id, "", (), Reason.UNREADABLE, detail)
 
 
-def _start_worker(settings: params.Detect) -> None:
-    """Make a worker ready: its threads, its detector, and its end when its parent is killed."""
+def start_worker(settings: params.Detect) -> None:
+    """Make a worker process ready: one thread, as more might change a sum's last digit."""
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _detector_of_worker(settings)
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    # A worker of a killed parent would wait for work for ever, or write beside the next run.
-    def watch() -> None:
-        if parent := parent_process():
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    detector_of_worker(settings)
 
 
 @cache
-def _detector_of_worker(settings: params.Detect) -> Detector:
+def detector_of_worker(settings: params.Detect) -> Detector:
+    """Return this process's detector."""
     return Detector(settings)
 
 
 def _crop_in_worker(job: _Job) -> VideoFaces:
-    return _crop(job, _detector_of_worker(job.settings.detect))
+    return _crop(job, detector_of_worker(job.settings.detect))

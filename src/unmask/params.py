@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -255,6 +255,25 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise ParamsError(
             "\n".join([f"{path} has {len(problems)} problem(s):", *problems])
         ) from error
+
+
+def check_chunks(names: Sequence[str], chunks_dir: Path, made: Collection[str]) -> None:
+    """Pass if every named chunk lies in chunks_dir, is kept by DVC (<chunk>.dvc), or is made.
+
+    Raises:
+        ParamsError: some are not; one message lists them all.
+    """
+    here = [path.name.removesuffix(".dvc") for path in chunks_dir.glob("[!.]*")]
+    known = sorted({*here, *made})
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        problems.append(f"  chunks: {name} is not in {chunks_dir}; {hint}")
+    if problems:
+        raise ParamsError(
+            "\n".join([f"params.yaml names {len(problems)} unknown chunk(s):", *problems])
+        )
 
 
 def _explain(problem: dict[str, Any]) -> str:

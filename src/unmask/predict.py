@@ -72,14 +72,16 @@ class Predictor:
             for track, starts_s in zip(tracks, starts, strict=True)
             for frames_THWC in read_clips(faces_dir / track.file, track.times_T, starts_s, geometry)
         )
-        logits = iter(self._logits(clips))
+        logits = self.score_clips(clips)
         scores = []
         for track, starts_s in zip(tracks, starts, strict=True):
             own = tuple(next(logits) for _ in starts_s)
             scores.append(TrackScore(track.track, math.fsum(own) / len(own), tuple(starts_s), own))
         return scores
 
-    def _logits(self, clips: Iterator[torch.Tensor]) -> Iterator[float]:
+    @torch.inference_mode()
+    def score_clips(self, clips: Iterable[torch.Tensor]) -> Iterator[float]:
+        """Yield the logit of each clip (C, T, side, side)."""
         batch: list[torch.Tensor] = []
         for clip in clips:
             batch.append(clip)

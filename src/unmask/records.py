@@ -1,9 +1,11 @@
 """Typed rows and their files: what the stages hand to each other."""
 
 import csv
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +19,7 @@ DONOR_SEPARATOR = "|"  # between donors in index.csv; no identity holds it
 Epoch = Mapping[str, float | int | None]  # a training's numbers, by EPOCH_COLUMNS
 EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
+Points = tuple[tuple[float, float], ...]  # left eye, right eye, nose, mouth left and right
 
 
 class Reason(StrEnum):
@@ -49,6 +52,16 @@ class VideoRecord:
 
 
 @dataclass(frozen=True)
+class Fingerprint:
+    """What tells a video from others: its file's content, and what some of its frames look like."""
+
+    video_id: str
+    sha256: str
+    recipe: str  # digest of the code that took it; empty where it should be taken again
+    pictures: tuple[str, ...]  # perceptual hashes, 256 bits in hex; none where nothing decodes
+
+
+@dataclass(frozen=True)
 class FaceTrack:
     """One face followed through a video, and the crop file that shows it."""
 
@@ -57,6 +70,7 @@ class FaceTrack:
     times_T: tuple[float, ...]  # seconds from the first frame, one per frame of the crop file
     boxes_T4: tuple[Box, ...]  # the square that was cut out
     scores_T: tuple[float, ...]  # detection scores, carried over between detections
+    points_T52: tuple[Points, ...] = ()  # pixels of the upright frame
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,12 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_index(path: Path, records: Iterable[VideoRecord]) -> None:
     """Write a chunk's index.csv, one row a video, in the order of ids."""
     names = [field.name for field in fields(VideoRecord)]
@@ -130,31 +150,9 @@ def read_index(path: Path) -> list[VideoRecord]:
     Raises:
         DatasetError: the file is missing, lacks a column, or a row does not parse.
     """
-    if not path.is_file():
-        raise DatasetError(
-            f"Asked for the index {path}; there is no such file. Run `dvc repro` to make it."
-        )
-    names = [field.name for field in fields(VideoRecord)]
-    with path.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
-        try:
-            columns = reader.fieldnames or []
-            rows = [(reader.line_num, row) for row in reader]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(
-                f"{path}: expected an index, found what is no CSV ({error}). Delete the file and "
-                "run `dvc repro`."
-            ) from error
-    if missing := sorted(set(names) - set(columns)):
-        raise DatasetError(
-            f"{path}, line 1: expected the columns {', '.join(names)}; {', '.join(missing)} not "
-            "found. Delete the file and run `dvc repro`."
-        )
     records = []
-    for number, row in rows:
+    for number, row in _read_rows(path, [field.name for field in fields(VideoRecord)]):
         try:
-            if None in row or None in row.values():
-                raise ValueError("more or fewer values than columns")
             record = VideoRecord(
                 video_id=row["video_id"], file=row["file"], label=int(row["label"]),
                 source_id=row["source_id"], method=row["method"], split=row["split"],  # type: ignore[arg-type]  # checked below
@@ -172,6 +170,65 @@ def read_index(path: Path) -> list[VideoRecord]:
             )
         records.append(record)
     return records
+
+
+def _read_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield each row of a CSV file that a stage wrote, with the number of its line."""
+    if not path.is_file():
+        raise DatasetError(
+            f"Asked for the index {path}; there is no such file. Run `dvc repro` to make it."
+        )
+    with path.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        try:
+            columns = reader.fieldnames or []
+            rows = [(reader.line_num, row) for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(
+                f"{path}: expected an index, found what is no CSV ({error}). Delete the file and "
+                "run `dvc repro`."
+            ) from error
+    if missing := sorted(set(names) - set(columns)):
+        raise DatasetError(
+            f"{path}, line 1: expected the columns {', '.join(names)}; {', '.join(missing)} not "
+            "found. Delete the file and run `dvc repro`."
+        )
+    for number, row in rows:
+        if None in row or None in row.values():
+            raise DatasetError(
+                f"{path}, line {number}: expected a row of an index, found {row}. "
+                "Delete the file and run `dvc repro`."
+            )
+        yield number, row
+
+
+def write_fingerprints(path: Path, fingerprints: Iterable[Fingerprint]) -> None:
+    """Write a chunk's fingerprints.csv, one row a video, in the order of ids."""
+    lines = [",".join(field.name for field in fields(Fingerprint))]
+    for row in sorted(fingerprints, key=lambda row: row.video_id):
+        pictures = " ".join(row.pictures)
+        lines.append(f"{_quoted(row.video_id)},{row.sha256},{row.recipe},{pictures}")
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def read_fingerprints(path: Path) -> dict[str, Fingerprint]:
+    """Return the fingerprints of a chunk's fingerprints.csv, by video id.
+
+    Raises:
+        DatasetError: the file is missing, lacks a column, or a row does not parse.
+    """
+    found = {}
+    for number, row in _read_rows(path, [field.name for field in fields(Fingerprint)]):
+        pictures = tuple(row["pictures"].split())
+        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in (row["sha256"], *pictures)):
+            raise DatasetError(
+                f"{path}, line {number}: expected digests of 64 hex digits, found {row}. Delete "
+                "the file and run `dvc repro`."
+            )
+        found[row["video_id"]] = Fingerprint(
+            row["video_id"], row["sha256"], row["recipe"], pictures
+        )
+    return found
 
 
 def write_history(path: Path, history: Iterable[Epoch]) -> None:
@@ -217,6 +274,7 @@ def faces_from_line(line: str) -> VideoFaces:
             track=track["track"], file=track["file"], times_T=tuple(track["times_T"]),
             boxes_T4=tuple((box[0], box[1], box[2], box[3]) for box in track["boxes_T4"]),
             scores_T=tuple(track["scores_T"]),
+            points_T52=tuple(tuple((x, y) for x, y in face) for face in track["points_T52"]),
         )
         for track in row["tracks"]
     )  # fmt: skip

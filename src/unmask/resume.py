@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 # What the weights and the temperature come from, beside params and data: with other code or other
 # libraries an epoch that is done would not be the one that would be done now.
 CODE = (
-    "backbones.py", "classifier.py", "clips.py", "geometry.py", "predict.py", "resume.py",
-    "scores.py", "train.py", "video.py",
+    "backbones.py", "blend.py", "classifier.py", "clips.py", "geometry.py", "predict.py",
+    "resume.py", "scores.py", "train.py", "video.py",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "pytorchvideo", "torch")
 

@@ -7,31 +7,32 @@ through exactly the same path as the real video it is made from; only the face d
 
 import csv
 import json
-import logging
+import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from unmask.blend import METHODS, Floats, Image, Method, Recipe, draw_recipe, forge_frame
 from unmask.errors import DatasetError
-from unmask.faces import Detection, Detector
-from unmask.params import Detect, Sample
-from unmask.records import SPLITS, write_atomically
+from unmask.faces import Detection, Detector, detector_of_worker, start_worker
+from unmask.ledger import Ledger, code_digest, key_of
+from unmask.params import Sample
+from unmask.processes import run_jobs
+from unmask.records import SPLITS, content_digest, write_atomically
 from unmask.video import probe, read_frames, write_video
-
-logger = logging.getLogger(__name__)
 
 FRAME_PX = 320
 RATE_FPS = 25.0
 PRESET = "veryfast"  # half of the stage was x264 at medium
 DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks are interpolated
+_METADATA = "metadata.json"
+_LEDGER = ".sample.jsonl"
+_CODE = ("blend", "faces", "sample", "tracks", "video")  # a change of these makes pairs anew
 
 
 @dataclass(frozen=True)
@@ -199,28 +200,69 @@ def plan(folder: Path, settings: Sample) -> list[Pair]:
     return pairs
 
 
+@dataclass(frozen=True)
+class _Job:
+    pair: Pair
+    key: str
+    sources: Path
+    scratch: Path
+    settings: Sample
+
+
 def make_chunk(
     pairs: Sequence[Pair], sources: Path, chunk: Path, settings: Sample, *, workers: int
 ) -> Iterator[Pair]:
     """Write the chunk's videos and metadata.json; yield each pair as it is done.
 
-    A pair depends on its own seed alone, so the chunk is the same whatever the workers.
+    A pair depends on its own seed alone, so the chunk is the same whatever the workers. The pairs
+    that a killed run has made are kept; whatever else is in the folder is deleted. No file is
+    changed in place, as it may be a hard link into DVC's cache.
 
     Raises:
         DatasetError: no face is found in a source.
     """
-    chunk.mkdir(parents=True, exist_ok=True)
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_start_worker, initargs=(settings.detect,)
-    ) as pool:
-        jobs = [pool.submit(_make_pair, pair, sources, chunk, settings) for pair in pairs]
-        try:
-            for pair, job in zip(pairs, jobs, strict=True):
-                job.result()
-                yield pair
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with Ledger(chunk, _LEDGER) as ledger:
+        # From here on videos change: no metadata may remain that tells of the old ones.
+        (chunk / _METADATA).unlink(missing_ok=True)
+        code = code_digest(*_CODE)
+        jobs = [
+            _Job(pair, _key(pair, sources, settings, code), sources, ledger.scratch, settings)
+            for pair in pairs
+        ]
+        missing = []
+        for job in jobs:
+            if ledger.recall(job.pair.source.name, job.key):
+                yield job.pair
+            else:
+                missing.append(job)
+        start = partial(start_worker, settings.detect)
+        for job in run_jobs(missing, _make_pair, start, workers, crashed=_refuse_crash):
+            ledger.add(job.pair.source.name, job.key, [job.pair.real_file, job.pair.fake_file])
+            yield job.pair
+        write_atomically(chunk / _METADATA, _metadata(pairs))
+        ledger.delete()
+    files = {_METADATA, *(file for pair in pairs for file in (pair.real_file, pair.fake_file))}
+    for path in list(chunk.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in files:
+            path.unlink()
+
+
+def _key(pair: Pair, sources: Path, settings: Sample, code: str) -> str:
+    paths = [sources / source.file for source in (pair.source, pair.donor) if source is not None]
+    digests = [content_digest(path) for path in paths if path.is_file()]
+    return key_of(pair, settings, digests, code)
+
+
+def _refuse_crash(job: _Job) -> _Job:
+    raise DatasetError(
+        f"{job.pair.source.file} should become a pair of videos; the process that made it was "
+        "killed. Free some memory, or take the file from Git again."
+    )
+
+
+def _metadata(pairs: Sequence[Pair]) -> str:
     metadata = {}
     for pair in pairs:
         common = {"split": pair.source.split, "source": pair.source.person}
@@ -228,34 +270,27 @@ def make_chunk(
         metadata[pair.fake_file] = {
             "label": "FAKE", **common, "original": pair.real_file, "method": pair.method
         }  # fmt: skip
-    write_atomically(chunk / "metadata.json", json.dumps(metadata, indent=1, sort_keys=True) + "\n")
+    return json.dumps(metadata, indent=1, sort_keys=True) + "\n"
 
 
-_detectors: list[Detector] = []
-
-
-def _start_worker(detect: Detect) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    _detectors[:] = [Detector(detect)]
-
-
-def _make_pair(pair: Pair, sources: Path, chunk: Path, settings: Sample) -> None:
+def _make_pair(job: _Job) -> _Job:
+    pair, sources, settings = job.pair, job.sources, job.settings
+    detector = detector_of_worker(settings.detect)
     rng = np.random.default_rng([pair.seed, 0])
     crf = int(rng.integers(settings.crf[0], settings.crf[1] + 1))
     recipe = draw_recipe(pair.method, rng)
     donor = None
     if pair.donor is not None:
         picture = read_still(sources / pair.donor.file)
-        donor = picture, _detect_points(picture, pair.donor.file)
+        donor = picture, _detect_points(picture, pair.donor.file, detector)
     path = sources / pair.source.file
     if pair.source.is_still:
         camera, rate_fps = draw_camera_path(rng), RATE_FPS
-        frames, points = _film_still(path, camera, settings.seconds)
+        frames, points = _film_still(path, camera, settings.seconds, detector)
     else:
         camera, rate_fps = None, probe(path).rate_fps or RATE_FPS
         frames = [f.rgb_HWC() for f in read_frames(path) if f.time_s < settings.seconds]
-        points = _follow_face(frames, pair.source.file)
+        points = _follow_face(frames, pair.source.file, detector)
 
     def shoot(forge: Recipe | None) -> Iterator[Image]:
         # Noise and a forger's trembling are drawn anew for each of the two.
@@ -271,13 +306,14 @@ def _make_pair(pair: Pair, sources: Path, chunk: Path, settings: Sample) -> None
         (pair.real_file, pair.fake_file), (None, recipe), comments, strict=True
     ):
         write_video(
-            chunk / file,
+            job.scratch / file,
             shoot(forge),
             rate_fps=rate_fps,
             crf=crf,
             preset=PRESET,
             metadata={"comment": comment},
         )
+    return job
 
 
 def read_still(path: Path) -> Image:
@@ -288,8 +324,8 @@ def read_still(path: Path) -> Image:
     return picture
 
 
-def _detect_points(picture_HWC: Image, name: str) -> Floats:
-    [found] = _detectors[0].detect([picture_HWC])
+def _detect_points(picture_HWC: Image, name: str, detector: Detector) -> Floats:
+    [found] = detector.detect([picture_HWC])
     if not found:
         raise DatasetError(
             f"{name} should show a face; none was found. Loosen sample.detect or drop its row."
@@ -302,9 +338,11 @@ def largest(found: Sequence[Detection]) -> Detection:
     return max(found, key=lambda detection: detection.box_xyxy[2] - detection.box_xyxy[0])
 
 
-def _film_still(path: Path, camera: CameraPath, seconds: float) -> tuple[list[Image], list[Floats]]:
+def _film_still(
+    path: Path, camera: CameraPath, seconds: float, detector: Detector
+) -> tuple[list[Image], list[Floats]]:
     still = read_still(path)
-    points_52 = _detect_points(still, path.name)
+    points_52 = _detect_points(still, path.name, detector)
     centre_x, centre_y = (float(value) for value in points_52.mean(axis=0))
     frames, points = [], []
     for index in range(round(seconds * RATE_FPS)):
@@ -314,11 +352,11 @@ def _film_still(path: Path, camera: CameraPath, seconds: float) -> tuple[list[Im
     return frames, points
 
 
-def _follow_face(frames: Sequence[Image], name: str) -> list[Floats]:
+def _follow_face(frames: Sequence[Image], name: str, detector: Detector) -> list[Floats]:
     """Return the largest face's landmarks in every frame, interpolated between detections."""
     at, seen = [], []
     for index in range(0, len(frames), DETECT_EVERY):
-        [found] = _detectors[0].detect([frames[index]])
+        [found] = detector.detect([frames[index]])
         if found:
             at.append(index)
             seen.append(np.array(largest(found).points_52).reshape(10))

@@ -1,4 +1,4 @@
-"""Join detections into tracks, and say where a track's crop lies: numbers only, no pictures."""
+"""Join detections into tracks, and say where a track's face lies: numbers only, no pictures."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.records import Box
+from unmask.records import Box, Points
 
 TOLERANCE_S = 0.0005  # 0.7 s - 0.3 s is a little less than 0.4 s in floating point
-_REACH = 2  # standard deviations before and after a moment that its smoothed box depends on
-_SMOOTHING_POINTS = 9  # how often the box is looked at within that reach
+_REACH = 2  # standard deviations before and after a moment that its smoothed place depends on
+_SMOOTHING_POINTS = 9  # how often the face is looked at within that reach
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Detection:
 
     box_xyxy: Box
     score: float
-    points_52: tuple[tuple[float, float], ...]  # left eye, right eye, nose, mouth left and right
+    points_52: Points
 
 
 class Track:
@@ -29,6 +29,7 @@ class Track:
     def __init__(self, time_s: float, detection: Detection) -> None:
         self._times_s: list[float] = []
         self._boxes: list[Box] = []
+        self._points: list[Points] = []
         self._scores: list[float] = []
         self.add(time_s, detection)
 
@@ -36,6 +37,7 @@ class Track:
         """Append the face's next detection."""
         self._times_s.append(time_s)
         self._boxes.append(detection.box_xyxy)
+        self._points.append(detection.points_52)
         self._scores.append(detection.score)
 
     @property
@@ -62,35 +64,52 @@ class Track:
         return self._scores[bisect_right(self._times_s, time_s) - 1]
 
     def settles(self, time_s: float, smooth_s: float) -> bool:
-        """Return whether box_at answers the same for a moment whatever is detected later."""
+        """Return whether what lies where at a moment stays so whatever is detected later."""
         return time_s + _REACH * smooth_s <= self.last_s
 
     def box_at(self, time_s: float, smooth_s: float) -> Box:
-        """Return where the face is between its first and its last detection.
+        """Return where the face is between its first and its last detection, smoothed."""
+        left, top, right, bottom = self._smooth(self._boxes, time_s, smooth_s).tolist()
+        return left, top, right, bottom
 
-        The boxes, linear between detections, are fitted by a straight line under a Gaussian
+    def points_at(self, time_s: float, smooth_s: float) -> Points:
+        """Return where the face's points are; they move as its box does."""
+        points_52 = self._smooth(self._points, time_s, smooth_s).reshape(-1, 2)
+        return tuple((x, y) for x, y in points_52.tolist())
+
+    def _smooth(
+        self, places_D: Sequence[Box] | Sequence[Points], time_s: float, smooth_s: float
+    ) -> NDArray[np.float64]:
+        """Return a moment's coordinates, one after the other, from those of each detection.
+
+        The coordinates, linear between detections, are fitted by a straight line under a Gaussian
         weight of standard deviation smooth_s, cut off at two of them (local linear regression:
         Cleveland, 1979, JASA 74). Inside a track this is Gaussian smoothing; at its ends, where
-        a plain Gaussian would pull a moving face's box inwards, it keeps following the face.
+        a plain Gaussian would pull a moving face inwards, it keeps following the face.
         """
         moments = time_s + np.linspace(-_REACH, _REACH, _SMOOTHING_POINTS) * smooth_s
         moments = moments[(moments >= self.first_s) & (moments <= self.last_s)]
         if smooth_s == 0 or moments.size < 2:
-            return _as_box(self._interpolate(np.array([time_s]))[0])
+            now_K: NDArray[np.float64] = self._interpolate(places_D, np.array([time_s]))[0]
+            return now_K
         away_N = moments - time_s
         weights_N = np.exp(-0.5 * (away_N / smooth_s) ** 2)
         weights_N /= weights_N.sum()
-        boxes_N4 = self._interpolate(moments)
-        mean_away, mean_4 = weights_N @ away_N, weights_N @ boxes_N4
+        places_NK = self._interpolate(places_D, moments)
+        mean_away, mean_K = weights_N @ away_N, weights_N @ places_NK
         spread = weights_N @ (away_N - mean_away) ** 2
-        slope_4 = (weights_N * (away_N - mean_away)) @ boxes_N4 / spread
-        return _as_box(mean_4 - slope_4 * mean_away)
+        slope_K = (weights_N * (away_N - mean_away)) @ places_NK / spread
+        fitted_K: NDArray[np.float64] = mean_K - slope_K * mean_away
+        return fitted_K
 
-    def _interpolate(self, moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _interpolate(
+        self, places_D: Sequence[Box] | Sequence[Points], moments: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         start = max(0, bisect_right(self._times_s, moments[0]) - 1)
         stop = bisect_left(self._times_s, moments[-1]) + 1
-        times_s, boxes_D4 = self._times_s[start:stop], np.array(self._boxes[start:stop])
-        return np.stack([np.interp(moments, times_s, side_D) for side_D in boxes_D4.T], axis=1)
+        times_s, near = self._times_s[start:stop], places_D[start:stop]
+        near_DK = np.array(near).reshape(len(near), -1)
+        return np.stack([np.interp(moments, times_s, near_D) for near_D in near_DK.T], axis=1)
 
 
 class Linker:
@@ -182,8 +201,3 @@ def _centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _longer_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     sides: NDArray[np.float64] = (boxes[..., 2:] - boxes[..., :2]).max(axis=-1)
     return sides
-
-
-def _as_box(sides_4: NDArray[np.float64]) -> Box:
-    left, top, right, bottom = (float(side) for side in sides_4)
-    return left, top, right, bottom

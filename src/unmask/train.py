@@ -20,12 +20,19 @@ from torch.utils.data import DataLoader
 from unmask import backbones, card, checkpoint, resume, scores
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import Classifier, MilestoneFinetuning
-from unmask.clips import ClipDataset, ClipItem, EpochSampler
+from unmask.clips import (
+    ClipDataset,
+    ClipItem,
+    EpochSampler,
+    add_twins,
+    clip_items,
+    count_classes,
+)
 from unmask.errors import DatasetError, ParamsError
 from unmask.geometry import Geometry, training_bytes
 from unmask.params import Augment, Clips, Faces, Model, Train
 from unmask.predict import Predictor
-from unmask.records import SPLITS, Chunk, Epoch, Split, write_history
+from unmask.records import SPLITS, Chunk, Epoch, write_history
 from unmask.resume import Keeper, SwapIO
 from unmask.tracking import Tracker
 
@@ -45,14 +52,29 @@ class Settings:
     train: Train
 
 
-def clip_items(chunks: Sequence[Chunk], split: Split) -> list[ClipItem]:
-    """Return every face track of the split with its video's label."""
-    return [
-        ClipItem(chunk.faces_dir / track.file, track.times_T, record.label, record.video_id)
-        for chunk in chunks
-        for record, found in chunk.of(split)
-        for track in found.tracks
-    ]
+def items_of(chunks: Sequence[Chunk], settings: Train) -> tuple[list[ClipItem], list[ClipItem]]:
+    """Return what to train on and what to validate on.
+
+    Where validation has no fakes and training makes its own, each real validation track also
+    stands as its self-blended twin: losses, AUC and temperature need two classes.
+
+    Raises:
+        DatasetError: training or validation lacks a class.
+    """
+    training = clip_items(chunks, "train", self_blend=settings.self_blend)
+    validation = clip_items(chunks, "validation")
+    if settings.self_blend and not any(item.label for item in validation):
+        validation = add_twins(validation)
+    for split, items in (("train", training), ("validation", validation)):
+        reals, fakes = count_classes(items)
+        if not (reals and fakes):
+            raise DatasetError(
+                f"Training needs real and fake faces in {split}; found {reals:g} real and "
+                f"{fakes:g} fake tracks with train.self_blend {settings.self_blend:g}. Add videos, "
+                "change raw's split, or set train.self_blend between 0 and 1: it makes fakes of "
+                "real ones."
+            )
+    return training, validation
 
 
 class ClipData(LightningDataModule):
@@ -208,34 +230,28 @@ def train(
     """Train on the chunks' training tracks and write model_dir.
 
     The epoch with the lowest validation log-loss is kept; the temperature is fitted on the
-    validation videos, scored as predict scores them. Cut off at any moment, it goes on from the
-    last whole epoch when it is planned and called again, to the same model.
+    validation videos, scored as predict scores them, or on validation clips where the fakes among
+    them are self-blended. Cut off at any moment, it goes on from the last whole epoch when it is
+    planned and called again, to the same model.
 
     Raises:
-        DatasetError: training or validation lacks tracks of a class.
+        DatasetError: training or validation lacks a class.
         WeightsError: model.weights can't be had or does not fit.
     """
     torch.manual_seed(params.train.seed)
     geometry = params.clips.geometry(params.model.backbone)
-    training, validation = (clip_items(chunks, split) for split in ("train", "validation"))
-    for split, items in (("train", training), ("validation", validation)):
-        counts = Counter(item.label for item in items)
-        if not (counts[0] and counts[1]):
-            raise DatasetError(
-                f"Training needs real and fake faces in {split}; found {counts[0]} real and "
-                f"{counts[1]} fake tracks. Add videos, or change raw's split in params.yaml."
-            )
+    training, validation = items_of(chunks, params.train)
     net = backbones.build(params.model.backbone, dropout=params.model.dropout)
     backbones.load_weights(
         net, params.model.weights, params.model.backbone,
         sha256=params.model.weights_sha256, cache_dir=weights_cache,
     )  # fmt: skip
     tracker.log_params(_dumped(params))
-    fakes = sum(item.label for item in training)
+    reals, fakes = count_classes(training)
     classifier = Classifier(
         net, params.train,
-        # Each class weighs half, whatever its share of the tracks.
-        class_weights=(len(training) / 2 / (len(training) - fakes), len(training) / 2 / fakes),
+        # Each class weighs half, whatever its share of the clips.
+        class_weights=(len(training) / 2 / reals, len(training) / 2 / fakes),
     )  # fmt: skip
     data = ClipData(
         ClipDataset(training, geometry, augment=params.augment, seed=params.train.seed),
@@ -255,7 +271,7 @@ def train(
         faces=params.faces, clips=params.clips, model=params.model,
         temperature=1.0, run_key=plan.key,
     )  # fmt: skip
-    temperature = _calibrate(Predictor(net, carried), chunks)
+    temperature = _calibrate(Predictor(net, carried), chunks, data.validation)
     whole = scratch / "model"
     if whole.exists():  # cut off while it was written
         shutil.rmtree(whole)
@@ -325,7 +341,12 @@ def _fit(
     return bool(trainer.is_global_zero)
 
 
-def _calibrate(predictor: Predictor, chunks: Sequence[Chunk]) -> float:
+def _calibrate(predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset) -> float:
+    if any(item.self_blend for item in validation.items):  # twins have no crop file to score
+        clips = (validation[0, index][0] for index in range(len(validation)))
+        return scores.fit_temperature(
+            [item.label for item in validation.items], list(predictor.score_clips(clips))
+        )
     labels, logits = [], []
     for chunk in chunks:
         videos = chunk.of("validation")
@@ -365,6 +386,7 @@ def _card_facts(
         crop_margin_ratio=params.faces.margin_ratio,
         crop_side_px=params.faces.side_px,
         crop_rate_fps=params.faces.rate_fps,
+        self_blend=params.train.self_blend,
         chunks=tuple(chunk.name for chunk in chunks),
         splits=splits,
         epochs_run=len(history),

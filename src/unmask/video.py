@@ -169,6 +169,28 @@ def read_frames(path: Path, *, rate_fps: float | None = None) -> Iterator[Frame]
         raise TruncatedError(str(_refuse(path, found)), last_s=end_s) from broken
 
 
+def read_keyframes(path: Path) -> Iterator[Frame]:
+    """Yield the frames that decode without any other, a small part of most videos.
+
+    Times count from the first keyframe. What decodes before the file breaks off is yielded.
+
+    Raises:
+        DecodeError: no such file, not a video, or no keyframe decodes.
+    """
+    found, broken = False, None
+    with _open(path) as container:
+        stream = _find_stream(container, path)
+        stream.codec_context.skip_frame = "NONKEY"
+        try:
+            for frame in _decode(container, stream, path):
+                found = True
+                yield frame
+        except av.error.FFmpegError as error:
+            broken = error
+    if not found:
+        raise _refuse(path, "none that decodes") from broken
+
+
 def _count_ticks(until_s: float, rate_fps: float | None) -> int:
     """Return how many ticks, counted from 0 s, come before a frame that starts at until_s."""
     return 0 if rate_fps is None else math.ceil((until_s - _TOLERANCE_S) * rate_fps)

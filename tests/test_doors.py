@@ -1,0 +1,98 @@
+"""What the environment says about where runs go."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from unmask import doors
+from unmask.journal import JournalTracker
+from unmask.spool import read_events, waiting
+from unmask.tracking import NullTracker, TrackingError
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("UNMASK_TRACKER", "UNMASK_REGISTER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_tracker_that_nobody_knows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNMASK_TRACKER", "wandbb")
+    with pytest.raises(TrackingError, match="'wandbb'; known are mlflow, wandb, none"):
+        doors.open_tracker(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("UNMASK_TRACKER", "none"), ("LOCAL_RANK", "1")])
+def test_a_model_carries_its_key_also_where_nothing_is_kept(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    tracker = doors.open_tracker(tmp_path, key="abc")
+    assert isinstance(tracker, NullTracker)
+    assert tracker.run_key == "abc"
+    keys = {doors.open_tracker(tmp_path).run_key for _ in range(5)}
+    assert len(keys) == 5
+    assert all(keys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_in_a_copy_is_kept_in_the_main_checkout(
+    tmp_path: Path, mlflow_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unmask.mlflow_client import mlflow
+
+    copy = tmp_path / ".dvc/tmp/exps/tmpabc"
+    copy.mkdir(parents=True)
+    (copy / "dvc.lock").write_text("schema: '2.0'\n")
+    shutil.copy(mlflow_tables, tmp_path)
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-newt")
+    with doors.open_tracker(copy, key="abc") as tracker:
+        assert isinstance(tracker, JournalTracker)
+    client = mlflow().MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    number = client.get_experiment_by_name("unmask").experiment_id
+    [run] = client.search_runs([number])
+    assert run.info.run_name == "brave-newt"
+    assert run.data.tags["unmask.run"] == "abc"
+    assert "dvc.lock.sha256" in run.data.tags
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # nobody listens there
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    doors.open_tracker(copy, key="abc").finish(failed=False)
+    [folder] = waiting(tmp_path / ".tracking")
+    opening, tags, end = read_events(folder)
+    assert (opening["experiment"], opening["run_name"]) == ("mine", "brave-newt")
+    assert (tags["kind"], end["kind"]) == ("tags", "end")
+    assert [path.name for path in copy.iterdir()] == ["dvc.lock"]
+
+
+def test_unmask_log_sends_to_where_the_environment_says(
+    tmp_path: Path, mlflow_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(mlflow_tables, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    doors.open_tracker(tmp_path, key="abc").finish(failed=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # then where it was meant to go
+    lines = doors.upload_runs(tmp_path)
+    assert "not sent: MLflow at http://127.0.0.1:1: " in next(lines)
+    with pytest.raises(TrackingError, match="Nothing is lost"):
+        next(lines)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    [line] = doors.upload_runs(tmp_path)
+    assert f"sent to sqlite:///{tmp_path}/mlflow.db" in line
+
+
+def test_an_alias_that_no_model_can_have_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doors.registration_wish() is None
+    monkeypatch.setenv("UNMASK_REGISTER", "champion")
+    assert doors.registration_wish() == "champion"
+    monkeypatch.setenv("UNMASK_REGISTER", "v7")
+    with pytest.raises(TrackingError, match="'v7'"):
+        doors.registration_wish()
+    with pytest.raises(TrackingError, match="'latest'"):
+        doors.register_model(tmp_path, tmp_path, "latest", key=None)

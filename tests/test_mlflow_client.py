@@ -1,0 +1,85 @@
+"""MLflow's client as we want it: addresses, errors, variables."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unmask import mlflow_client
+from unmask.mlflow_client import default_uri, delivering, in_short, shown, sqlite_file
+from unmask.spool import DeliveryError
+
+
+def test_the_environment_says_where_runs_go(tmp_path: Path, mlflow_tables: Path) -> None:
+    at = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    assert default_uri(at, tmp_path) == "http://mlflow:5000"
+    assert default_uri({"MLFLOW_TRACKING_URI": ""}, Path("/a b")).endswith("/a b/mlflow.db")
+    odd = tmp_path / "100%20#?"
+    odd.mkdir()
+    uri = default_uri({}, odd)
+    assert sqlite_file(uri) == odd / "mlflow.db"
+    shutil.copy(mlflow_tables, odd)
+    mlflow_client.mlflow().MlflowClient(uri).create_experiment("unmask")
+    assert (odd / "mlflow.db").read_bytes() != mlflow_tables.read_bytes()
+
+
+@pytest.fixture
+def own_port() -> Iterator[int]:
+    """A port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield silent.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("http://ann:secret@host:5000/a", "http://host:5000/a"),
+        ("http://ann:se/secret@host", "http://host"),
+        ("postgresql+psycopg2://ann:secret@host/runs", "postgresql+psycopg2://host/runs"),
+        ("sqlite:////a/mlflow.db", "sqlite:////a/mlflow.db"),
+        ("mlruns", "mlruns"),
+    ],
+)
+def test_what_is_shown_holds_no_credentials(uri: str, expected: str) -> None:
+    assert shown(uri) == expected
+    assert "secret" not in in_short(OSError(f"no {uri} nor  http://b:secret@other/x\n."), uri)
+
+
+def test_a_silent_server_is_given_up_soon_and_without_traces(own_port: int) -> None:
+    uri = f"http://ann:secret@127.0.0.1:{own_port}"
+    before, start_s = dict(os.environ), time.monotonic()
+    with pytest.raises(DeliveryError) as caught, delivering("a run", uri, patience_s=1):
+        mlflow_client.mlflow().MlflowClient(uri).get_run("0" * 32)
+    assert time.monotonic() - start_s < 10
+    assert dict(os.environ) == before
+    assert str(caught.value).startswith(
+        f"a run did not reach MLflow at http://127.0.0.1:{own_port}"
+    )
+    assert "timed out" in str(caught.value).lower()
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.slow
+def test_mlflow_is_imported_late_and_sends_no_usage_data() -> None:
+    code = """
+import os, sys
+from unmask import doors, mlflow_client
+assert "mlflow" not in sys.modules and "wandb" not in sys.modules
+before = dict(os.environ)
+mlflow_client.mlflow()
+from mlflow.telemetry import get_telemetry_client
+assert get_telemetry_client() is None
+assert dict(os.environ) == before
+"""
+    # MLflow sends nothing from tests and CI anyway: hide that this is one.
+    kept = {n: os.environ[n] for n in ("PATH", "HOME", "PYTHONPATH") if n in os.environ}
+    done = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
