@@ -1,5 +1,6 @@
 """Videos made on the spot, whose frames carry their own index; later fixtures join below."""
 
+import logging
 import os
 import shutil
 import signal
@@ -228,6 +229,16 @@ def model_folder(tmp_path: Path) -> Path:
     (folder / "weights.safetensors").write_bytes(bytes(range(256)))
     (folder / "MODEL_CARD.md").write_text("# A model\n")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own() -> Iterator[None]:
+    """Undo what a door sets up: the next test's logging is not its business."""
+    ours, root = logging.getLogger("unmask"), logging.getLogger()
+    level, handlers = ours.level, list(root.handlers)
+    yield
+    ours.setLevel(level)
+    root.handlers[:] = handlers
 
 
 def pytest_collection_modifyitems(items):

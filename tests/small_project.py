@@ -22,6 +22,7 @@ FRAMES, RATE_FPS, SIDE_PX = 60, 25.0, 256
 CARRIED = (
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots",
     ".dvcignore",
     ".gitignore",
     "dvc.yaml",

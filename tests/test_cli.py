@@ -1,6 +1,5 @@
 """What people type and what they read."""
 
-import logging
 import subprocess
 import sys
 
@@ -8,15 +7,6 @@ import pytest
 from click.testing import CliRunner
 
 from unmask.cli import main
-
-
-@pytest.fixture(autouse=True)
-def own_logging():
-    """Undo what a command does to logging: other tests read the log of this process too."""
-    logger = logging.getLogger("unmask")
-    before = logger.level
-    yield
-    logger.setLevel(before)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])

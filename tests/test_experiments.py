@@ -10,8 +10,8 @@ import yaml
 from small_project import commit, run
 
 ROOT = Path(__file__).parents[1]
-GRID = ("BACKBONES=x3d_xs", "LAYERS=1 2", "RATES=1e-3 1e-5", "BATCHES=4")
-NAMES = {f"x3d_xs-layers{layers}-lr{rate}-batch4" for layers in (1, 2) for rate in ("1e-3", "1e-5")}
+GRID = ("BACKBONES=x3d_xs", "LAYERS=1 2", "RATES=1e-3", "BATCHES=4")
+NAMES = {"x3d_xs-layers1-lr1e-3-batch4", "x3d_xs-layers2-lr1e-3-batch4"}
 
 pytestmark = pytest.mark.slow
 
@@ -54,11 +54,13 @@ def test_every_setting_is_an_experiment_with_its_metrics(tried: Path) -> None:
 
 def test_the_table_shows_what_differs(tried: Path) -> None:
     said = grid(tried)
-    assert said.count("done before") == 4
+    assert said.count("done before") == len(NAMES)
     table = [line for line in said.splitlines() if line.startswith("|")]
-    assert {"test.roc_auc", "train.lr_head"} <= {cell.strip() for cell in table[0].split("|")}
+    assert {"test.roc_auc", "train.unfreeze_top_layers"} <= {
+        cell.strip() for cell in table[0].split("|")
+    }
     assert "train.milestone" not in table[0]
-    assert sum("x3d_xs-layers" in line for line in table) == 4
+    assert sum("x3d_xs-layers" in line for line in table) == len(NAMES)
 
 
 def test_each_is_one_run_in_mlflow_under_its_name(tried: Path) -> None:

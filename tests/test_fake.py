@@ -17,7 +17,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from unmask import datasets, fake, params
+from unmask import archive, datasets, fake, params
 from unmask.cli import main
 from unmask.errors import DatasetError
 from unmask.fake import Donor, Footage, Settings, find_footage, make_chunk, plan_fakes
@@ -185,7 +185,9 @@ def test_every_usable_file_becomes_a_real_video_and_its_fakes(made):
             "self_blend": None, "face_swap": [other],
         }  # fmt: skip
         assert all((row["label"], row["source"]) == ("FAKE", source) for row in fakes)
-    entries = datasets.read_dfdc(chunk)
+    with archive.open_chunk(chunk) as files:
+        entries = datasets.read(files)
+    assert {entry.donors for entry in entries} == {(), ("ana",), ("bo",)}
     assert sorted(entry.source_id for entry in entries) == ["ana"] * 3 + ["bo"] * 3
 
 
