@@ -8,13 +8,18 @@ import sys
 from pathlib import Path
 
 from unmask import params
-from unmask.doors import run_stage
+from unmask.doors import memory_bytes, run_stage
 from unmask.records import write_atomically
 
 
 def main() -> None:
     chunks_dir, checked = map(Path, sys.argv[1:])
-    params.check_chunks(params.load().chunks, chunks_dir, made=["sample"])
+    settings = params.load()
+    params.check_chunks(settings.chunks, chunks_dir, made=["sample"])
+    if available := memory_bytes():
+        params.check_memory(
+            settings.clips, settings.model, settings.train, available_bytes=available
+        )
     write_atomically(checked, "params.yaml is checked before any stage runs\n")
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from unmask import leakage, params, records, train
-from unmask.doors import open_tracker, run_stage, weights_cache, workers
+from unmask.doors import is_helper, open_tracker, run_stage, weights_cache, workers
 
 
 def main() -> None:
@@ -24,6 +24,8 @@ def main() -> None:
             chunks, sections, model, tracker,
             plan=plan, workers=workers(), weights_cache=weights_cache(),
         )  # fmt: skip
+    if not is_helper():
+        train.forget(model)
 
 
 if __name__ == "__main__":

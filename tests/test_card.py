@@ -7,7 +7,8 @@ import pytest
 from unmask.card import CardFacts, SplitFacts, model_card
 
 FACTS = CardFacts(
-    backbone="x3d_xs", weights="weights/x3d_xs.safetensors", parameters=2_978_514,
+    backbone="x3d_xs", weights="weights/x3d_xs.safetensors", weights_sha256="0f" * 32,
+    parameters=2_978_514,
     frames=4, interval_s=0.4, side_px=182,
     crop_margin_ratio=0.1, crop_side_px=256, crop_rate_fps=10.0,
     self_blend=0.0, chunks=("sample", "07"),
@@ -26,7 +27,8 @@ def test_model_card_says_what_it_was_given():
     card = model_card(FACTS)
     for said in (
         "# x3d_xs: real or fake?", "2,978,514 parameters", "unmask 0.1.0, Git commit 3bc784f0",
-        "lightning 2.6.4, torch 2.8.0", "`weights/x3d_xs.safetensors`", "Chunks: sample, 07.",
+        "lightning 2.6.4, torch 2.8.0", "Chunks: sample, 07.",
+        f"`weights/x3d_xs.safetensors` (sha256 {'0f' * 32}). The head",
         "| train | 98 | 44 | self_blend 28, swap 21 |", "| test | 9 | 9 | no fakes |",
         "Epochs run: 6. Epoch 4", "log-loss 0.312 and AUC 0.943", "10% margin on every side",
         "256 x 256 px, 10 frames/s", "4 frames of 182 x 182 px, 0.4 s apart: 1.2 s in all",
@@ -40,7 +42,9 @@ def test_model_card_says_what_it_was_given():
 
 
 def test_model_card_has_words_for_what_is_not_known():
-    card = model_card(replace(FACTS, best_auc=None, git_commit=None, weights="none"))
+    card = model_card(
+        replace(FACTS, best_auc=None, git_commit=None, weights="none", weights_sha256=None)
+    )
     assert "None" not in card
     assert "AUC not defined (one class)" in " ".join(card.split())
     assert "Git commit not recorded here" in card

@@ -20,6 +20,7 @@ class CardFacts:
 
     backbone: str
     weights: str  # where it started from: none, kinetics400 or a file
+    weights_sha256: str | None
     parameters: int
     frames: int  # a clip's geometry
     interval_s: float
@@ -95,13 +96,14 @@ def _card_training(facts: CardFacts) -> str:
         "none": "random weights",
         "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
     }.get(facts.weights, f"`{facts.weights}`")
+    digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
     auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
     return "## How it was trained\n\n" + _wrapped(
-        f"It started from {started}. The head learns first; the backbone's top layers join it at "
-        f"the milestone epoch. Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, counted "
-        "from 0, had the lowest validation log-loss and was kept. On the validation clips it has "
-        f"log-loss {facts.best_log_loss:.3f} and AUC {auc}; it was chosen by these clips, so "
-        "expect less on others."
+        f"It started from {started}{digest}. The head learns first; the backbone's top layers join "
+        f"it at the milestone epoch. Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, "
+        "counted from 0, had the lowest validation log-loss and was kept. On the validation clips "
+        f"it has log-loss {facts.best_log_loss:.3f} and AUC {auc}; it was chosen by these clips, "
+        "so expect less on others."
     )
 
 

@@ -73,7 +73,7 @@ class Classifier(LightningModule):
         self._validation.clear()
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
         self.log("val_loss", loss, prog_bar=True, rank_zero_only=True)
-        if 0 < labels.mean() < 1:
+        if 0 < labels.mean() < 1 and bool(logits.isfinite().all()):
             auc = scores.roc_auc(labels.cpu().numpy().astype(int), logits.cpu().numpy())
             self.log("val_auc", auc, prog_bar=True, rank_zero_only=True)
 

@@ -48,6 +48,18 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> int | None:
+    """Return this machine's memory; None where it trains on a GPU, which has its own."""
+    if Path("/proc/driver/nvidia").exists() or not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def is_helper() -> bool:
+    """Say whether DDP started this process beside another: it runs the script once a GPU."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) -> tracking.Tracker:
     """Return the run of that key in the place that the environment names.
 
@@ -72,8 +84,7 @@ def _tracker(root: Path, key: str | None, *, resume: bool) -> tracking.Tracker:
         raise tracking.TrackingError(
             f"UNMASK_TRACKER is {chosen!r}; known are {', '.join(TRACKERS)}. Set it to one of them."
         )
-    is_helper = os.environ.get("LOCAL_RANK", "0") != "0"  # DDP runs the script once a GPU
-    if is_helper or chosen == "none":
+    if is_helper() or chosen == "none":
         return tracking.NullTracker(key)
     lasting = provenance.main_checkout(root)
     run_name = os.environ.get("DVC_EXP_NAME")

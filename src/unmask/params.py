@@ -10,13 +10,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unmask.errors import ParamsError
-from unmask.geometry import Geometry, clip_geometry
+from unmask.geometry import Geometry, clip_geometry, training_bytes
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Crf = Annotated[int, Field(ge=0, le=40)]  # x264 goes on to 51, where a face is a few blocks
+COMMITTED_WEIGHTS = "weights/x3d_xs.safetensors"
 Backbone = Literal["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
 
 
@@ -65,8 +66,8 @@ class Raw(Section):
     max_real: Count | None
     fakes_per_real: Annotated[float, Field(ge=0)]  # 0 draws none: real videos alone
     honour_split: bool
-    validation_ratio: Ratio
-    test_ratio: Ratio
+    validation_ratio: Annotated[float, Field(gt=0, lt=1)]
+    test_ratio: Annotated[float, Field(gt=0, lt=1)]
     alike_ratio: Annotated[float, Field(ge=0, lt=0.5)]  # two random pictures differ by a half
     seed: Natural
 
@@ -182,7 +183,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Params":
-        clashes = [*self._chunk_clashes(), *self._clip_clashes()]
+        clashes = [*self._chunk_clashes(), *self._clip_clashes(), *self._weights_clashes()]
         if clashes:
             raise ValueError("\n  ".join(clashes))
         return self
@@ -194,6 +195,22 @@ class Params(Section):
             # A first "-" would make it an option of the stage's command.
             if not re.fullmatch(r"\w[\w.-]*", chunk):
                 yield f"chunk {chunk!r} must be a plain name below data/chunks"
+
+        if "sample" in self.chunks and not self.raw.honour_split:
+            yield (
+                "raw.honour_split is false, but the sample's own split keeps the people whom the "
+                "starting checkpoint has seen out of its test. Set it to true, or drop `sample` "
+                "from chunks"
+            )
+
+    def _weights_clashes(self) -> Iterator[str]:
+        # Only the committed file is a dep of the stage: another's content must be named here.
+        known = self.model.weights in {"none", "kinetics400", COMMITTED_WEIGHTS}
+        if not known and self.model.weights_sha256 is None:
+            yield (
+                f"model.weights is {self.model.weights}, whose content nothing names. Set "
+                f"model.weights_sha256 to what `sha256sum {self.model.weights}` says"
+            )
 
     def _clip_clashes(self) -> Iterator[str]:
         clip, faces = self.clips.geometry(self.model.backbone), self.faces
@@ -255,6 +272,32 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise ParamsError(
             "\n".join([f"{path} has {len(problems)} problem(s):", *problems])
         ) from error
+
+
+def check_memory(
+    clips: Clips, model: Model, train: Train, *, available_bytes: int, bytes_per_value: int = 4
+) -> None:
+    """Refuse a batch that can't fit into memory, before anything is trained.
+
+    Raises:
+        ParamsError: it can't; the message names the largest batch that may.
+    """
+    geometry, layers = clips.geometry(model.backbone), train.unfreeze_top_layers
+
+    def needed_bytes(batch_size: int) -> int:
+        return training_bytes(geometry, batch_size, layers, bytes_per_value=bytes_per_value)
+
+    needed = needed_bytes(train.batch_size)
+    if needed <= available_bytes:
+        return
+    largest = available_bytes // needed_bytes(1)
+    advice = f"Set it to {largest} at most" if largest else "Set clips.frames or clips.side_px"
+    raise ParamsError(
+        f"train.batch_size asks for {train.batch_size} clips of {geometry.frames} frames of "
+        f"{geometry.side_px} px at once: training {layers} top layers on them takes "
+        f"{needed / 2**30:.1f} GiB of memory, of which this machine has "
+        f"{available_bytes / 2**30:.1f}. {advice}, unfreeze fewer layers, or use another machine."
+    )
 
 
 def check_chunks(names: Sequence[str], chunks_dir: Path, made: Collection[str]) -> None:

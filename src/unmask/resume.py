@@ -115,7 +115,7 @@ class Keeper(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the epoch; Lightning calls this after all other callbacks."""
         loss = float(trainer.callback_metrics["val_loss"])
-        if not self.best_state or loss < self.best_loss:
+        if loss < self.best_loss:  # never, where it is not a number
             self.best_loss = loss
             self.best_state = {
                 name: value.detach().to("cpu", copy=True)
@@ -141,5 +141,8 @@ class SwapIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        torch.save(checkpoint, partial)
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a power failure may leave the new name without content
         os.replace(partial, path)

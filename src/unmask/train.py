@@ -1,7 +1,6 @@
 """Fine-tune a backbone on face crops and write a model's folder."""
 
 import logging
-import os
 import shutil
 import warnings
 from collections import Counter
@@ -28,9 +27,9 @@ from unmask.clips import (
     clip_items,
     count_classes,
 )
-from unmask.errors import DatasetError, ParamsError
-from unmask.geometry import Geometry, training_bytes
-from unmask.params import Augment, Clips, Faces, Model, Train
+from unmask.errors import DatasetError, UnmaskError
+from unmask.geometry import Geometry
+from unmask.params import Augment, Clips, Faces, Model, Train, check_memory
 from unmask.predict import Predictor
 from unmask.records import SPLITS, Chunk, Epoch, write_history
 from unmask.resume import Keeper, SwapIO
@@ -163,7 +162,7 @@ def plan(
         ParamsError: a batch takes more memory than there is.
         WeightsError: model.weights can't be had.
     """
-    _check_memory_here(params)
+    _check_gpu_memory(params)
     model = params.model
     weights = backbones.find_weights(
         model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
@@ -175,38 +174,14 @@ def plan(
     return Plan(key, done)
 
 
-def check_memory(params: Settings, *, available_bytes: int, bytes_per_value: int) -> None:
-    """Refuse a batch that can't fit into memory, before anything is trained.
-
-    Raises:
-        ParamsError: it can't; the message names the largest batch that may.
-    """
-    geometry, settings = params.clips.geometry(params.model.backbone), params.train
-
-    def needed_bytes(batch_size: int) -> int:
-        layers = settings.unfreeze_top_layers
-        return training_bytes(geometry, batch_size, layers, bytes_per_value=bytes_per_value)
-
-    needed = needed_bytes(settings.batch_size)
-    if needed <= available_bytes:
-        return
-    largest = available_bytes // needed_bytes(1)
-    advice = f"Set it to {largest} at most" if largest else "Set clips.frames or clips.side_px"
-    raise ParamsError(
-        f"train.batch_size asks for {settings.batch_size} clips of {geometry.frames} frames of "
-        f"{geometry.side_px} px at once: training {settings.unfreeze_top_layers} top layers on "
-        f"them takes {needed / 2**30:.1f} GiB of memory, of which this machine has "
-        f"{available_bytes / 2**30:.1f}. {advice}, unfreeze fewer layers, or use another machine."
+def _check_gpu_memory(params: Settings) -> None:
+    if not torch.cuda.is_available():
+        return  # the params stage has seen to this machine's memory
+    available = torch.cuda.get_device_properties(0).total_memory
+    width = 4 if params.train.cuda_precision == "32-true" else 2
+    check_memory(
+        params.clips, params.model, params.train, available_bytes=available, bytes_per_value=width
     )
-
-
-def _check_memory_here(params: Settings) -> None:
-    if torch.cuda.is_available():
-        available = torch.cuda.get_device_properties(0).total_memory
-        width = 4 if params.train.cuda_precision == "32-true" else 2
-    else:
-        available, width = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 4
-    check_memory(params, available_bytes=available, bytes_per_value=width)
 
 
 def _dumped(params: Settings) -> dict[str, Any]:
@@ -236,17 +211,18 @@ def train(
 
     Raises:
         DatasetError: training or validation lacks a class.
+        UnmaskError: no epoch ended with a validation loss that is a number.
         WeightsError: model.weights can't be had or does not fit.
     """
     torch.manual_seed(params.train.seed)
     geometry = params.clips.geometry(params.model.backbone)
     training, validation = items_of(chunks, params.train)
     net = backbones.build(params.model.backbone, dropout=params.model.dropout)
-    backbones.load_weights(
+    origin = backbones.load_weights(
         net, params.model.weights, params.model.backbone,
         sha256=params.model.weights_sha256, cache_dir=weights_cache,
     )  # fmt: skip
-    tracker.log_params(_dumped(params))
+    tracker.log_params({**_dumped(params), "weights": {"sha256": origin.sha256}})
     reals, fakes = count_classes(training)
     classifier = Classifier(
         net, params.train,
@@ -265,6 +241,11 @@ def train(
     keeper = Keeper(scratch / LAST, plan.key)
     if not _fit(classifier, data, params, history, keeper, resumes=plan.epochs_done > 0):
         return  # another rank writes the model
+    if not keeper.best_state:
+        raise UnmaskError(
+            "Asked for the epoch of the lowest validation loss; no epoch had one that is a number: "
+            "the training diverged. Lower train.lr_head or train.lr_top_ratio."
+        )
     classifier.load_state_dict(keeper.best_state)
 
     carried = Checkpoint(
@@ -276,14 +257,17 @@ def train(
     if whole.exists():  # cut off while it was written
         shutil.rmtree(whole)
     checkpoint.save(whole, net, replace(carried, temperature=temperature))
-    facts = _card_facts(chunks, params, net, geometry, history.rows)
+    facts = _card_facts(chunks, params, net, geometry, history.rows, origin.sha256)
     (whole / checkpoint.CARD).write_text(card.model_card(facts), encoding="utf-8")
     write_history(whole / checkpoint.HISTORY, history.rows)
     _swap(whole, model_dir)
     tracker.log_file(model_dir / checkpoint.CARD)
     tracker.log_model(model_dir)
-    # Last: until here a training that is cut off can go on.
-    shutil.rmtree(scratch)
+
+
+def forget(model_dir: Path) -> None:
+    """Delete what an interrupted training would go on from: last of all, once nothing is left."""
+    shutil.rmtree(_scratch(model_dir), ignore_errors=True)
 
 
 def _swap(whole: Path, model_dir: Path) -> None:
@@ -364,6 +348,7 @@ def _card_facts(
     net: nn.Module,
     geometry: Geometry,
     history: Sequence[Epoch],
+    weights_sha256: str | None,
 ) -> card.CardFacts:
     best = min(history, key=lambda row: row["val_loss"] or 0.0)
     records = [record for chunk in chunks for record in chunk.records]
@@ -379,6 +364,7 @@ def _card_facts(
     return card.CardFacts(
         backbone=params.model.backbone,
         weights=params.model.weights,
+        weights_sha256=weights_sha256,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         frames=geometry.frames,
         interval_s=geometry.interval_s,
