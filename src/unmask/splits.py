@@ -6,7 +6,7 @@ Sides come first, for all that the chunk lists. So how many videos are drawn mov
 import hashlib
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -79,7 +79,6 @@ def assign(entries: Iterable[Entry], settings: Raw) -> Sides:
         "validation": settings.validation_ratio,
         "test": settings.test_ratio,
     }
-    ratios = {split: ratio for split, ratio in ratios.items() if ratio > 0}
     return _draw_sides(entries, ratios, settings.seed)
 
 
@@ -210,11 +209,9 @@ def _share_out(
             key=lambda unit: (unit.share > min(ratios.values()), _place(unit, seed)),
         )
         total = given.total() + sum(len(unit.identities) for unit in line)
-        needy = [split for split in PRIORITY if split in ratios and kind - held[split]]
+        needy = [split for split in PRIORITY if kind - held[split]]
         needy = needy[: len(line)]
         for split in ("test", "validation", "train"):
-            if split not in ratios:
-                continue
             least = needy.count(split)
             needy = [other for other in needy if other != split]
             count = _count_up_to(ratios[split] * total - given[split], line)
@@ -250,13 +247,18 @@ def _chance(purpose: str, seed: int, name: str) -> bytes:
 # ---------------------------------------------------------------- drawing
 
 
-def draw(entries: Iterable[Entry], sides: Sides, settings: Raw) -> list[VideoRecord]:
+def draw(
+    entries: Iterable[Entry], sides: Sides, settings: Raw, absent: Collection[str] = ()
+) -> list[VideoRecord]:
     """Return at most max_real real videos, and about fakes_per_real as many fakes on each side.
 
     The sides share the real videos as they share those of the chunk; each gets one at least. Every
     source of a drawn real video gives one fake before any gives a second; only when they have no
     more do the side's other sources follow. Of a source's fakes comes the one whose method was
     drawn least so far. The order of the entries does not matter.
+
+    absent names files that the chunk lists and does not hold. They are drawn, to be accounted for,
+    only where the others are fewer than asked for, and give no fakes a place.
 
     Raises:
         DatasetError: the chunk lacks a class that is asked for.
@@ -277,11 +279,13 @@ def draw(entries: Iterable[Entry], sides: Sides, settings: Raw) -> list[VideoRec
          for split in SPLITS}
         for label in (0, 1)
     )  # fmt: skip
-    limits = _share_seats({split: len(real[split]) for split in SPLITS}, settings.max_real)
     drawn = []
-    for split in SPLITS:
-        chosen = real[split][: limits[split]]
-        drawn += chosen + _draw_fakes(split, fakes[split], chosen, settings.fakes_per_real)
+    for split, chosen in _draw_real(real, settings.max_real, absent).items():
+        there = [entry for entry in chosen if entry.file not in absent]
+        wanted = max(1, round(settings.fakes_per_real * len(there))) if chosen else 0
+        if settings.fakes_per_real:
+            chosen += _draw_fakes(split, fakes[split], chosen, wanted, absent)
+        drawn += chosen
     return [
         VideoRecord(
             video_id=PurePosixPath(entry.file).stem, file=entry.file, label=entry.label,
@@ -290,6 +294,22 @@ def draw(entries: Iterable[Entry], sides: Sides, settings: Raw) -> list[VideoRec
         )
         for entry in sorted(drawn, key=lambda entry: entry.file)
     ]  # fmt: skip
+
+
+def _draw_real(
+    real: Mapping[Split, Sequence[Entry]], seats: int | None, absent: Collection[str]
+) -> dict[Split, list[Entry]]:
+    drawn: dict[Split, list[Entry]] = {split: [] for split in SPLITS}
+    for is_absent in (False, True):
+        group = {
+            split: [entry for entry in real[split] if (entry.file in absent) == is_absent]
+            for split in SPLITS
+        }
+        left = seats if seats is None else seats - sum(map(len, drawn.values()))
+        limits = _share_seats({split: len(group[split]) for split in SPLITS}, left)
+        for split in SPLITS:
+            drawn[split] += group[split][: limits[split]]
+    return drawn
 
 
 def _share_seats(there: Mapping[Split, int], seats: int | None) -> Counter[Split]:
@@ -312,15 +332,18 @@ def _claim(there: int, given: int) -> float:
 
 
 def _draw_fakes(
-    split: Split, fakes: Sequence[Entry], real: Sequence[Entry], fakes_per_real: float
+    split: Split,
+    fakes: Sequence[Entry],
+    real: Sequence[Entry],
+    wanted: int,
+    absent: Collection[str],
 ) -> list[Entry]:
-    wanted = max(1, round(fakes_per_real * len(real))) if fakes_per_real and real else 0
     sources = {entry.source_id for entry in real}
-    near = [entry for entry in fakes if entry.source_id in sources]
-    far = [entry for entry in fakes if entry.source_id not in sources]
+    drawn: list[Entry] = []
     used: Counter[str] = Counter()
-    drawn = _draw_evenly(near, wanted, used)
-    drawn += _draw_evenly(far, wanted - len(drawn), used)
+    for turn in ((False, True), (False, False), (True, True), (True, False)):
+        group = [e for e in fakes if (e.file in absent, e.source_id in sources) == turn]
+        drawn += _draw_evenly(group, wanted - len(drawn), used)
     if len(drawn) < wanted:
         log.warning(
             "%s: asked for %d fakes, the chunk has %d: all are used", split, wanted, len(drawn)
