@@ -279,14 +279,43 @@ def test_an_own_split_without_all_three_is_drawn_anew(caplog):
     sides = splits.assign(entries, raw(honour_split=True))
     assert set(sides.splits.values()) == set(SPLITS)
     assert sides == splits.assign(entries, raw())
-    assert warnings_in(caplog) == ["splits: drawn (the videos' own: test, train)"]
+    assert warnings_in(caplog) == [
+        "splits: drawn, because the videos' own words ('test', 'train') do not name all of train, "
+        "validation, test; known are train, validation, valid, val, test"
+    ]
 
 
 def test_an_own_split_with_other_words_is_refused():
     entries = [*own_split_chunk(), real("odd", split="public"), real("none", split="")]
-    with pytest.raises(DatasetError, match=r"2 video.* odd.mp4 \(public\), none.mp4 \(none\)"):
+    with pytest.raises(DatasetError, match=r"1 video.* odd.mp4 \(public\)[.]"):
         splits.assign(entries, raw(honour_split=True))
     splits.assign(entries, raw())
+
+
+@pytest.mark.parametrize("words", [("training", "testing", "val"), ("test",), ("training",)])
+def test_own_words_that_are_passed_over_are_named(words, caplog):
+    entries = [real(f"r{number}", split=word) for number, word in enumerate(words)]
+    splits.assign(entries, raw(honour_split=True))
+    [said] = warnings_in(caplog)
+    assert f"own words ({', '.join(repr(word) for word in sorted(words))}) do not name" in said
+
+
+def test_dfdc_s_lone_train_is_passed_over_quietly(caplog):
+    splits.assign([real("a"), real("b", split="")], raw(honour_split=True))
+    splits.assign([real("a", split="training")], raw(honour_split=False))
+    assert not warnings_in(caplog)
+
+
+def test_videos_without_an_own_split_are_left_out(caplog):
+    """FaceForensics++'s lists say nothing of the actors of DeepFakeDetection."""
+    actors = [real(f"actor{number}", split="") for number in range(7)]
+    sides = splits.assign([*own_split_chunk(), *actors], raw(honour_split=True))
+    assert sides == splits.assign(own_split_chunk(), raw(honour_split=True))
+    [said] = warnings_in(caplog)
+    assert said.startswith("splits: 7 of 15 videos have none among the chunk's own and are left")
+    assert said.endswith("actor3.mp4, actor4.mp4 and 2 more")
+    records = splits.draw([*own_split_chunk(), *actors], sides, raw())
+    assert not any(record.file.startswith("actor") for record in records)
 
 
 def test_an_own_split_is_never_changed_where_it_leaks():

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.archive import first_few
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import (
@@ -24,6 +23,7 @@ from unmask.records import (
     read_index,
 )
 
+MAX_NAMED = 5  # leaks of one kind that a message names
 PICTURE_BITS = 256  # of a perceptual hash
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of no bytes
 _TILE = 256, 2048  # hashes compared at once: what is between the steps stays in the CPU's cache
@@ -80,7 +80,7 @@ class Leaks:
             ("split(s) that lack a class", self.classes, "; "),
         ]
         return "\n".join(
-            f"  {len(found)} {kind}: {first_few([str(leak) for leak in found], separator)}"
+            f"  {len(found)} {kind}: {_name_some(found, separator)}"
             for kind, found, separator in kinds if found
         )  # fmt: skip
 
@@ -154,6 +154,13 @@ def _find_lacking(listings: Iterable[Listing], settings: Raw) -> Iterator[str]:
             if not is_whole:
                 there = "" if prints is None else " whose file is there"
                 yield f"{listing.chunk}, {split}: {real} real and {fake} fake{there}"
+
+
+def _name_some(leaks: Sequence[object], separator: str) -> str:
+    # Not archive's first_few: archive would become a dependency of training, and retrain.
+    more = len(leaks) - MAX_NAMED
+    named = separator.join(str(leak) for leak in leaks[:MAX_NAMED])
+    return named + (f" and {more} more" if more > 0 else "")
 
 
 # ---------------------------------------------------------------- twins

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from unmask.archive import first_few
+from unmask.archive import first_few, shorten
 from unmask.datasets import Entry
 from unmask.errors import DatasetError
 from unmask.leakage import Listing, find_twins
@@ -54,7 +54,8 @@ class _Group:
 def assign(entries: Iterable[Entry], settings: Raw) -> Sides:
     """Return the sides of all videos: the chunk's own, or people assigned by seed.
 
-    The chunk's own are taken where settings.honour_split asks for it and all three are named.
+    The chunk's own are taken where settings.honour_split asks for it and all three are named; then
+    a video without a word is left out, as are actors beside FaceForensics++'s official lists.
     Otherwise everybody whom videos join, a source and the donors of its fakes, gets one side; the
     sides share the identities by the ratios, and each gets both classes if there are enough. The
     order of the entries does not matter, and new sources move few of the others.
@@ -72,8 +73,15 @@ def assign(entries: Iterable[Entry], settings: Raw) -> Sides:
     if settings.honour_split and meant == set(SPLITS):
         log.info("splits: the chunk's own")
         return Sides(_own_splits(entries), {}, own=True)
-    level = logging.WARNING if settings.honour_split and len(meant) == 2 else logging.INFO
-    log.log(level, "splits: drawn (the videos' own: %s)", ", ".join(sorted(meant)) or "none")
+    named = sorted(shorten(word) for word in words - {""})
+    # DFDC calls all of its public chunks train.
+    if settings.honour_split and words - {"", "train"}:
+        log.warning(
+            "splits: drawn, because the videos' own words (%s) do not name all of %s; known are %s",
+            first_few(named), ", ".join(SPLITS), ", ".join(OWN_SPLITS),
+        )  # fmt: skip
+    else:
+        log.info("splits: drawn (the videos' own: %s)", first_few(named) or "none")
     ratios: dict[Split, float] = {
         "train": 1 - settings.validation_ratio - settings.test_ratio,
         "validation": settings.validation_ratio,
@@ -83,14 +91,19 @@ def assign(entries: Iterable[Entry], settings: Raw) -> Sides:
 
 
 def _own_splits(entries: Sequence[Entry]) -> dict[str, Split]:
-    strange = [entry for entry in entries if entry.split.lower() not in OWN_SPLITS]
+    strange = [entry for entry in entries if entry.split.lower() not in {"", *OWN_SPLITS}]
     if strange:
-        named = first_few([f"{entry.file} ({entry.split or 'none'})" for entry in strange])
+        named = first_few([f"{entry.file} ({entry.split})" for entry in strange])
         raise DatasetError(
             f"Asked for the chunk's own splits; {len(strange)} video(s) have another word than "
             f"{', '.join(OWN_SPLITS)}: {named}. Mend them or set raw.honour_split to false."
         )
-    return {entry.file: OWN_SPLITS[entry.split.lower()] for entry in entries}
+    if blank := sorted(entry.file for entry in entries if not entry.split):
+        log.warning(
+            "splits: %d of %d videos have none among the chunk's own and are left out: %s",
+            len(blank), len(entries), first_few(blank),
+        )  # fmt: skip
+    return {entry.file: OWN_SPLITS[entry.split.lower()] for entry in entries if entry.split}
 
 
 def _draw_sides(entries: Sequence[Entry], ratios: Mapping[Split, float], seed: int) -> Sides:
