@@ -237,6 +237,11 @@ def test_folders_are_read(make):
     assert [entry.file for entry in entries] == sorted(entry.file for entry in entries)
 
 
+@pytest.mark.parametrize("ending", sorted(archive.VIDEO_ENDINGS))
+def test_every_ending_of_footage_is_a_video(make, ending):
+    assert len(read(make([f"real/a{ending}", f"real/b{ending.upper()}"]))) == 2
+
+
 def test_one_class_of_folders_is_enough_to_read(make):
     assert [entry.label for entry in read(make(["fake/a.mp4"]))] == [1]
 
