@@ -191,6 +191,20 @@ def test_a_placed_file_is_a_hard_link_that_outlives_the_chunk(tmp_path):
     assert target.read_text() == "a"
 
 
+def test_a_file_that_dvc_took_into_its_cache_is_known_by_its_content(tmp_path):
+    chunk, target = write_folder(tmp_path / "chunk", GOOD), tmp_path / "x.mp4"
+    with archive.open_chunk(chunk) as files:
+        files.place("b.mp4", target)
+        (chunk / "b.mp4").unlink()
+        (chunk / "b.mp4").write_text("bb")
+        inode = target.stat().st_ino
+        files.place("b.mp4", target)
+        assert target.stat().st_ino == inode
+        (chunk / "b.mp4").write_text("cc")  # as large
+        files.place("b.mp4", target)
+        assert target.samefile(chunk / "b.mp4")
+
+
 def test_links_to_files_are_followed_and_other_things_never_opened(tmp_path, caplog):
     chunk = write_folder(tmp_path / "chunk", GOOD)
     (tmp_path / "cache").mkdir()

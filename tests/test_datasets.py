@@ -3,7 +3,6 @@
 import json
 import logging
 import zipfile
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from unmask import archive, datasets
 from unmask.datasets import Entry
 from unmask.errors import DatasetError
-from unmask.params import Raw
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,45 +28,8 @@ def write_chunk(folder, metadata, *, without=()):
     return folder
 
 
-def raw(**changes):
-    values = {
-        "max_real": None, "fakes_per_real": 1.0, "honour_split": False,
-        "validation_ratio": 0.15, "test_ratio": 0.15, "alike_ratio": 0.06, "seed": 1,
-    }  # fmt: skip
-    return Raw(**(values | changes))
-
-
-def real(name, *, source=None, split="train"):
-    return Entry(f"{name}.mp4", 0, source or name, "real", split)
-
-
-def fake(name, source, *, method="blend", split="train"):
-    return Entry(f"{name}.mp4", 1, source, method, split)
-
-
-def sources_with_both(count, *, fakes=1):
-    """Return one real video and some fakes for each of count sources."""
-    return [
-        entry
-        for number in range(count)
-        for entry in [
-            real(f"r{number:03}"),
-            *(fake(f"f{number:03}_{each}", f"r{number:03}") for each in range(fakes)),
-        ]
-    ]
-
-
 def warnings_in(caplog):
     return [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
-
-
-def drawn_sides(records):
-    """Return the splits of each source and the classes of each split."""
-    sides, classes = defaultdict(set), defaultdict(set)
-    for record in records:
-        sides[record.source_id].add(record.split)
-        classes[record.split].add(record.label)
-    return sides, classes
 
 
 # Reading
@@ -108,7 +69,7 @@ FORENSICS = [
     "original_sequences/youtube/c23/videos/000.mp4",
     "original_sequences/actors/c23/videos/01__walking.mp4",
     "manipulated_sequences/Deepfakes/c23/videos/000_003.mp4",
-    "manipulated_sequences/Deepfakes/raw/videos/000_003.MP4",
+    "manipulated_sequences/FaceSwap/c23/000_003.MP4",
     "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABCD.mp4",
 ]
 
@@ -128,14 +89,66 @@ def test_faceforensics_is_read(make, caplog):
             "", path[4], ("actor 02",),
         ),
         Entry("Deepfakes_c23_000_003.mp4", 1, "000", "Deepfakes", "", path[2], ("003",)),
-        Entry("Deepfakes_raw_000_003.MP4", 1, "000", "Deepfakes", "", path[3], ("003",)),
+        Entry("FaceSwap_c23_000_003.MP4", 1, "000", "FaceSwap", "", path[3], ("003",)),
         Entry("actors_c23_01__walking.mp4", 0, "actor 01", "real", "", path[1]),
         Entry("youtube_c23_000.mp4", 0, "000", "real", "", path[0]),
     ]  # fmt: skip
     assert info_in(caplog) == [
         f"{chunk}: FaceForensics++, 5 videos, 2 real and 3 fake; 0 without a file; "
-        "2 video files not listed"
+        "3 files not listed, 2 of them videos"
     ]
+    assert not warnings_in(caplog)
+
+
+def test_compressions_that_one_class_lacks_are_left_out(make, caplog):
+    apart = [
+        "manipulated_sequences/Deepfakes/c40/videos/000_003.mp4",
+        "manipulated_sequences/FaceSwap/c40/videos/000_003.mp4",
+        "original_sequences/youtube/raw/videos/000.mp4",
+    ]
+    entries = read(make([*FORENSICS, *apart]))
+    assert [entry.path for entry in entries] == [entry.path for entry in read(make(FORENSICS))]
+    assert warnings_in(caplog)[0].endswith("tell the label: 2 fake in 'c40', 1 real in 'raw'")
+
+
+def test_every_compression_that_both_classes_have_is_read(make, caplog):
+    both = [
+        "manipulated_sequences/Deepfakes/c40/videos/000_003.mp4",
+        "original_sequences/youtube/c40/videos/000.mp4",
+    ]
+    assert len(read(make([*FORENSICS, *both]))) == len(FORENSICS) + 2
+    assert not warnings_in(caplog)
+
+
+def test_classes_without_a_common_compression_are_refused(make):
+    paths = ["original_sequences/youtube/raw/videos/000.mp4", FORENSICS[2]]
+    with pytest.raises(
+        DatasetError, match="no compression of both classes, but 1 fake in 'c23', 1 real in 'raw'"
+    ):
+        read(make(paths))
+
+
+def test_real_videos_alone_may_have_any_compression(make):
+    paths = [f"original_sequences/youtube/{name}/videos/000.mp4" for name in ("raw", "c23")]
+    assert len(read(make(paths))) == 2
+
+
+def test_videos_beside_the_layout_of_faceforensics_are_named(make, caplog):
+    strays = [f"original_sequences/youtube/c23/more/{n}.mp4" for n in range(6)]
+    strays.append("manipulated_sequences/000_003.mp4")
+    assert len(read(make([*FORENSICS, *strays]))) == len(FORENSICS)
+    [said] = warnings_in(caplog)
+    assert "7 video files are not at <kind>/<group>/<compression>/videos/<name>.mp4" in said
+    assert "'manipulated_sequences/000_003.mp4', 'original" in said
+    assert said.endswith(" and 2 more")
+
+
+def test_faceforensics_without_a_video_in_its_place_says_where_that_is(make):
+    paths = ["original_sequences/000.mp4", "manipulated_sequences/x/masks/videos/000_003.mp4"]
+    with pytest.raises(
+        DatasetError, match=r"none at <kind>/<group>/<compression>/videos/<name>\.mp4, but 'o"
+    ):
+        read(make(paths))
 
 
 def test_faceforensics_own_split_is_kept(make):
@@ -210,17 +223,23 @@ def test_folders_are_read(make):
         "real/a.mp4", "real/deep/b.MOV", "fake/a.webm", "fake/blend/a.mp4", "fake/swap/x/c.avi",
         "fake/swap/d.mkv", "fake/swap/e.m4v",
     ]  # fmt: skip
-    entries = read(make([*paths, "real/notes.txt", "other/a.mp4", "stray.mp4"]))
+    path = make([*paths, "real/notes.txt", "other/a.mp4", "stray.mp4"])
+    entries, chunk = read(path), path.name
     assert {(e.file, e.label, e.source_id, e.method, e.split, e.path) for e in entries} == {
-        ("real_a.mp4", 0, "a", "real", "", paths[0]),
-        ("real_deep_b.MOV", 0, "b", "real", "", paths[1]),
-        ("fake_a.webm", 1, "a", "unknown", "", paths[2]),
-        ("fake_blend_a.mp4", 1, "a", "blend", "", paths[3]),
-        ("fake_swap_x_c.avi", 1, "c", "swap", "", paths[4]),
-        ("fake_swap_d.mkv", 1, "d", "swap", "", paths[5]),
-        ("fake_swap_e.m4v", 1, "e", "swap", "", paths[6]),
+        ("real_a.mp4", 0, f"{chunk}/a", "real", "", paths[0]),
+        ("real_deep_b.MOV", 0, f"{chunk}/b", "real", "", paths[1]),
+        ("fake_a.webm", 1, f"{chunk}/a", "unknown", "", paths[2]),
+        ("fake_blend_a.mp4", 1, f"{chunk}/a", "blend", "", paths[3]),
+        ("fake_swap_x_c.avi", 1, f"{chunk}/c", "swap", "", paths[4]),
+        ("fake_swap_d.mkv", 1, f"{chunk}/d", "swap", "", paths[5]),
+        ("fake_swap_e.m4v", 1, f"{chunk}/e", "swap", "", paths[6]),
     }
     assert [entry.file for entry in entries] == sorted(entry.file for entry in entries)
+
+
+@pytest.mark.parametrize("ending", sorted(archive.VIDEO_ENDINGS))
+def test_every_ending_of_footage_is_a_video(make, ending):
+    assert len(read(make([f"real/a{ending}", f"real/b{ending.upper()}"]))) == 2
 
 
 def test_one_class_of_folders_is_enough_to_read(make):
@@ -294,14 +313,24 @@ def test_a_manifest_is_read(make, caplog, name, write, number):
     assert read(chunk) == [
         Entry("a.mp4", 0, "p1", "real", "train", "a.mp4"),
         Entry("deep_b.mp4", 1, "p1", "swap", "", "deep/b.mp4", ("p2", "p3")),
-        Entry("deep_c.mov", 1, "gone/d", "unknown", "", "deep/c.mov"),
-        Entry("e.mp4", 0, "e", "real", "", "e.mp4"),
+        Entry("deep_c.mov", 1, f"{chunk.name}/gone/d", "unknown", "", "deep/c.mov"),
+        Entry("e.mp4", 0, f"{chunk.name}/e", "real", "", "e.mp4"),
     ]
     assert info_in(caplog) == [
         f"{name} of {chunk}: not read: 'age', 'camera'",
-        f"{chunk}: manifest, 4 videos, 2 real and 2 fake; 2 without a file; 0 video files not "
-        "listed",
+        f"{chunk}: manifest, 4 videos, 2 real and 2 fake; 2 without a file; 0 files not listed, "
+        "0 of them videos",
     ]
+
+
+def test_a_manifest_s_video_that_another_row_names_keeps_its_name(make):
+    rows = [
+        {"path": "a.mp4", "label": "REAL"},
+        {"path": "b.mp4", "label": "REAL"},
+        {"path": "c.mp4", "label": "FAKE", "source": "a", "donors": ["b"]},
+    ]
+    found = {e.file: (e.source_id, *e.donors) for e in read(make({"manifest.csv": as_csv(rows)}))}
+    assert found == {"a.mp4": ("a",), "b.mp4": ("b",), "c.mp4": ("a", "b")}
 
 
 @pytest.mark.parametrize(
@@ -441,8 +470,12 @@ def test_dfdc_is_read(make, caplog):
         entry("stubborn.mp4", 1, "p2", "unknown", "train", ("p3", "p4")),
     ]
     assert info_in(caplog) == [
-        f"{chunk}: DFDC, 9 videos, 2 real and 7 fake; 2 without a file; 1 video files not listed"
+        f"metadata.json of {chunk}: 6 of 7 fakes name neither donors nor a source: an actor of "
+        "theirs may stand on two sides",
+        f"{chunk}: DFDC, 9 videos, 2 real and 7 fake; 2 without a file; 2 files not listed, 1 of "
+        "them videos",
     ]
+    assert not warnings_in(caplog)
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,23 @@ def test_what_has_not_changed_is_not_decoded_again(videos, tmp_path, monkeypatch
     assert read_fingerprints(path).keys() == {name for name, _ in videos[:2]}
 
 
+def test_a_run_that_is_killed_keeps_what_an_earlier_one_knew(videos, tmp_path, monkeypatch, caplog):
+    path = tmp_path / "fingerprints.csv"
+    list(fingerprint_videos(videos[:2], path, workers=1))
+    monkeypatch.setattr(fingerprints, "_SAVE_EVERY", 1)
+    late_first = [videos[2], *videos[:2]]
+    run = fingerprint_videos(late_first, path, workers=1)
+    next(run)
+    run.close()
+    next(run := fingerprint_videos(late_first, path, workers=1))
+    run.close()
+    assert read_fingerprints(path).keys() == {name for name, _ in late_first}
+    caplog.set_level("INFO")
+    list(fingerprint_videos(videos[1:4], path, workers=1))
+    assert "3 fingerprints, 1 of them new" in caplog.text
+    assert read_fingerprints(path).keys() == {name for name, _ in videos[1:4]}
+
+
 @pytest.mark.parametrize("spoil", ["another recipe", "damage"])
 def test_what_other_code_took_is_taken_anew(videos, tmp_path, spoil):
     path = tmp_path / "fingerprints.csv"

@@ -106,7 +106,9 @@ def test_an_identity_is_followed_across_chunks():
     first, second = clean("a"), clean("b")
     second.records.append(record("odd", 0, "test", source="a_train"))
     leakage.check([second], SETTINGS)
-    with pytest.raises(DatasetError, match=r"splits of a, b .*\n.*: a_train \(train, test\)\n"):
+    with pytest.raises(
+        DatasetError, match=r"splits of a, b .*\n.*: a_train \(a: train, b: test\)\n"
+    ):
         leakage.check([first, second], SETTINGS)
 
 
@@ -148,11 +150,15 @@ def test_where_no_fakes_are_asked_for_real_videos_will_do():
         leakage.check([Listing("chunk", [r for r in real if r.split != "test"])], settings)
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_split_with_a_ratio_of_zero_may_be_empty(split):
-    rest = [r for r in clean().records if r.split != split]
-    settings = SETTINGS.model_copy(update={f"{split}_ratio": 0.0})
-    leakage.check([Listing("chunk", rest)], settings)
+def test_a_video_without_a_file_makes_no_class():
+    listing = clean()
+    prints = {name: row for name, row in listing.fingerprints.items() if name != "chunk_test0"}
+    complaint = "chunk, test: 0 real and 1 fake whose file is there\n.*videos of more sources[.]"
+    with pytest.raises(DatasetError, match=complaint):
+        leakage.check([replace(listing, fingerprints=prints)], SETTINGS)
+    with pytest.raises(DatasetError, match="chunk, train: 0 real and 0 fake whose"):
+        leakage.check([replace(listing, fingerprints={})], SETTINGS)
+    leakage.check([replace(listing, fingerprints=None)], SETTINGS)
 
 
 # Files and pictures
@@ -218,7 +224,6 @@ def test_videos_without_pictures_are_like_no_other():
     for name in list(listing.fingerprints):
         listing = with_print(listing, name, pictures=())
     leakage.check([listing], SETTINGS)
-    leakage.check([replace(listing, fingerprints={})], SETTINGS)
 
 
 def test_pictures_are_compared_across_chunks():
@@ -356,7 +361,7 @@ def test_training_does_not_start_on_chunks_that_share_a_person(project, monkeypa
     write_listing(project, listing)
     arguments = ["train.py", "raw", "faces", "model"]
     monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(DatasetError, match=r"a_train \(train, test\)"):
+    with pytest.raises(DatasetError, match=r"a_train \(a: train, b: test\)"):
         runpy.run_path(str(ROOT / "stages/train.py"))["main"]()
 
 

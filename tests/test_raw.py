@@ -111,6 +111,39 @@ def test_what_an_interrupted_run_took_out_is_kept(faceforensics: Path, tmp_path:
     assert contents(raw_dir / "videos") == before
 
 
+def test_of_half_a_download_what_is_there_is_drawn(faceforensics: Path, tmp_path: Path) -> None:
+    """A manifest lists each video, and twice as many that are not there."""
+    rows = ["path,label,source"]
+    for path in sorted(faceforensics.rglob("*.mp4")):
+        name, source = path.relative_to(faceforensics).as_posix(), int(path.stem[:3]) // 2
+        label = int("_" in path.stem)
+        rows += [f"{start}{name},{label},pair{source}" for start in ("", "gone/", "lost/")]
+    (faceforensics / "original_sequences").rename(faceforensics / "a")
+    (faceforensics / "manipulated_sequences").rename(faceforensics / "b")
+    text = "\n".join(rows).replace("original_sequences", "a").replace("manipulated_sequences", "b")
+    (faceforensics / "manifest.csv").write_text(text)
+    fill(faceforensics, tmp_path / "raw/ff", max_real=8)
+    drawn = {record.file for record in read_index(tmp_path / "raw/ff/index.csv")}
+    assert drawn == set(contents(tmp_path / "raw/ff/videos"))
+    assert len(drawn) == 16
+
+
+def test_a_side_without_a_file_fails_at_once(faceforensics: Path, tmp_path: Path) -> None:
+    rows = ["path,label,split,source"]
+    for number in range(6):
+        split = ("train", "val", "test")[number // 2]
+        rows += [f"{number}.mp4,{number % 2},{split},pair{number // 2}"]
+        if split != "test":
+            source = faceforensics / f"original_sequences/youtube/c23/videos/{number:03}.mp4"
+            source.rename(faceforensics / f"{number}.mp4")
+    for name in ("original_sequences", "manipulated_sequences"):
+        (faceforensics / name).rename(faceforensics / f"not_{name}")
+    (faceforensics / "manifest.csv").write_text("\n".join(rows))
+    with pytest.raises(DatasetError, match="ff, test: 0 real and 0 fake whose file is there"):
+        fill(faceforensics, tmp_path / "raw/ff", honour_split=True)
+    assert not (tmp_path / "raw/ff/index.csv").exists()
+
+
 def test_a_file_on_two_sides_goes_to_train_where_we_draw_the_sides(
     faceforensics: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

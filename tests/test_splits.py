@@ -63,6 +63,12 @@ def records_of(entries, settings):
     return splits.draw(entries, splits.assign(entries, settings), settings)
 
 
+def drawn_in_train(entries, absent=(), **changes):
+    """Return what is drawn where all videos stand in train."""
+    sides = splits.Sides({entry.file: "train" for entry in entries}, {}, own=False)
+    return splits.draw(entries, sides, raw(**changes), absent)
+
+
 def leaks(records, settings):
     return find_leaks([Listing("chunk", records)], settings).describe()
 
@@ -178,15 +184,6 @@ def test_small_chunks_serve_train_then_test_then_validation():
     assert classes([*sources_with_both(2), real("z")])["validation"] == {0}
 
 
-def test_a_ratio_of_zero_asks_for_no_such_side():
-    entries = sources_with_both(9)
-    for none in ("validation", "test"):
-        settings = raw(**{f"{none}_ratio": 0.0})
-        records = records_of(entries, settings)
-        assert {record.split for record in records} == set(SPLITS) - {none}
-        assert leaks(records, settings) == ""
-
-
 def test_a_source_with_much_of_a_class_goes_to_train():
     entries = sources_with_both(40) + [real(f"star{n}", source="star") for n in range(20)]
     for seed in range(20):
@@ -282,14 +279,43 @@ def test_an_own_split_without_all_three_is_drawn_anew(caplog):
     sides = splits.assign(entries, raw(honour_split=True))
     assert set(sides.splits.values()) == set(SPLITS)
     assert sides == splits.assign(entries, raw())
-    assert warnings_in(caplog) == ["splits: drawn (the videos' own: test, train)"]
+    assert warnings_in(caplog) == [
+        "splits: drawn, because the videos' own words ('test', 'train') do not name all of train, "
+        "validation, test; known are train, validation, valid, val, test"
+    ]
 
 
 def test_an_own_split_with_other_words_is_refused():
     entries = [*own_split_chunk(), real("odd", split="public"), real("none", split="")]
-    with pytest.raises(DatasetError, match=r"2 video.* odd.mp4 \(public\), none.mp4 \(none\)"):
+    with pytest.raises(DatasetError, match=r"1 video.* odd.mp4 \(public\)[.]"):
         splits.assign(entries, raw(honour_split=True))
     splits.assign(entries, raw())
+
+
+@pytest.mark.parametrize("words", [("training", "testing", "val"), ("test",), ("training",)])
+def test_own_words_that_are_passed_over_are_named(words, caplog):
+    entries = [real(f"r{number}", split=word) for number, word in enumerate(words)]
+    splits.assign(entries, raw(honour_split=True))
+    [said] = warnings_in(caplog)
+    assert f"own words ({', '.join(repr(word) for word in sorted(words))}) do not name" in said
+
+
+def test_dfdc_s_lone_train_is_passed_over_quietly(caplog):
+    splits.assign([real("a"), real("b", split="")], raw(honour_split=True))
+    splits.assign([real("a", split="training")], raw(honour_split=False))
+    assert not warnings_in(caplog)
+
+
+def test_videos_without_an_own_split_are_left_out(caplog):
+    """FaceForensics++'s lists say nothing of the actors of DeepFakeDetection."""
+    actors = [real(f"actor{number}", split="") for number in range(7)]
+    sides = splits.assign([*own_split_chunk(), *actors], raw(honour_split=True))
+    assert sides == splits.assign(own_split_chunk(), raw(honour_split=True))
+    [said] = warnings_in(caplog)
+    assert said.startswith("splits: 7 of 15 videos have none among the chunk's own and are left")
+    assert said.endswith("actor3.mp4, actor4.mp4 and 2 more")
+    records = splits.draw([*own_split_chunk(), *actors], sides, raw())
+    assert not any(record.file.startswith("actor") for record in records)
 
 
 def test_an_own_split_is_never_changed_where_it_leaks():
@@ -347,26 +373,49 @@ def test_methods_are_drawn_alike():
         for method in ("blend", "swap", "voice")
         if method == "blend" or number % 2  # the others are rarer
     ]
-    settings = raw(validation_ratio=0.0, test_ratio=0.0)
-    methods = Counter(r.method for r in records_of(entries, settings) if r.label)
+    methods = Counter(r.method for r in drawn_in_train(entries) if r.label)
     assert methods["blend"] >= 15  # the even sources have nothing else
     assert methods.total() == 30
     assert abs(methods["swap"] - methods["voice"]) <= 1
 
-    settings = raw(validation_ratio=0.0, test_ratio=0.0, fakes_per_real=2.0)
-    methods = Counter(r.method for r in records_of(entries, settings) if r.label)
+    methods = Counter(r.method for r in drawn_in_train(entries, fakes_per_real=2.0) if r.label)
     assert methods == {"blend": 30, "swap": 15, "voice": 15}
 
 
 def test_other_fakes_follow_when_those_of_the_drawn_run_out(caplog):
     entries = [real("r0"), real("r1"), fake("f0", "r0"), fake("x0", "x"), fake("x1", "x")]
-    settings = {"validation_ratio": 0.0, "test_ratio": 0.0}
-    drawn = {record.file for record in records_of(entries, raw(**settings))}
+    drawn = {record.file for record in drawn_in_train(entries)}
     assert "f0.mp4" in drawn
     assert len(drawn) == 4
     assert not warnings_in(caplog)
-    assert len(records_of(entries, raw(fakes_per_real=3.0, **settings))) == 5
+    assert len(drawn_in_train(entries, fakes_per_real=3.0)) == 5
     assert warnings_in(caplog) == ["train: asked for 6 fakes, the chunk has 3: all are used"]
+
+
+def test_what_has_no_file_is_drawn_only_where_nothing_else_is_left():
+    entries = sources_with_both(20, fakes=3)
+    absent = {f"{kind}{n:03}{end}.mp4" for n in range(10) for kind, end in (("r", ""), ("f", "_0"))}
+
+    records = drawn_in_train(entries, absent, max_real=8, fakes_per_real=2.0)
+    assert Counter(record.label for record in records) == {0: 8, 1: 16}
+    assert absent.isdisjoint(record.file for record in records)
+    # More real videos than are there: the others follow, and ask for no fakes.
+    records = drawn_in_train(entries, absent, max_real=12)
+    assert Counter((r.label, r.file in absent) for r in records) == {
+        (0, False): 10, (0, True): 2, (1, False): 10
+    }  # fmt: skip
+    # All are wanted, so all are accounted for.
+    records = drawn_in_train(entries, absent, fakes_per_real=6.0)
+    assert {record.file for record in records} == {entry.file for entry in entries}
+
+
+def test_each_side_draws_videos_that_are_there():
+    entries = sources_with_both(60)
+    sides = splits.assign(entries, raw())
+    absent = {entry.file for entry in entries if int(entry.file[1:4]) % 2}
+    records = splits.draw(entries, sides, raw(max_real=12), absent)
+    assert absent.isdisjoint(record.file for record in records)
+    assert leaks(records, raw()) == ""
 
 
 def test_no_fakes_are_drawn_where_none_are_wanted():
@@ -468,8 +517,7 @@ def test_nothing_moves_where_nothing_is_alike(caplog):
 
 def test_the_records_say_what_the_entries_said():
     entries = [real("b"), fake("a", "b", method="swap", donors=("c",))]
-    records = records_of(entries, raw(validation_ratio=0.0, test_ratio=0.0))
-    assert records == [
+    assert drawn_in_train(entries) == [
         VideoRecord("a", "a.mp4", 1, "b", "swap", "train", ("c",)),
         VideoRecord("b", "b.mp4", 0, "b", "real", "train"),
     ]

@@ -5,6 +5,7 @@ and its own names are never used as paths: the caller says where a video goes.
 """
 
 import errno
+import filecmp
 import logging
 import os
 import shutil
@@ -30,6 +31,12 @@ LAYOUTS = {
     "manifest": ("manifest.csv", "manifest.jsonl"),
     "folders": ("real/", "fake/"),
 }
+
+# What a folder is searched for.
+VIDEO_ENDINGS = {
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".mxf", ".ogv", ".ts", ".webm", ".wmv",
+}  # fmt: skip
 
 MAX_FILES = 200_000  # all of DFDC has 124,000 videos
 MAX_UNPACKED_BYTES = 2**40
@@ -215,7 +222,9 @@ class _Folder(ChunkFiles):
             return file.read(most_bytes)
 
     def _is(self, path: str, target: Path) -> bool:
-        return target.samefile(self.folder / path)
+        # After DVC took the chunk into its cache, what was linked to it is another file.
+        original = self.folder / path
+        return target.samefile(original) or filecmp.cmp(target, original, shallow=False)
 
     def _put(self, path: str, partial: Path) -> None:
         # Resolved, because DVC may itself have put a symbolic link there.

@@ -6,7 +6,6 @@ names them is believed, and one that cannot is read so that too much stays toget
 """
 
 import csv
-import errno
 import io
 import json
 import logging
@@ -21,27 +20,20 @@ from unmask.archive import (
     LAYOUTS,
     MAX_FILES,
     MAX_NAME_BYTES,
+    VIDEO_ENDINGS,
     ChunkFiles,
     first_few,
     shorten,
     tops_of,
 )
 from unmask.errors import DatasetError
-from unmask.records import DONOR_SEPARATOR, Split
+from unmask.records import DONOR_SEPARATOR
 
 MAX_METADATA_BYTES = 2**26  # all of DFDC, 124,000 videos, takes 15 million
-VIDEO_ENDINGS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
-
-OWN_SPLITS: dict[str, Split] = {
-    "train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-    "test": "test",
-}  # fmt: skip
-
-# What os.link says where a file system, or the owner of the file, allows no hard link.
-NO_HARD_LINK = {
-    errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP,
-    errno.ENOSYS,
-}  # fmt: skip
+PAIRS = {split: f"splits/{split}.json" for split in ("train", "val", "test")}
+TESTING_LIST = "List_of_testing_videos.txt"
+METADATA = {"metadata.json", "manifest.csv", "manifest.jsonl", TESTING_LIST, *PAIRS.values()}
+FORENSICS_PATH = "<kind>/<group>/<compression>/videos/<name>.mp4"
 
 WORDS = ("split", "original", "method", "source")  # what a list may say of a video
 
@@ -87,11 +79,13 @@ def read(files: ChunkFiles) -> list[Entry]:
     ]  # fmt: skip
     _refuse(problems, files.where)
     listed = {entry.path for entry in entries}
+    unlisted = files.sizes.keys() - listed - METADATA
     log.info(
-        "%s: %s, %d videos, %d real and %d fake; %d without a file; %d video files not listed",
+        "%s: %s, %d videos, %d real and %d fake; %d without a file; %d files not listed, %d of "
+        "them videos",
         files.where, layout, len(entries), sum(entry.label == 0 for entry in entries),
         sum(entry.label == 1 for entry in entries), len(listed - files.sizes.keys()),
-        sum(_is_video(path) for path in files.sizes.keys() - listed),
+        len(unlisted), sum(_is_video(path) for path in unlisted),
     )  # fmt: skip
     return entries
 
@@ -168,20 +162,24 @@ def _videos_below(files: ChunkFiles, tops: tuple[str, ...]) -> list[str]:
 
 
 def read_faceforensics(files: ChunkFiles) -> list[Entry]:
-    """Return the videos of FaceForensics++ and DeepFakeDetection, every compression there is.
+    """Return the videos of FaceForensics++ and DeepFakeDetection.
 
+    Of several compressions those that one class lacks are left out: they would tell the label.
     A sequence is its own source, an actor's videos share one. The names, target before donor, are
     those of the data set's README (Rössler et al., 2019, arXiv:1901.08971). Its lists of pairs are
     the videos' splits, where they lie in splits/.
     """
     splits = _read_pairs(files)
-    entries, problems = [], []
+    entries, problems, strays = [], [], []
     for path in _videos_below(files, LAYOUTS["FaceForensics++"]):
-        parts = path.split("/")
+        *folders, name = path.split("/")
         # Masks are videos too: manipulated_sequences/<method>/masks/videos/000_003.mp4.
-        if len(parts) != 5 or parts[2] == "masks":
+        if "masks" in folders:
             continue
-        kind, group, compression, _, name = parts
+        if len(folders) != 3 and (len(folders) != 4 or folders[3] != "videos"):
+            strays.append(shorten(path))
+            continue
+        kind, group, compression = folders[:3]
         label = int(kind == "manipulated_sequences")
         people = _sequences(_stem(name))
         if len(people) != 1 + label:
@@ -196,7 +194,44 @@ def read_faceforensics(files: ChunkFiles) -> list[Entry]:
             )
         )  # fmt: skip
     _refuse(problems, files.where)
-    return entries
+    if not entries:
+        raise DatasetError(
+            f"Asked for the videos of {files.where}; found none at {FORENSICS_PATH}, but "
+            f"{first_few(strays) or 'no video'}. A kind is "
+            f"{' or '.join(LAYOUTS['FaceForensics++'])}: lay them out so."
+        )
+    if strays:
+        log.warning(
+            "%s: %d video files are not at %s and are left out: %s",
+            files.where, len(strays), FORENSICS_PATH, first_few(strays),
+        )  # fmt: skip
+    return _in_common_compressions(entries, files.where)
+
+
+def _in_common_compressions(entries: list[Entry], where: str) -> list[Entry]:
+    counts = Counter((_compression(entry), entry.label) for entry in entries)
+    held = [{name for name, label in counts if label == wanted} for wanted in (0, 1)]
+    common = held[0] & held[1]
+    if not all(held) or held[0] == held[1]:
+        return entries
+    apart = [
+        f"{count} {('real', 'fake')[label]} in {shorten(name)}"
+        for (name, label), count in sorted(counts.items()) if name not in common
+    ]  # fmt: skip
+    if not common:
+        raise DatasetError(
+            f"Asked for the videos of {where}; found no compression of both classes, but "
+            f"{first_few(apart)}. It would tell real from fake: add one for both."
+        )
+    log.warning(
+        "%s: left out, because a compression that one class lacks would tell the label: %s",
+        where, first_few(apart),
+    )  # fmt: skip
+    return [entry for entry in entries if _compression(entry) in common]
+
+
+def _compression(entry: Entry) -> str:
+    return entry.path.split("/")[2]
 
 
 def _sequences(stem: str) -> tuple[str, ...]:
@@ -211,8 +246,7 @@ def _sequences(stem: str) -> tuple[str, ...]:
 def _read_pairs(files: ChunkFiles) -> dict[str, str]:
     """Return the split of each sequence that splits/*.json list, as pairs of target and donor."""
     splits: dict[str, str] = {}
-    for split in ("train", "val", "test"):
-        path = f"splits/{split}.json"
+    for split, path in PAIRS.items():
         if path not in files.sizes:
             continue
         where = f"{path} of {files.where}"
@@ -260,10 +294,10 @@ def read_celeb_df(files: ChunkFiles) -> list[Entry]:
             )
         )  # fmt: skip
     _refuse(problems, files.where)
-    if "List_of_testing_videos.txt" in files.sizes:
+    if TESTING_LIST in files.sizes:
         log.info(
-            "%s: List_of_testing_videos.txt is not taken for a split: its people are in training "
-            "videos too", files.where,
+            "%s: %s is not taken for a split: its people are in training videos too",
+            files.where, TESTING_LIST,
         )  # fmt: skip
     return entries
 
@@ -271,16 +305,17 @@ def read_celeb_df(files: ChunkFiles) -> list[Entry]:
 def read_folders(files: ChunkFiles) -> list[Entry]:
     """Return the videos below real/ and fake/; fake/<method>/ names the method.
 
-    A video's source is its name: a fake that is called like a real one counts as made from it.
+    A video's source is its name in this chunk: a fake that is called like a real one counts as
+    made from it.
     """
-    entries = []
+    entries, chunk = [], PurePosixPath(files.where).name
     for path in _videos_below(files, LAYOUTS["folders"]):
         kind, *folders, name = path.split("/")
         label = int(kind == "fake")
         method = folders[0] if folders else "unknown"
         entries.append(
             Entry(
-                file=path.replace("/", "_"), label=label, source_id=_stem(name),
+                file=path.replace("/", "_"), label=label, source_id=f"{chunk}/{_stem(name)}",
                 method=method if label else "real", split="", path=path,
             )
         )  # fmt: skip
@@ -315,6 +350,12 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
         for name, row in rows.items() for flaw in _row_flaws(name, row, _name_flaw)
     ]  # fmt: skip
     _refuse(problems, where)
+    fakes = [row for row in rows.values() if row["label"] == "FAKE"]
+    if alone := sum(not row.get("donors") and not row.get("source") for row in fakes):
+        log.info(
+            "%s: %d of %d fakes name neither donors nor a source: an actor of theirs may stand on "
+            "two sides", where, alone, len(fakes),
+        )  # fmt: skip
     return _entries(rows)
 
 
@@ -323,7 +364,8 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
 
     path and label (REAL or 0, FAKE or 1) stand in every row; source, donors (a list, or joined by
     "|"), method, split and original (the path of the video that a fake was made from) may. Paths
-    go from the manifest down, with "/".
+    go from the manifest down, with "/". Where no source is named it is a video's path in this
+    chunk, which no other chunk has.
     """
     names = [mark for mark in LAYOUTS["manifest"] if mark in files.sizes]
     where = f"{' and '.join(names)} of {files.where}"
@@ -352,7 +394,7 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
         raise DatasetError(f"Asked for the videos of {where}; it lists none. Add a row for each.")
     if extra:
         log.info("%s: not read: %s", where, first_few([shorten(name) for name in sorted(extra)]))
-    return _entries(rows)
+    return _entries(rows, f"{PurePosixPath(files.where).name}/")
 
 
 def _csv_rows(content: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -462,9 +504,12 @@ def _path_flaw(path: str) -> str | None:
     return None
 
 
-def _entries(rows: Mapping[str, dict[str, Any]]) -> list[Entry]:
-    """Return the entries of rows without flaws, by their paths."""
-    sources = _sources({_without_ending(path): row for path, row in rows.items()})
+def _entries(rows: Mapping[str, dict[str, Any]], prefix: str = "") -> list[Entry]:
+    """Return the entries of rows without flaws, by their paths.
+
+    prefix stands before the sources that no row names, but a path tells.
+    """
+    sources = _sources({_without_ending(path): row for path, row in rows.items()}, prefix)
     return [
         Entry(
             file=path.replace("/", "_"),
@@ -483,12 +528,18 @@ def _without_ending(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
 
 
-def _sources(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+def _sources(rows: Mapping[str, dict[str, Any]], prefix: str) -> dict[str, str]:
     """Return the source named first on the way from each video through its originals, or the last.
 
     Videos that name each other in a circle share the first of their names in the alphabet.
     """
     sources: dict[str, str] = {}
+    named = {row.get("source") for row in rows.values()}
+    named.update(donor for row in rows.values() for donor in row.get("donors") or ())
+
+    def told_by(stem: str) -> str:
+        return stem if stem in named else prefix + stem
+
     for stem in rows:
         way: dict[str, None] = {}
         while stem not in way:
@@ -498,12 +549,12 @@ def _sources(rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
             if found:
                 break
             if row.get("original") is None:
-                found = stem
+                found = told_by(stem)
                 break
             stem = _without_ending(row["original"])
         else:
             visited = list(way)
-            found = min(visited[visited.index(stem) :])
+            found = told_by(min(visited[visited.index(stem) :]))
         sources |= dict.fromkeys(way, found)
     return sources
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from unmask.archive import VIDEO_ENDINGS
 from unmask.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
 from unmask.errors import DatasetError, DecodeError
 from unmask.faces import detector_of_worker, start_worker
@@ -32,12 +33,6 @@ from unmask.video import TruncatedError, VideoWriter
 
 PRESET = "veryfast"
 DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of face, as in a recipe
-
-# What a folder is searched for. A file that is named itself may have any ending.
-VIDEO_ENDINGS = {
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
-    ".mxf", ".ogv", ".ts", ".webm", ".wmv",
-}  # fmt: skip
 
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
@@ -125,6 +120,7 @@ def find_footage(paths: Iterable[Path], chunk: Path, *, person_from_folder: bool
             )
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            # One that is named itself may have any ending.
             video = file == path or file.suffix.lower() in VIDEO_ENDINGS
             if file.is_file() and video and not hidden:
                 found.setdefault(file.resolve(), file)

@@ -62,14 +62,16 @@ def fingerprint_videos(
     recipe = _recipe()
     known = {row.video_id: row for row in _read_known(path) if row.recipe == recipe}
     jobs = [_Job(video_id, file, recipe, known.get(video_id)) for video_id, file in videos]
-    rows: list[Fingerprint] = []
+    rows: dict[str, Fingerprint] = {}
     for row in _take_all(jobs, workers):
-        rows.append(row)
+        rows[row.video_id] = row
         if len(rows) % _SAVE_EVERY == 0:
-            write_fingerprints(path, rows)
+            # With what an earlier run knows and this one has not come to.
+            write_fingerprints(path, (known | rows).values())
         yield row
-    write_fingerprints(path, rows)
-    new, blind = set(rows) - set(known.values()), [row for row in rows if not row.pictures]
+    write_fingerprints(path, rows.values())
+    new = [row for row in rows.values() if row != known.get(row.video_id)]
+    blind = [row for row in rows.values() if not row.pictures]
     _log.info(
         "%s: %d fingerprints, %d of them new; %d show no picture",
         path, len(rows), len(new), len(blind),

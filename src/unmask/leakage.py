@@ -6,7 +6,7 @@ of them with the training are too good, and nothing else would show it.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +23,19 @@ from unmask.records import (
     read_index,
 )
 
-PICTURE_BITS = 256  # of a perceptual hash
 MAX_NAMED = 5  # leaks of one kind that a message names
+PICTURE_BITS = 256  # of a perceptual hash
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of no bytes
 _TILE = 256, 2048  # hashes compared at once: what is between the steps stays in the CPU's cache
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A chunk's videos and, once they are taken, their fingerprints by video id."""
+    """A chunk's videos and, once they are taken, fingerprints by video id of those there."""
 
     chunk: str
     records: Sequence[VideoRecord]
-    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+    fingerprints: Mapping[str, Fingerprint] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,16 @@ def check(listings: Sequence[Listing], settings: Raw) -> None:
             f"Asked for splits of {', '.join(listing.chunk for listing in listings)} that share "
             f"nothing and hold both classes; found\n{found}\n"
             "Mend the chunk's own splits or its metadata, or set raw.honour_split to false; add "
-            "videos of more sources, or set a split's ratio to 0. Where different people only "
-            "look alike, lower raw.alike_ratio."
+            "videos of more sources. Where different people only look alike, lower "
+            "raw.alike_ratio."
         )
 
 
 def find_leaks(listings: Sequence[Listing], settings: Raw) -> Leaks:
     """Return everything that the splits of all the chunks together share, and what they lack.
 
-    A class is asked of each split of each chunk, but for validation and test with a ratio of 0,
-    and for fakes where raw.fakes_per_real is 0.
+    Each class is asked of each split of each chunk, but for fakes where raw.fakes_per_real is 0.
+    Once there are fingerprints, a video without one, whose file is missing, does not count.
     """
     twins = list(find_twins(listings, settings.alike_ratio))
     return Leaks(
@@ -126,31 +126,40 @@ def find_leaks(listings: Sequence[Listing], settings: Raw) -> Leaks:
     )
 
 
-def _find_identities(listings: Iterable[Listing]) -> Iterator[str]:
-    sides: dict[str, set[Split]] = defaultdict(set)
+def _find_identities(listings: Sequence[Listing]) -> Iterator[str]:
+    places: dict[str, set[tuple[str, Split]]] = defaultdict(set)
     for listing in listings:
         for record in listing.records:
             for identity in record.identities:
-                sides[identity].add(record.split)
-    for identity, found in sorted(sides.items()):
-        if len(found) > 1:
-            yield f"{identity} ({', '.join(split for split in SPLITS if split in found)})"
+                places[identity].add((listing.chunk, record.split))
+    for identity, found in sorted(places.items()):
+        if len({split for _, split in found}) > 1:
+            named = [
+                f"{listing.chunk}: {split}" if len(listings) > 1 else split
+                for listing in listings for split in SPLITS if (listing.chunk, split) in found
+            ]  # fmt: skip
+            yield f"{identity} ({', '.join(named)})"
 
 
 def _find_lacking(listings: Iterable[Listing], settings: Raw) -> Iterator[str]:
-    ratios = {"train": 1.0, "validation": settings.validation_ratio, "test": settings.test_ratio}
     for listing in listings:
-        counts = Counter((record.split, record.label) for record in listing.records)
+        prints = listing.fingerprints
+        counts = Counter(
+            (record.split, record.label)
+            for record in listing.records if prints is None or record.video_id in prints
+        )  # fmt: skip
         for split in SPLITS:
             real, fake = counts[split, 0], counts[split, 1]
             is_whole = real and (fake or not settings.fakes_per_real)
-            if ratios[split] > 0 and not is_whole:
-                yield f"{listing.chunk}, {split}: {real} real and {fake} fake"
+            if not is_whole:
+                there = "" if prints is None else " whose file is there"
+                yield f"{listing.chunk}, {split}: {real} real and {fake} fake{there}"
 
 
 def _name_some(leaks: Sequence[object], separator: str) -> str:
-    named = separator.join(str(leak) for leak in leaks[:MAX_NAMED])
+    # Not archive's first_few: archive would become a dependency of training, and retrain.
     more = len(leaks) - MAX_NAMED
+    named = separator.join(str(leak) for leak in leaks[:MAX_NAMED])
     return named + (f" and {more} more" if more > 0 else "")
 
 
@@ -166,8 +175,9 @@ def find_twins(listings: Iterable[Listing], alike_ratio: float) -> Iterator[Twin
     """
     videos: dict[Split, list[tuple[Video, Fingerprint]]] = {split: [] for split in SPLITS}
     for listing in listings:
+        prints = listing.fingerprints or {}
         for record in listing.records:
-            if found := listing.fingerprints.get(record.video_id):
+            if found := prints.get(record.video_id):
                 videos[record.split].append((Video(listing.chunk, record), found))
     limit = int(alike_ratio * PICTURE_BITS)
     # A pair of validation and test is found once, with validation's video first.

@@ -35,7 +35,8 @@ def fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch:
     with archive.open_chunk(chunk_path) as files:
         entries = datasets.read(files)
         sides = splits.assign(entries, settings)
-        records = splits.draw(entries, sides, settings)
+        absent = {entry.file for entry in entries if entry.path not in files.sizes}
+        records = splits.draw(entries, sides, settings, absent)
         # What shows without the files comes before hours of copying and decoding.
         leakage.check([leakage.Listing(chunk, records)], settings)
         drawn = {record.file for record in records}

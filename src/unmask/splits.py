@@ -6,11 +6,11 @@ Sides come first, for all that the chunk lists. So how many videos are drawn mov
 import hashlib
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from unmask.archive import first_few
+from unmask.archive import first_few, shorten
 from unmask.datasets import Entry
 from unmask.errors import DatasetError
 from unmask.leakage import Listing, find_twins
@@ -54,7 +54,8 @@ class _Group:
 def assign(entries: Iterable[Entry], settings: Raw) -> Sides:
     """Return the sides of all videos: the chunk's own, or people assigned by seed.
 
-    The chunk's own are taken where settings.honour_split asks for it and all three are named.
+    The chunk's own are taken where settings.honour_split asks for it and all three are named; then
+    a video without a word is left out, as are actors beside FaceForensics++'s official lists.
     Otherwise everybody whom videos join, a source and the donors of its fakes, gets one side; the
     sides share the identities by the ratios, and each gets both classes if there are enough. The
     order of the entries does not matter, and new sources move few of the others.
@@ -72,26 +73,37 @@ def assign(entries: Iterable[Entry], settings: Raw) -> Sides:
     if settings.honour_split and meant == set(SPLITS):
         log.info("splits: the chunk's own")
         return Sides(_own_splits(entries), {}, own=True)
-    level = logging.WARNING if settings.honour_split and len(meant) == 2 else logging.INFO
-    log.log(level, "splits: drawn (the videos' own: %s)", ", ".join(sorted(meant)) or "none")
+    named = sorted(shorten(word) for word in words - {""})
+    # DFDC calls all of its public chunks train.
+    if settings.honour_split and words - {"", "train"}:
+        log.warning(
+            "splits: drawn, because the videos' own words (%s) do not name all of %s; known are %s",
+            first_few(named), ", ".join(SPLITS), ", ".join(OWN_SPLITS),
+        )  # fmt: skip
+    else:
+        log.info("splits: drawn (the videos' own: %s)", first_few(named) or "none")
     ratios: dict[Split, float] = {
         "train": 1 - settings.validation_ratio - settings.test_ratio,
         "validation": settings.validation_ratio,
         "test": settings.test_ratio,
     }
-    ratios = {split: ratio for split, ratio in ratios.items() if ratio > 0}
     return _draw_sides(entries, ratios, settings.seed)
 
 
 def _own_splits(entries: Sequence[Entry]) -> dict[str, Split]:
-    strange = [entry for entry in entries if entry.split.lower() not in OWN_SPLITS]
+    strange = [entry for entry in entries if entry.split.lower() not in {"", *OWN_SPLITS}]
     if strange:
-        named = first_few([f"{entry.file} ({entry.split or 'none'})" for entry in strange])
+        named = first_few([f"{entry.file} ({entry.split})" for entry in strange])
         raise DatasetError(
             f"Asked for the chunk's own splits; {len(strange)} video(s) have another word than "
             f"{', '.join(OWN_SPLITS)}: {named}. Mend them or set raw.honour_split to false."
         )
-    return {entry.file: OWN_SPLITS[entry.split.lower()] for entry in entries}
+    if blank := sorted(entry.file for entry in entries if not entry.split):
+        log.warning(
+            "splits: %d of %d videos have none among the chunk's own and are left out: %s",
+            len(blank), len(entries), first_few(blank),
+        )  # fmt: skip
+    return {entry.file: OWN_SPLITS[entry.split.lower()] for entry in entries if entry.split}
 
 
 def _draw_sides(entries: Sequence[Entry], ratios: Mapping[Split, float], seed: int) -> Sides:
@@ -210,11 +222,9 @@ def _share_out(
             key=lambda unit: (unit.share > min(ratios.values()), _place(unit, seed)),
         )
         total = given.total() + sum(len(unit.identities) for unit in line)
-        needy = [split for split in PRIORITY if split in ratios and kind - held[split]]
+        needy = [split for split in PRIORITY if kind - held[split]]
         needy = needy[: len(line)]
         for split in ("test", "validation", "train"):
-            if split not in ratios:
-                continue
             least = needy.count(split)
             needy = [other for other in needy if other != split]
             count = _count_up_to(ratios[split] * total - given[split], line)
@@ -250,13 +260,18 @@ def _chance(purpose: str, seed: int, name: str) -> bytes:
 # ---------------------------------------------------------------- drawing
 
 
-def draw(entries: Iterable[Entry], sides: Sides, settings: Raw) -> list[VideoRecord]:
+def draw(
+    entries: Iterable[Entry], sides: Sides, settings: Raw, absent: Collection[str] = ()
+) -> list[VideoRecord]:
     """Return at most max_real real videos, and about fakes_per_real as many fakes on each side.
 
     The sides share the real videos as they share those of the chunk; each gets one at least. Every
     source of a drawn real video gives one fake before any gives a second; only when they have no
     more do the side's other sources follow. Of a source's fakes comes the one whose method was
     drawn least so far. The order of the entries does not matter.
+
+    absent names files that the chunk lists and does not hold. They are drawn, to be accounted for,
+    only where the others are fewer than asked for, and give no fakes a place.
 
     Raises:
         DatasetError: the chunk lacks a class that is asked for.
@@ -277,11 +292,13 @@ def draw(entries: Iterable[Entry], sides: Sides, settings: Raw) -> list[VideoRec
          for split in SPLITS}
         for label in (0, 1)
     )  # fmt: skip
-    limits = _share_seats({split: len(real[split]) for split in SPLITS}, settings.max_real)
     drawn = []
-    for split in SPLITS:
-        chosen = real[split][: limits[split]]
-        drawn += chosen + _draw_fakes(split, fakes[split], chosen, settings.fakes_per_real)
+    for split, chosen in _draw_real(real, settings.max_real, absent).items():
+        there = [entry for entry in chosen if entry.file not in absent]
+        wanted = max(1, round(settings.fakes_per_real * len(there))) if chosen else 0
+        if settings.fakes_per_real:
+            chosen += _draw_fakes(split, fakes[split], chosen, wanted, absent)
+        drawn += chosen
     return [
         VideoRecord(
             video_id=PurePosixPath(entry.file).stem, file=entry.file, label=entry.label,
@@ -290,6 +307,22 @@ def draw(entries: Iterable[Entry], sides: Sides, settings: Raw) -> list[VideoRec
         )
         for entry in sorted(drawn, key=lambda entry: entry.file)
     ]  # fmt: skip
+
+
+def _draw_real(
+    real: Mapping[Split, Sequence[Entry]], seats: int | None, absent: Collection[str]
+) -> dict[Split, list[Entry]]:
+    drawn: dict[Split, list[Entry]] = {split: [] for split in SPLITS}
+    for is_absent in (False, True):
+        group = {
+            split: [entry for entry in real[split] if (entry.file in absent) == is_absent]
+            for split in SPLITS
+        }
+        left = seats if seats is None else seats - sum(map(len, drawn.values()))
+        limits = _share_seats({split: len(group[split]) for split in SPLITS}, left)
+        for split in SPLITS:
+            drawn[split] += group[split][: limits[split]]
+    return drawn
 
 
 def _share_seats(there: Mapping[Split, int], seats: int | None) -> Counter[Split]:
@@ -312,15 +345,18 @@ def _claim(there: int, given: int) -> float:
 
 
 def _draw_fakes(
-    split: Split, fakes: Sequence[Entry], real: Sequence[Entry], fakes_per_real: float
+    split: Split,
+    fakes: Sequence[Entry],
+    real: Sequence[Entry],
+    wanted: int,
+    absent: Collection[str],
 ) -> list[Entry]:
-    wanted = max(1, round(fakes_per_real * len(real))) if fakes_per_real and real else 0
     sources = {entry.source_id for entry in real}
-    near = [entry for entry in fakes if entry.source_id in sources]
-    far = [entry for entry in fakes if entry.source_id not in sources]
+    drawn: list[Entry] = []
     used: Counter[str] = Counter()
-    drawn = _draw_evenly(near, wanted, used)
-    drawn += _draw_evenly(far, wanted - len(drawn), used)
+    for turn in ((False, True), (False, False), (True, True), (True, False)):
+        group = [e for e in fakes if (e.file in absent, e.source_id in sources) == turn]
+        drawn += _draw_evenly(group, wanted - len(drawn), used)
     if len(drawn) < wanted:
         log.warning(
             "%s: asked for %d fakes, the chunk has %d: all are used", split, wanted, len(drawn)
