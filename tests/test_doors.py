@@ -48,7 +48,9 @@ def test_an_experiment_in_a_copy_is_kept_in_the_main_checkout(
 
     copy = tmp_path / ".dvc/tmp/exps/tmpabc"
     copy.mkdir(parents=True)
-    (copy / "dvc.lock").write_text("schema: '2.0'\n")
+    outs = "".join(f"    - path: {n}\n      md5: {'0' * 32}\n" for n in ("raw/a", "model"))
+    (copy / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  all:\n    outs:\n{outs}")
+    monkeypatch.setenv("DVC_STAGE", "train")
     shutil.copy(mlflow_tables, tmp_path)
     monkeypatch.setenv("DVC_EXP_NAME", "brave-newt")
     with doors.open_tracker(copy, key="abc") as tracker:
@@ -58,7 +60,8 @@ def test_an_experiment_in_a_copy_is_kept_in_the_main_checkout(
     [run] = client.search_runs([number])
     assert run.info.run_name == "brave-newt"
     assert run.data.tags["unmask.run"] == "abc"
-    assert "dvc.lock.sha256" in run.data.tags
+    assert run.data.tags["data.raw/a"] == "0" * 32
+    assert "data.model" not in run.data.tags
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # nobody listens there
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     doors.open_tracker(copy, key="abc").finish(failed=False)

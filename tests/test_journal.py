@@ -70,7 +70,7 @@ def test_what_is_taken_is_not_written_here(
     with begin(place, spools) as tracker:
         tracker.log_params({"train": {"lr": 0.1, "path": Path("a")}})
         log_epochs(tracker, 0)
-        assert tracker.log_model(model_folder, note="n") == "http://place/model"
+        assert tracker.log_model(model_folder) == "http://place/model"
     assert place.kinds() == ["params", "metrics", "model", "end"]
     assert place.runs["k"][0]["values"] == {"train.lr": 0.1, "train.path": "a"}
     assert not spools.exists()

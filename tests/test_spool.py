@@ -55,7 +55,7 @@ def test_events_and_copies_of_files_read_back(tmp_path: Path, model_folder: Path
     picture = tmp_path / "roc.png"
     picture.write_bytes(b"first")
     one.append({"kind": "file", "folder": "plots"}, picture)
-    one.append({"kind": "model", "note": None}, model_folder)
+    one.append({"kind": "model"}, model_folder)
     picture.write_bytes(b"second")  # the same name, another content
     one.append({"kind": "file", "folder": None}, picture)
     picture.unlink()

@@ -114,14 +114,13 @@ def test_a_model_is_kept_with_its_signature_and_no_pickle(
     key = some_key()
     with begin(uri, spools, key) as tracker:
         tracker.log_params({"train": {"seed": 7}})
-        model_uri = tracker.log_model(model_folder, note="# A model")
+        model_uri = tracker.log_model(model_folder)
         assert tracker.log_model(model_folder) == model_uri  # the same content, once
     run = run_of(uri, key)
     logged = client(uri).get_logged_model(model_uri.removeprefix("models:/"))
     assert logged.status == "READY"
     assert logged.source_run_id == run.info.run_id
     assert logged.params == {"train.seed": "7"}
-    assert logged.tags["mlflow.note.content"] == "# A model"
     assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
     assert [model.model_id for model in logged_models(uri, run)] == [logged.model_id]
 

@@ -54,14 +54,15 @@ def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) ->
     A new run begins; with resume the newest one of the key goes on if there is one. Without a key
     it gets one that nobody has. UNMASK_TRACKER says what keeps it: mlflow (where
     MLFLOW_TRACKING_URI says, else in mlflow.db in the root), wandb or none. DVC_EXP_NAME, set by
-    `dvc exp run`, names the run. What could not be sent waits in .tracking in the root. Root is
+    `dvc exp run`, names the run; DVC_STAGE, set by DVC, says what it reads. What could not be sent waits in .tracking in the root. Root is
     the checkout that lasts, not DVC's copy of it.
 
     Raises:
         TrackingError: that can never work as things are.
     """
     tracker = _tracker(root, key, resume=resume)
-    tracker.log_tags({**provenance.source_tags(root), **provenance.lock_digests(root)})
+    digests = provenance.lock_digests(root, stage=os.environ.get("DVC_STAGE"))
+    tracker.log_tags({**provenance.source_tags(root), **digests})
     return tracker
 
 

@@ -56,10 +56,10 @@ class JournalTracker:
         assert path.is_file(), f"{path} is no file"
         self._take({"kind": "file", "folder": folder}, path)
 
-    def log_model(self, model_dir: Path, *, note: str | None = None) -> str | None:
+    def log_model(self, model_dir: Path) -> str | None:
         """Keep a copy of a model's folder; return its address, None where it waits."""
         assert model_dir.is_dir(), f"{model_dir} is no folder"
-        return self._take({"kind": "model", "note": note}, model_dir)
+        return self._take({"kind": "model"}, model_dir)
 
     def register_model(self, model_dir: Path, alias: str) -> None:
         """Let the alias point to the run's model."""

@@ -148,7 +148,7 @@ class MlflowSender:
                 self._client.log_artifact(run_id, str(path), event["folder"])
             elif kind == "model":
                 assert path is not None
-                return f"models:/{self._log_model(path, event['note'])}"
+                return f"models:/{self._log_model(path)}"
             elif kind == "register":
                 assert path is not None
                 self._register(path, event["alias"])
@@ -181,7 +181,7 @@ class MlflowSender:
             batch = {kind: entities[start : start + MAX_BATCH]}
             self._client.log_batch(self._run.info.run_id, **batch)
 
-    def _log_model(self, model_dir: Path, note: str | None) -> str:
+    def _log_model(self, model_dir: Path) -> str:
         """Return the id of the run's logged model of this content, made where it is not there."""
         # What mlflow.pyfunc.log_model does, less its global run and global tracking URI.
         run, content = self._run.info, _digest(model_dir)
@@ -193,8 +193,7 @@ class MlflowSender:
         if logged is None:
             logged = self._client.create_logged_model(
                 run.experiment_id, MODEL_NAME, source_run_id=run.run_id, params=self._params,
-                tags={CONTENT: content}
-                | ({} if note is None else {"mlflow.note.content": _text(note, MAX_TAG)}),
+                tags={CONTENT: content},
             )  # fmt: skip
         if logged.status != "READY":  # new, or its upload was cut off
             with tempfile.TemporaryDirectory(prefix="unmask-") as folder:
@@ -209,7 +208,7 @@ class MlflowSender:
     def _register(self, model_dir: Path, alias: str) -> None:
         """Point the alias at the model's version, which carries the run's test metrics."""
         client, run_id = self._client, self._run.info.run_id
-        model_id = self._log_model(model_dir, None)
+        model_id = self._log_model(model_dir)
         try:
             client.create_registered_model(MODEL_NAME)
         except mlflow().exceptions.MlflowException as error:
