@@ -99,3 +99,33 @@ def test_an_alias_that_no_model_can_have_is_refused_before_the_work(
         doors.registration_wish()
     with pytest.raises(TrackingError, match="'latest'"):
         doors.register_model(tmp_path, tmp_path, "latest", key=None)
+
+
+def test_a_wish_to_register_where_nothing_is_kept_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNMASK_TRACKER", "none")
+    assert doors.registration_wish() is None
+    monkeypatch.setenv("UNMASK_REGISTER", "champion")
+    with pytest.raises(TrackingError, match="UNMASK_TRACKER is none"):
+        doors.registration_wish()
+    with pytest.raises(TrackingError, match="UNMASK_TRACKER is none"):
+        doors.register_model(tmp_path, tmp_path, "champion", key="k")
+
+
+def test_a_password_in_a_query_is_written_nowhere(
+    tmp_path: Path,
+    mlflow_tables: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1/?user=ann&password=secret")
+    doors.open_tracker(tmp_path, key="abc").finish(failed=False)
+    assert "http://127.0.0.1:1" in caplog.text
+    assert "secret" not in caplog.text
+    [folder] = waiting(tmp_path / ".tracking")
+    assert "secret" not in (folder / "events.jsonl").read_text()
+    shutil.copy(mlflow_tables, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    [line] = doors.upload_runs(tmp_path)
+    assert "events sent to sqlite:" in line

@@ -161,6 +161,9 @@ def test_params_that_changed_become_tags(
         assert run_of(uri, key).info.status == "RUNNING"
         again.log_params({"train": {"seed": 7}, "evaluate": {"seed": 2, "new": 3}})
     run = run_of(uri, key)
+    with begin(uri, spools, key, resume=True) as back:
+        back.log_params({"evaluate": {"seed": 1}})
+    assert "changed.evaluate.seed" not in run_of(uri, key).data.tags
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.seed": "7", "evaluate.seed": "1", "evaluate.new": "3"}
     assert run.data.tags["changed.evaluate.seed"] == "2"
@@ -180,6 +183,38 @@ def test_training_anew_begins_a_new_run_and_evaluation_takes_the_newest(
     newest, oldest = runs_of(uri, key)
     assert newest.data.metrics == {"val_loss": 0.25, "test.auc": 0.75}
     assert oldest.data.metrics == {"val_loss": 0.5}
+
+
+def test_a_run_that_was_killed_ends_when_its_training_begins_anew(uri: str, spools: Path) -> None:
+    key = some_key()
+    begin(uri, spools, key)  # and no end
+    time.sleep(0.01)
+    with begin(uri, spools, key):
+        newest, oldest = runs_of(uri, key)
+        assert (newest.info.status, oldest.info.status) == ("RUNNING", "KILLED")
+    assert oldest.info.end_time >= oldest.info.start_time
+
+
+def test_only_an_evaluated_model_is_registered_and_its_run_stays_failed(
+    uri: str, spools: Path, model_folder: Path
+) -> None:
+    key, alias = some_key(), f"a-{some_key()}"
+    with pytest.raises(TrackingError, match=f"for the run {key}; it has none"):
+        begin(uri, spools, key, resume=True, adds_only=True)
+    begin(uri, spools, key).finish(failed=True)
+    with (
+        pytest.raises(TrackingError, match=r"no test metrics. Evaluate it first"),
+        begin(uri, spools, key, resume=True, adds_only=True) as tracker,
+    ):
+        tracker.register_model(model_folder, alias)
+    assert logged_models(uri, run_of(uri, key)) == []
+    client(uri).log_metric(run_of(uri, key).info.run_id, "test.video.roc_auc.value", 0.875)
+    with begin(uri, spools, key, resume=True, adds_only=True) as tracker:
+        tracker.register_model(model_folder, alias)
+    run = run_of(uri, key)
+    assert client(uri).get_model_version_by_alias("unmask", alias).run_id == run.info.run_id
+    assert run.info.status == "FAILED"
+    assert not spools.exists()
 
 
 def test_a_run_that_was_deleted_or_never_was_becomes_a_new_one(
@@ -335,8 +370,16 @@ def test_a_model_whose_upload_broke_off_is_one_model_in_the_end(
     assert tracker.log_model(model_folder) is None
     [broken] = logged_models(own_uri, run_of(own_uri, "k"))
     assert broken.status == "PENDING"
-    (tmp_path / "mlartifacts").unlink()
+    tracker.log_file(model_folder / "MODEL_CARD.md")
+    log_epochs(tracker, 0, 1)
     tracker.finish(failed=False)
+    # The files are refused; that holds nothing back.
+    assert losses(own_uri, "k") == [(0, 0.0), (1, 0.125)]
+    assert run_of(own_uri, "k").info.status == "FINISHED"
+    (tmp_path / "mlartifacts").unlink()
+    list(upload(spools, lambda _: MlflowSender(own_uri)))
+    assert waiting(spools) == []
+    assert run_of(own_uri, "k").info.status == "FINISHED"
     [whole] = logged_models(own_uri, run_of(own_uri, "k"))
     assert (whole.model_id, whole.status) == (broken.model_id, "READY")
     kept = download(own_uri, f"models:/{whole.model_id}", tmp_path / "back")
@@ -398,6 +441,7 @@ def test_a_password_in_the_uri_is_never_shown(
     key = some_key()
     with begin(server_uri.replace("//", "//ann:secret@"), spools, key) as tracker:
         log_epochs(tracker, 0)
+        tracker.log_metrics({"test.video.roc_auc.value": 0.875})
         tracker.log_file(model_folder / "MODEL_CARD.md")
         tracker.register_model(model_folder, "champion")
     assert run_of(server_uri, key).info.status == "FINISHED"

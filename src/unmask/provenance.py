@@ -63,7 +63,8 @@ def lock_digests(root: Path, *, stage: str | None) -> dict[str, str]:
             section = found[1]
         elif found := re.match(r"    - path: (.+)", line):
             path = found[1].strip("'\"")
-        elif section == "outs" and (found := re.match(r"      md5: (\S+)", line)):
-            if path.partition("/")[0] not in later:
-                digests[f"data.{path}"] = found[1]
+        elif section != "outs" or path.partition("/")[0] in later:
+            continue
+        elif found := re.match(r"      md5: (\S+)", line):
+            digests[f"data.{path}"] = found[1]
     return digests

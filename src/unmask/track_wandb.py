@@ -76,7 +76,7 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
             wandb.teardown()  # else the id is in use, by the attempt that failed
             run = wandb.init(mode="offline", **settings)
             logger.warning(
-                "Run %s: W&B did not take the run: %s. The work goes on. The run is kept in %s: send "
+                "Run %s: W&B did not take the run: %s. The work goes on. It is kept in %s: send "
                 "it with `wandb sync` there when W&B takes it.",
                 key, _line(error), root / FOLDER,
             )  # fmt: skip
