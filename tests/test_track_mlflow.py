@@ -9,8 +9,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -596,3 +600,75 @@ def test_plain_mlflow_finds_the_store_and_its_files_in_the_root(
     assert picture.parts[-4:] == (run_id, "artifacts", "plots", "roc.png")
     monkeypatch.chdir(tmp_path)
     assert client(mlflow.get_tracking_uri()).get_run(run_id) is not None
+
+
+# ---------------------------------------------------------------- a proxy that takes no large files
+
+
+class SmallProxy(BaseHTTPRequestHandler):
+    """Hands everything on but files, as nginx with its 1 MB does."""
+
+    behind, small = "", True
+
+    def do_PUT(self) -> None:
+        if not self.small:
+            self.do_GET()
+            return
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(413, b"<html>413 Request Entity Too Large</html>")
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        kept = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        asked = urllib.request.Request(
+            self.behind + self.path, body or None, kept, method=self.command
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                self.answer(answer.status, answer.read())
+        except urllib.error.HTTPError as error:
+            self.answer(error.code, error.read())
+
+    do_POST = do_PATCH = do_DELETE = do_GET
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_a_file_that_a_proxy_refuses_holds_nothing_back(
+    server_uri: str,
+    spools: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(SmallProxy, "behind", server_uri)
+    key = some_key()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SmallProxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        with begin(f"http://127.0.0.1:{proxy.server_port}", spools, key) as tracker:
+            log_epochs(tracker, 0)
+            tracker.log_file(model_folder / "weights.safetensors")
+            assert tracker.log_model(model_folder) is None
+            log_epochs(tracker, 1)
+            tracker.log_tags({"late": "yes"})
+            assert losses(server_uri, key) == [(0, 0.0), (1, 0.125)]
+        run = run_of(server_uri, key)
+        assert len(waiting(spools)) == 1
+        assert [model.status for model in logged_models(server_uri, run)] == ["PENDING"]
+        monkeypatch.setattr(SmallProxy, "small", False)
+        list(upload(spools, MlflowSender))
+        proxy.shutdown()
+    assert (run.info.status, run.data.tags["late"]) == ("FINISHED", "yes")
+    assert len(caplog.messages) == 2
+    assert all("413" in message and "refuses it" in message for message in caplog.messages)
+    assert waiting(spools) == []
+    assert [model.status for model in logged_models(server_uri, run)] == ["READY"]
+    assert run_of(server_uri, key).info.status == "FINISHED"
