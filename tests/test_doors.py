@@ -48,7 +48,9 @@ def test_an_experiment_in_a_copy_is_kept_in_the_main_checkout(
 
     copy = tmp_path / ".dvc/tmp/exps/tmpabc"
     copy.mkdir(parents=True)
-    (copy / "dvc.lock").write_text("schema: '2.0'\n")
+    outs = "".join(f"    - path: {n}\n      md5: {'0' * 32}\n" for n in ("raw/a", "model"))
+    (copy / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  all:\n    outs:\n{outs}")
+    monkeypatch.setenv("DVC_STAGE", "train")
     shutil.copy(mlflow_tables, tmp_path)
     monkeypatch.setenv("DVC_EXP_NAME", "brave-newt")
     with doors.open_tracker(copy, key="abc") as tracker:
@@ -58,7 +60,8 @@ def test_an_experiment_in_a_copy_is_kept_in_the_main_checkout(
     [run] = client.search_runs([number])
     assert run.info.run_name == "brave-newt"
     assert run.data.tags["unmask.run"] == "abc"
-    assert "dvc.lock.sha256" in run.data.tags
+    assert run.data.tags["data.raw/a"] == "0" * 32
+    assert "data.model" not in run.data.tags
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # nobody listens there
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     doors.open_tracker(copy, key="abc").finish(failed=False)
@@ -96,3 +99,33 @@ def test_an_alias_that_no_model_can_have_is_refused_before_the_work(
         doors.registration_wish()
     with pytest.raises(TrackingError, match="'latest'"):
         doors.register_model(tmp_path, tmp_path, "latest", key=None)
+
+
+def test_a_wish_to_register_where_nothing_is_kept_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNMASK_TRACKER", "none")
+    assert doors.registration_wish() is None
+    monkeypatch.setenv("UNMASK_REGISTER", "champion")
+    with pytest.raises(TrackingError, match="UNMASK_TRACKER is none"):
+        doors.registration_wish()
+    with pytest.raises(TrackingError, match="UNMASK_TRACKER is none"):
+        doors.register_model(tmp_path, tmp_path, "champion", key="k")
+
+
+def test_a_password_in_a_query_is_written_nowhere(
+    tmp_path: Path,
+    mlflow_tables: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1/?user=ann&password=secret")
+    doors.open_tracker(tmp_path, key="abc").finish(failed=False)
+    assert "http://127.0.0.1:1" in caplog.text
+    assert "secret" not in caplog.text
+    [folder] = waiting(tmp_path / ".tracking")
+    assert "secret" not in (folder / "events.jsonl").read_text()
+    shutil.copy(mlflow_tables, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    [line] = doors.upload_runs(tmp_path)
+    assert "events sent to sqlite:" in line

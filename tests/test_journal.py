@@ -8,7 +8,7 @@ import pytest
 
 from unmask import journal
 from unmask.journal import JournalTracker
-from unmask.spool import DeliveryError, Event, read_events, upload, waiting
+from unmask.spool import DeliveryError, Event, RefusedError, read_events, upload, waiting
 from unmask.tracking import TrackingError
 
 
@@ -21,6 +21,7 @@ class Place:
         self.up, self.asked = True, 0
         self.runs: dict[str, list[Event]] = {}
         self.refused: str | None = None
+        self.refuses = ""  # a kind of event
         self._run: list[Event] = []
 
     def begin(self, opening: Event) -> str:
@@ -32,6 +33,8 @@ class Place:
 
     def send(self, event: Event, path: Path | None) -> str | None:
         self._answer(event["kind"])
+        if event["kind"] == self.refuses:
+            raise RefusedError("413 Too Large")
         content = path.read_bytes() if path is not None and path.is_file() else None
         self._run.append(event | {"content": content})
         return f"{self.place}/{event['kind']}" if event["kind"] == "model" else None
@@ -70,7 +73,7 @@ def test_what_is_taken_is_not_written_here(
     with begin(place, spools) as tracker:
         tracker.log_params({"train": {"lr": 0.1, "path": Path("a")}})
         log_epochs(tracker, 0)
-        assert tracker.log_model(model_folder, note="n") == "http://place/model"
+        assert tracker.log_model(model_folder) == "http://place/model"
     assert place.kinds() == ["params", "metrics", "model", "end"]
     assert place.runs["k"][0]["values"] == {"train.lr": 0.1, "train.path": "a"}
     assert not spools.exists()
@@ -195,3 +198,70 @@ def test_the_opening_names_the_run_that_was_begun(spools: Path) -> None:
     assert opening["run"] == "run of k"
     assert json.loads(json.dumps(event))["values"] == {"late": True}
     tracker.finish(failed=False)
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_what_is_refused_holds_back_nothing(
+    up: bool, spools: Path, model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place()
+    place.up, place.refuses = up, "model"
+    with begin(place, spools) as tracker:
+        log_epochs(tracker, 0)
+        assert tracker.log_model(model_folder) is None
+        log_epochs(tracker, 1)
+        place.up = True
+    assert place.kinds() == ["metrics", "metrics", "end"]
+    assert "asked to keep its model" in caplog.messages[-1]
+    [folder] = waiting(spools)
+    assert str(folder) in caplog.messages[-1]
+    begin(place, spools).finish(failed=False)  # a later run neither sends nor loses it
+    assert waiting(spools) == [folder]
+    place.refuses = ""
+    list(upload(spools, lambda _: place))
+    assert place.kinds() == ["metrics", "metrics", "end", "end", "model"]
+    assert waiting(spools) == []
+
+
+def test_a_damaged_spool_stops_no_run(spools: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    place.up = False
+    begin(place, spools).finish(failed=False)
+    [folder] = waiting(spools)
+    (folder / "events.jsonl").write_bytes(b"\0\n")
+    (spools / "stray").touch()
+    place.up = True
+    caplog.clear()
+    for _ in range(2):
+        begin(place, spools).finish(failed=False)
+    assert place.kinds() == ["end", "end"]
+    assert [str(folder) in message for message in caplog.messages] == [True]
+
+
+def test_the_pause_doubles(spools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now_s)
+    place = Place()
+    place.up = False
+    tracker = begin(place, spools)
+    tried_s = []
+    for second in range(1, 1000):
+        now_s, before = float(second), place.asked
+        log_epochs(tracker, 0)
+        tried_s += [second] if place.asked > before else []
+    assert tried_s == [30, 90, 210, 450, 750]
+    tracker.finish(failed=False)
+
+
+def test_a_run_that_is_only_added_to_keeps_its_end(spools: Path) -> None:
+    place = Place()
+    for up in (True, False):
+        place.up = up
+        adding = journal.begin(
+            place, spools, key="k", resume=True, experiment="unmask", run_name=None, adds_only=True
+        )
+        with adding as tracker:
+            tracker.log_tags({"up": up})
+    place.up = True
+    list(upload(spools, lambda _: place))
+    assert place.kinds() == ["tags", "tags"]

@@ -43,12 +43,51 @@ def own_port() -> Iterator[int]:
         ("http://ann:se/secret@host", "http://host"),
         ("postgresql+psycopg2://ann:secret@host/runs", "postgresql+psycopg2://host/runs"),
         ("sqlite:////a/mlflow.db", "sqlite:////a/mlflow.db"),
+        ("http://ann:se?cret@host", "http://host"),
         ("mlruns", "mlruns"),
+        ("postgresql://db/x?user=ann&password=secret", "postgresql://db/x"),
+        ("postgresql://db/x?user=ann&password=a%20secret@b?c", "postgresql://db/x"),
     ],
 )
 def test_what_is_shown_holds_no_credentials(uri: str, expected: str) -> None:
     assert shown(uri) == expected
-    assert "secret" not in in_short(OSError(f"no {uri} nor  http://b:secret@other/x\n."), uri)
+    said = f"no {uri} nor  http://b:secret@other/x, nor http://o/?p=secret\n."
+    assert "secret" not in in_short(OSError(said), uri)
+    if "?" in uri:
+        assert "secret" not in in_short(OSError("tried secret, a secret@b?c"), uri + "&x=secret")
+
+
+def test_other_clients_get_no_more_patience() -> None:
+    for uri in ("postgresql://db/x", "http://host"):
+        with mlflow_client.impatience(uri, 7):
+            assert (os.environ["AWS_MAX_ATTEMPTS"], os.environ["PGCONNECT_TIMEOUT"]) == ("1", "7")
+    assert "PGCONNECT_TIMEOUT" not in os.environ
+
+
+def test_a_refusal_is_told_from_a_place_that_does_not_answer() -> None:
+    from boto3.exceptions import S3UploadFailedError
+    from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+    from mlflow.exceptions import MlflowException
+
+    def of_a_bucket(status: int) -> Exception:
+        inner = ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
+        outer = S3UploadFailedError("Failed to upload")
+        outer.__context__ = inner
+        return outer
+
+    def page(status: int) -> Exception:
+        return MlflowException(f"API request to x failed with error code {status} != 200")
+
+    lasting = [
+        of_a_bucket(403), page(413), NoCredentialsError(), ImportError("No module named 'boto3'"),
+        PermissionError(13, "Permission denied"), MlflowException.invalid_parameter_value("name"),
+    ]  # fmt: skip
+    passing = [
+        of_a_bucket(503), page(502), page(429), EndpointConnectionError(endpoint_url="http://x"),
+        ConnectionRefusedError(111, "refused"), TimeoutError(), OSError(28, "No space left"),
+    ]  # fmt: skip
+    assert [mlflow_client.refuses(error) for error in lasting] == [True] * len(lasting)
+    assert [mlflow_client.refuses(error) for error in passing] == [False] * len(passing)
 
 
 def test_a_silent_server_is_given_up_soon_and_without_traces(own_port: int) -> None:

@@ -1,6 +1,5 @@
 """Where a run comes from, read off made repositories."""
 
-import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ def git(root: Path, *arguments: str) -> str:
 
 def test_source_tags_name_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
     git(tmp_path, "init")
-    for name in ("params.yaml", "dvc.lock"):
+    (tmp_path / "metrics").mkdir()
+    for name in ("params.yaml", "dvc.lock", "metrics/test.json"):
         (tmp_path / name).write_text("a: 1\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "first")
@@ -28,12 +28,11 @@ def test_source_tags_name_the_commit_and_what_differs_from_it(tmp_path: Path) ->
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": git(tmp_path, "rev-parse", "HEAD"),
         "git.dirty": "false",
-        "dvc.lock.sha256": hashlib.sha256(b"a: 1\n").hexdigest(),
     }
     (tmp_path / "untracked").touch()
     assert provenance.source_tags(tmp_path) == expected
     (tmp_path / "dvc.lock").write_text("b: 2\n")
-    expected["dvc.lock.sha256"] = hashlib.sha256(b"b: 2\n").hexdigest()
+    (tmp_path / "metrics/test.json").unlink()  # as DVC does before it evaluates
     assert provenance.source_tags(tmp_path) == expected
     (tmp_path / "params.yaml").write_text("a: 2\n")
     assert provenance.source_tags(tmp_path) == expected | {"git.dirty": "true"}
@@ -45,12 +44,11 @@ def test_source_tags_do_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     git(tmp_path, "init")  # no commit yet
     assert provenance.source_tags(tmp_path) == {}
     monkeypatch.setenv("PATH", str(tmp_path))  # nor the program
-    (tmp_path / "dvc.lock").write_text("")
-    assert list(provenance.source_tags(tmp_path)) == ["dvc.lock.sha256"]
-    assert provenance.lock_digests(tmp_path) == {}
+    assert provenance.source_tags(tmp_path) == {}
+    assert provenance.lock_digests(tmp_path, stage=None) == {}
 
 
-def test_lock_digests_are_those_of_the_outputs(tmp_path: Path) -> None:
+def test_lock_digests_are_those_of_what_a_stage_reads(tmp_path: Path) -> None:
     from dvc.utils.serialize import dump_yaml
 
     def entry(path: str, digit: str) -> dict[str, Any]:
@@ -68,23 +66,33 @@ def test_lock_digests_are_those_of_the_outputs(tmp_path: Path) -> None:
             "train": {
                 "cmd": ["python a.py", "python b.py: c"],
                 "deps": [entry("raw/sample/videos", "2")],
-                "outs": [entry("a: model's #1", "4")],
+                "outs": [entry("a: net's #1", "4"), entry("model", "5")],
+            },
+            "evaluate": {
+                "cmd": "python stages/evaluate.py",
+                "outs": [entry("metrics/test.json", "6"), entry("plots/evaluation", "7")],
             },
         },
     }
     dump_yaml(tmp_path / "dvc.lock", lock)
     assert yaml.safe_load((tmp_path / "dvc.lock").read_text()) == lock
-    assert provenance.lock_digests(tmp_path) == {
+    expected = {
         "data.raw/sample/videos": "2" * 32 + ".dir",
         "data.raw/sample/index.csv": "3" * 32 + ".dir",
-        "data.a: model's #1": "4" * 32 + ".dir",
+        "data.a: net's #1": "4" * 32 + ".dir",
     }
-    assert provenance.lock_digests(tmp_path / "elsewhere") == {}
+    assert provenance.lock_digests(tmp_path, stage="train") == expected
+    expected["data.model"] = "5" * 32 + ".dir"
+    assert provenance.lock_digests(tmp_path, stage="evaluate") == expected
+    assert provenance.lock_digests(tmp_path / "elsewhere", stage=None) == {}
 
 
 def test_an_experiments_copy_belongs_to_its_checkout(tmp_path: Path) -> None:
     copy = tmp_path / ".dvc/tmp/exps/standalone/tmpabc"
     copy.mkdir(parents=True)
     assert provenance.main_checkout(copy) == tmp_path
+    git(copy, "init")
+    git(copy, "commit", "--allow-empty", "-m", "first")
+    assert provenance.source_tags(copy)["mlflow.source.name"] == tmp_path.name
     assert provenance.main_checkout(tmp_path) == tmp_path
     assert provenance.main_checkout(tmp_path / ".dvc/tmp") == tmp_path / ".dvc/tmp"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unmask import spool
-from unmask.spool import DeliveryError, Event, Spool, read_events, upload, waiting
+from unmask.spool import DeliveryError, Event, RefusedError, Spool, read_events, upload, waiting
 from unmask.tracking import TrackingError
 
 OPENING = {"kind": "begin", "key": "a key", "place": "here", "time_ms": 1}
@@ -19,6 +19,7 @@ class ListSender:
 
     def __init__(self, place: str = "here", *, room: int = 1000) -> None:
         self.place, self.room = place, room
+        self.refused: set[int] = set()
         self.begun: list[Event] = []
         self.kept: list[tuple[Event, bytes | None]] = []
 
@@ -31,6 +32,8 @@ class ListSender:
     def send(self, event: Event, path: Path | None) -> str | None:
         if len(self.kept) >= self.room:
             raise DeliveryError("the place is down")
+        if event.get("number") in self.refused:
+            raise RefusedError("413 Too Large.")
         self.kept.append((event, path.read_bytes() if path and path.is_file() else None))
         return None
 
@@ -54,10 +57,10 @@ def test_events_and_copies_of_files_read_back(tmp_path: Path, model_folder: Path
     one = Spool.begin(tmp_path / "spools", OPENING)
     picture = tmp_path / "roc.png"
     picture.write_bytes(b"first")
-    one.append({"kind": "file", "folder": "plots"}, picture)
-    one.append({"kind": "model", "note": None}, model_folder)
+    one.append({"kind": "file", "folder": "plots", "time_ms": 2}, picture)
+    one.append({"kind": "model", "time_ms": 3}, model_folder)
     picture.write_bytes(b"second")  # the same name, another content
-    one.append({"kind": "file", "folder": None}, picture)
+    one.append({"kind": "file", "folder": None, "time_ms": 4}, picture)
     picture.unlink()
     opening, first, model, second = read_events(one.folder)
     assert opening == OPENING
@@ -144,7 +147,7 @@ sys.stdin.read()
 
 def test_what_a_kill_leaves_of_a_removal_is_taken_away(tmp_path: Path) -> None:
     for left in ((), (spool.LOCK,), (spool.LOCK, spool.SENT)):
-        folder = tmp_path / "key-1"
+        folder = tmp_path / f"key-{1:020}"
         folder.mkdir()
         for name in left:
             (folder / name).touch()
@@ -158,3 +161,59 @@ def test_any_key_makes_one_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [one.folder.name]
     assert json.loads((one.folder / spool.EVENTS).read_text())["key"] == "../a/b c"
     one.remove()
+
+
+def test_what_is_refused_holds_back_nothing_and_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = numbered(tmp_path, 4)
+    sender = ListSender()
+    sender.refused = {1}
+    lines = []
+    with pytest.raises(TrackingError, match=f"was refused.*{folder}"):
+        lines.extend(upload(tmp_path, lambda _: sender))
+    assert sender.numbers == [0, 2, 3]
+    assert sender.kept[-1][0]["kind"] == "end"
+    [warning] = caplog.messages
+    assert "asked to keep its note; found: 413 Too Large. The rest goes on." in warning
+    assert str(folder) in warning
+    for _ in range(2):  # it is not lost by being refused again
+        with pytest.raises(TrackingError, match="was refused"):
+            list(upload(tmp_path, lambda _: sender))
+    sender.refused.clear()
+    [line] = upload(tmp_path, lambda _: sender)
+    assert line == f"{folder.name}: 1 events sent to here, run run 1"
+    assert sender.numbers == [0, 2, 3, 1]
+    assert sender.kept[-1][0]["kind"] == "note"  # the run's end stays what it was
+    assert sender.begun[-1]["adds_only"]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("damaged", [b"\0" * 40, b"\xff", b"3", b"{}"])
+def test_a_damaged_line_is_a_warning_and_what_stands_before_it_is_sent(
+    damaged: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = numbered(tmp_path, 3)
+    file = folder / spool.EVENTS
+    lines = file.read_bytes().split(b"\n")
+    lines[2] = damaged
+    file.write_bytes(b"\n".join(lines))
+    sender = ListSender()
+    for _ in range(2):
+        list(upload(tmp_path, lambda _: sender))
+    assert sender.numbers == [0]
+    [warning] = caplog.messages
+    assert f"{folder} was read" in warning
+    assert "line 3 is damaged" in warning
+    assert (folder / spool.DAMAGED).read_bytes() == b"\n".join(lines)
+
+
+def test_a_damaged_opening_and_what_is_no_spool_stay_where_they_are(tmp_path: Path) -> None:
+    folder = numbered(tmp_path, 1)
+    (folder / spool.EVENTS).write_bytes(b"\0\0\n")
+    (tmp_path / "notes-1").mkdir()
+    (tmp_path / f"stray-{1:020}").write_text("a file")
+    assert waiting(tmp_path) == [folder]
+    assert list(upload(tmp_path, lambda _: ListSender())) == []
+    assert (folder / spool.DAMAGED).read_bytes() == b"\0\0\n"
+    assert len(list(tmp_path.iterdir())) == 3

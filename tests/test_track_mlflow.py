@@ -9,8 +9,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +118,13 @@ def test_a_model_is_kept_with_its_signature_and_no_pickle(
     key = some_key()
     with begin(uri, spools, key) as tracker:
         tracker.log_params({"train": {"seed": 7}})
-        model_uri = tracker.log_model(model_folder, note="# A model")
+        model_uri = tracker.log_model(model_folder)
         assert tracker.log_model(model_folder) == model_uri  # the same content, once
     run = run_of(uri, key)
     logged = client(uri).get_logged_model(model_uri.removeprefix("models:/"))
     assert logged.status == "READY"
     assert logged.source_run_id == run.info.run_id
     assert logged.params == {"train.seed": "7"}
-    assert logged.tags["mlflow.note.content"] == "# A model"
     assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
     assert [model.model_id for model in logged_models(uri, run)] == [logged.model_id]
 
@@ -162,6 +165,9 @@ def test_params_that_changed_become_tags(
         assert run_of(uri, key).info.status == "RUNNING"
         again.log_params({"train": {"seed": 7}, "evaluate": {"seed": 2, "new": 3}})
     run = run_of(uri, key)
+    with begin(uri, spools, key, resume=True) as back:
+        back.log_params({"evaluate": {"seed": 1}})
+    assert "changed.evaluate.seed" not in run_of(uri, key).data.tags
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.seed": "7", "evaluate.seed": "1", "evaluate.new": "3"}
     assert run.data.tags["changed.evaluate.seed"] == "2"
@@ -181,6 +187,38 @@ def test_training_anew_begins_a_new_run_and_evaluation_takes_the_newest(
     newest, oldest = runs_of(uri, key)
     assert newest.data.metrics == {"val_loss": 0.25, "test.auc": 0.75}
     assert oldest.data.metrics == {"val_loss": 0.5}
+
+
+def test_a_run_that_was_killed_ends_when_its_training_begins_anew(uri: str, spools: Path) -> None:
+    key = some_key()
+    begin(uri, spools, key)  # and no end
+    time.sleep(0.01)
+    with begin(uri, spools, key):
+        newest, oldest = runs_of(uri, key)
+        assert (newest.info.status, oldest.info.status) == ("RUNNING", "KILLED")
+    assert oldest.info.end_time >= oldest.info.start_time
+
+
+def test_only_an_evaluated_model_is_registered_and_its_run_stays_failed(
+    uri: str, spools: Path, model_folder: Path
+) -> None:
+    key, alias = some_key(), f"a-{some_key()}"
+    with pytest.raises(TrackingError, match=f"for the run {key}; it has none"):
+        begin(uri, spools, key, resume=True, adds_only=True)
+    begin(uri, spools, key).finish(failed=True)
+    with (
+        pytest.raises(TrackingError, match=r"no test metrics. Evaluate it first"),
+        begin(uri, spools, key, resume=True, adds_only=True) as tracker,
+    ):
+        tracker.register_model(model_folder, alias)
+    assert logged_models(uri, run_of(uri, key)) == []
+    client(uri).log_metric(run_of(uri, key).info.run_id, "test.video.roc_auc.value", 0.875)
+    with begin(uri, spools, key, resume=True, adds_only=True) as tracker:
+        tracker.register_model(model_folder, alias)
+    run = run_of(uri, key)
+    assert client(uri).get_model_version_by_alias("unmask", alias).run_id == run.info.run_id
+    assert run.info.status == "FAILED"
+    assert not spools.exists()
 
 
 def test_a_run_that_was_deleted_or_never_was_becomes_a_new_one(
@@ -336,8 +374,16 @@ def test_a_model_whose_upload_broke_off_is_one_model_in_the_end(
     assert tracker.log_model(model_folder) is None
     [broken] = logged_models(own_uri, run_of(own_uri, "k"))
     assert broken.status == "PENDING"
-    (tmp_path / "mlartifacts").unlink()
+    tracker.log_file(model_folder / "MODEL_CARD.md")
+    log_epochs(tracker, 0, 1)
     tracker.finish(failed=False)
+    # The files are refused; that holds nothing back.
+    assert losses(own_uri, "k") == [(0, 0.0), (1, 0.125)]
+    assert run_of(own_uri, "k").info.status == "FINISHED"
+    (tmp_path / "mlartifacts").unlink()
+    list(upload(spools, lambda _: MlflowSender(own_uri)))
+    assert waiting(spools) == []
+    assert run_of(own_uri, "k").info.status == "FINISHED"
     [whole] = logged_models(own_uri, run_of(own_uri, "k"))
     assert (whole.model_id, whole.status) == (broken.model_id, "READY")
     kept = download(own_uri, f"models:/{whole.model_id}", tmp_path / "back")
@@ -399,6 +445,7 @@ def test_a_password_in_the_uri_is_never_shown(
     key = some_key()
     with begin(server_uri.replace("//", "//ann:secret@"), spools, key) as tracker:
         log_epochs(tracker, 0)
+        tracker.log_metrics({"test.video.roc_auc.value": 0.875})
         tracker.log_file(model_folder / "MODEL_CARD.md")
         tracker.register_model(model_folder, "champion")
     assert run_of(server_uri, key).info.status == "FINISHED"
@@ -553,3 +600,75 @@ def test_plain_mlflow_finds_the_store_and_its_files_in_the_root(
     assert picture.parts[-4:] == (run_id, "artifacts", "plots", "roc.png")
     monkeypatch.chdir(tmp_path)
     assert client(mlflow.get_tracking_uri()).get_run(run_id) is not None
+
+
+# ---------------------------------------------------------------- a proxy that takes no large files
+
+
+class SmallProxy(BaseHTTPRequestHandler):
+    """Hands everything on but files, as nginx with its 1 MB does."""
+
+    behind, small = "", True
+
+    def do_PUT(self) -> None:
+        if not self.small:
+            self.do_GET()
+            return
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(413, b"<html>413 Request Entity Too Large</html>")
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        kept = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        asked = urllib.request.Request(
+            self.behind + self.path, body or None, kept, method=self.command
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                self.answer(answer.status, answer.read())
+        except urllib.error.HTTPError as error:
+            self.answer(error.code, error.read())
+
+    do_POST = do_PATCH = do_DELETE = do_GET
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_a_file_that_a_proxy_refuses_holds_nothing_back(
+    server_uri: str,
+    spools: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(SmallProxy, "behind", server_uri)
+    key = some_key()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SmallProxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        with begin(f"http://127.0.0.1:{proxy.server_port}", spools, key) as tracker:
+            log_epochs(tracker, 0)
+            tracker.log_file(model_folder / "weights.safetensors")
+            assert tracker.log_model(model_folder) is None
+            log_epochs(tracker, 1)
+            tracker.log_tags({"late": "yes"})
+            assert losses(server_uri, key) == [(0, 0.0), (1, 0.125)]
+        run = run_of(server_uri, key)
+        assert len(waiting(spools)) == 1
+        assert [model.status for model in logged_models(server_uri, run)] == ["PENDING"]
+        monkeypatch.setattr(SmallProxy, "small", False)
+        list(upload(spools, MlflowSender))
+        proxy.shutdown()
+    assert (run.info.status, run.data.tags["late"]) == ("FINISHED", "yes")
+    assert len(caplog.messages) == 2
+    assert all("413" in message and "refuses it" in message for message in caplog.messages)
+    assert waiting(spools) == []
+    assert [model.status for model in logged_models(server_uri, run)] == ["READY"]
+    assert run_of(server_uri, key).info.status == "FINISHED"

@@ -198,7 +198,7 @@ def test_a_model_is_kept_whole(place: Place, model_folder: Path) -> None:
     begin, read = place
     key = some_key()
     with begin(key) as tracker:
-        tracker.log_model(model_folder, note="# A model")
+        tracker.log_model(model_folder)
     assert read(key).model == contents(model_folder)
 
 

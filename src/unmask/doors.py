@@ -66,18 +66,21 @@ def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) ->
     A new run begins; with resume the newest one of the key goes on if there is one. Without a key
     it gets one that nobody has. UNMASK_TRACKER says what keeps it: mlflow (where
     MLFLOW_TRACKING_URI says, else in mlflow.db in the root), wandb or none. DVC_EXP_NAME, set by
-    `dvc exp run`, names the run. What could not be sent waits in .tracking in the root. Root is
-    the checkout that lasts, not DVC's copy of it.
+    `dvc exp run`, names the run; DVC_STAGE, set by DVC, says what it reads. What could not be sent
+    waits in .tracking in the root. Root is the checkout that lasts, not DVC's copy of it.
 
     Raises:
         TrackingError: that can never work as things are.
     """
     tracker = _tracker(root, key, resume=resume)
-    tracker.log_tags({**provenance.source_tags(root), **provenance.lock_digests(root)})
+    digests = provenance.lock_digests(root, stage=os.environ.get("DVC_STAGE"))
+    tracker.log_tags({**provenance.source_tags(root), **digests})
     return tracker
 
 
-def _tracker(root: Path, key: str | None, *, resume: bool) -> tracking.Tracker:
+def _tracker(
+    root: Path, key: str | None, *, resume: bool, adds_only: bool = False
+) -> tracking.Tracker:
     key = key or uuid.uuid4().hex[:16]
     chosen = os.environ.get("UNMASK_TRACKER") or "mlflow"
     if chosen not in TRACKERS:
@@ -96,18 +99,20 @@ def _tracker(root: Path, key: str | None, *, resume: bool) -> tracking.Tracker:
             uri=mlflow_client.default_uri(os.environ, lasting),
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "unmask"),
             run_name=run_name, key=key, resume=resume, spools=lasting / SPOOLS,
+            adds_only=adds_only,
         )  # fmt: skip
     return tracker
 
 
 def register_model(root: Path, model_dir: Path, alias: str, *, key: str | None) -> None:
-    """Point the alias at the model, in the run of that key.
+    """Point the alias at the model, in the run of that key, which keeps its status.
 
     Raises:
-        TrackingError: no model can have that alias, or the tracker can never work.
+        TrackingError: no model can have that alias, the model was not evaluated, or the tracker
+            keeps nothing or can never work.
     """
-    tracking.checked_alias(alias)
-    with _tracker(root, key, resume=True) as tracker:
+    _check_wish(alias)
+    with _tracker(root, key, resume=True, adds_only=True) as tracker:
         tracker.register_model(model_dir, alias)
 
 
@@ -115,10 +120,19 @@ def registration_wish() -> str | None:
     """Return the alias that UNMASK_REGISTER asks for; None where nothing is to be registered.
 
     Raises:
-        TrackingError: no model can have that alias.
+        TrackingError: no model can have that alias, or UNMASK_TRACKER is none.
     """
     alias = os.environ.get("UNMASK_REGISTER")
-    return tracking.checked_alias(alias) if alias else None
+    return _check_wish(alias) if alias else None
+
+
+def _check_wish(alias: str) -> str:
+    if os.environ.get("UNMASK_TRACKER") == "none":
+        raise tracking.TrackingError(
+            f"Asked to register the model as {alias}; UNMASK_TRACKER is none, which keeps nothing. "
+            "Unset it, or don't ask for that (UNMASK_REGISTER, --register)."
+        )
+    return tracking.checked_alias(alias)
 
 
 def upload_runs(root: Path) -> Iterator[str]:

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from unmask.spool import DeliveryError, Event, Sender, Spool, read_events, waiting
+from unmask.spool import DeliveryError, Event, RefusedError, Sender, Spool, read_events, waiting
 from unmask.tracking import TrackingError, flat
 
 logger = logging.getLogger(__name__)
 
 # How long a place that failed is left alone: each try may cost the work some seconds.
-PAUSE_S = 30.0
+# After each failure twice as long.
+PAUSE_S, LONGEST_PAUSE_S = 30.0, 300.0
 
 
 class JournalTracker:
@@ -27,6 +28,8 @@ class JournalTracker:
         self.run_key: str | None = opening["key"]
         self._sender, self._spools, self._opening = sender, spools, opening
         self._spool: Spool | None = None
+        self._refused: Spool | None = None  # what the place refused while it took the rest
+        self._pause_s = PAUSE_S
         self._next_try_s = 0.0
         try:
             self._send_earlier()
@@ -56,10 +59,10 @@ class JournalTracker:
         assert path.is_file(), f"{path} is no file"
         self._take({"kind": "file", "folder": folder}, path)
 
-    def log_model(self, model_dir: Path, *, note: str | None = None) -> str | None:
+    def log_model(self, model_dir: Path) -> str | None:
         """Keep a copy of a model's folder; return its address, None where it waits."""
         assert model_dir.is_dir(), f"{model_dir} is no folder"
-        return self._take({"kind": "model", "note": note}, model_dir)
+        return self._take({"kind": "model"}, model_dir)
 
     def register_model(self, model_dir: Path, alias: str) -> None:
         """Let the alias point to the run's model."""
@@ -69,9 +72,15 @@ class JournalTracker:
     def finish(self, *, failed: bool) -> None:
         """Mark the run's end, by one more try where the place failed before."""
         self._next_try_s = 0.0
-        self._take({"kind": "end", "status": "FAILED" if failed else "FINISHED"})
+        if self._opening["adds_only"]:
+            if self._spool is not None:
+                self._catch_up(self._spool)
+        else:
+            self._take({"kind": "end", "status": "FAILED" if failed else "FINISHED"})
         if self._spool is not None:
             self._spool.release()
+        if self._refused is not None:
+            self._refused.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +96,9 @@ class JournalTracker:
                 return self._sender.send(event, path)
             except DeliveryError as error:
                 self._hold(error).append(event, path)
+            except RefusedError as error:
+                self._refused = self._refused or Spool.begin(self._spools, self._opening)
+                self._refused.park(event, path, error)
         else:
             self._spool.append(event, path)
             self._catch_up(self._spool)
@@ -94,7 +106,8 @@ class JournalTracker:
 
     def _hold(self, error: TrackingError) -> Spool:
         self._spool = Spool.begin(self._spools, self._opening)
-        self._next_try_s = time.monotonic() + PAUSE_S
+        self._pause_s = PAUSE_S
+        self._next_try_s = time.monotonic() + self._pause_s
         logger.warning(
             "Run %s: %s. The work goes on. What was not sent is kept in %s: it is sent when %s "
             "answers again, or by `unmask log`.",
@@ -110,7 +123,8 @@ class JournalTracker:
             self._opening["run"] = spool.send(self._sender)
         except TrackingError as error:
             logger.debug("Run %s still waits: %s", self.run_key, error)
-            self._next_try_s = time.monotonic() + PAUSE_S
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            self._next_try_s = time.monotonic() + self._pause_s
             return
         spool.remove()
         self._spool = None
@@ -141,8 +155,11 @@ def begin(
     resume: bool,
     experiment: str,
     run_name: str | None,
+    adds_only: bool = False,
 ) -> JournalTracker:
     """Return a run that is begun with the sender; with resume the key's newest run goes on.
+
+    With adds_only it keeps the status it has: it must be there, and is not begun again.
 
     Raises:
         TrackingError: the place can't ever take this run.
@@ -151,6 +168,7 @@ def begin(
         "kind": "begin",
         "key": key,
         "resume": resume,
+        "adds_only": adds_only,
         "experiment": experiment,
         "run_name": run_name,
         "place": sender.place,

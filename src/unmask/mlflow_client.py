@@ -1,5 +1,6 @@
 """MLflow's client as we want it: quiet, quick to give up, silent about passwords."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -9,9 +10,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
-from unmask.spool import DeliveryError
+from unmask.spool import DeliveryError, RefusedError
 from unmask.tracking import environment
 
 # How long a server may take to answer a question, and to take a file. With MLflow's own patience
@@ -23,6 +24,12 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+# What a folder of files answers that is not to be written to, or where something else stands.
+REFUSING = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOENT, errno.ENOTDIR,
+    errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 # What MLflow calls errors that pass: the first is also what it makes of a refused connection.
 PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "ABORTED"}
@@ -63,17 +70,29 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Return the URI without user and password.
+    """Return the URI without user, password and query, which may hold them too.
 
     >>> shown("https://ann:secret@mlflow.example.org/team")
     'https://mlflow.example.org/team'
+    >>> shown("postgresql://db/runs?user=ann&password=secret")
+    'postgresql://db/runs'
     """
     return _without_credentials(uri, uri)
 
 
 def _without_credentials(text: str, uri: str) -> str:
-    user, at, _ = uri.partition("://")[2].rpartition("@")
-    return re.sub(r"://[^/\s]*@", "://", text.replace(user + at, "") if at else text)
+    address, _, query = uri.partition("?")
+    # A password may hold an @ or a /, against the rules a ?; and a query's value an @.
+    before_host = address if "@" in address or "=" in query else uri
+    user, at, _ = before_host.partition("://")[2].rpartition("@")
+    text = text.replace(user + at, "") if at else text
+    text = re.sub(r"://[^/\s]*@", "://", text)
+    text = re.sub(r"(\w://[^\s?]*)\?[^\s'\")]*", r"\1", text)
+    values = {item.partition("=")[2] for item in query.split("&")}
+    values |= {value for _, value in parse_qsl(query)}
+    for value in sorted(filter(None, values), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "…", text)
+    return text
 
 
 def shortened(text: str, longest: int) -> str:
@@ -92,12 +111,16 @@ def in_short(error: BaseException, uri: str) -> str:
 
 @contextmanager
 def delivering(what: str, uri: str, *, patience_s: int = ANSWER_S) -> Iterator[None]:
-    """Let MLflow give up soon, and turn what it raises into a DeliveryError."""
+    """Let MLflow give up soon, and turn what it raises into a DeliveryError or RefusedError."""
     try:
         with impatience(uri, patience_s):
             yield
     except refusals(uri) as error:
         # From None: what MLflow raises may hold the URI with its password.
+        if refuses(error):
+            raise RefusedError(
+                f"MLflow at {shown(uri)} refuses it: {in_short(error, uri)}"
+            ) from None
         raise DeliveryError(
             f"{what} did not reach MLflow at {shown(uri)}: {in_short(error, uri)}"
         ) from None
@@ -113,6 +136,32 @@ def passes(error: Exception, uri: str) -> bool:
     if uri.startswith("sqlite:"):
         return "database is locked" in str(error)
     return "OperationalError" in str(error)  # another database that does not answer
+
+
+def refuses(error: BaseException) -> bool:
+    """Return whether this event is never taken, while the place may take the next one."""
+    # boto3 says only in the error before its own what the bucket answered.
+    status = _http_status(error) or (error.__context__ and _http_status(error.__context__))
+    if status:
+        return 400 <= status < 500 and status not in {408, 429}
+    if isinstance(error, mlflow().exceptions.MlflowException):
+        return error.error_code not in PASSING
+    if isinstance(error, OSError):
+        return error.errno in REFUSING
+    # A driver that is missing, or boto3's word that it has no credentials.
+    return isinstance(error, ImportError) or "Credentials" in type(error).__name__
+
+
+def _http_status(error: BaseException) -> int | None:
+    """Return what a server or bucket answered, from requests', botocore's or MLflow's error."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
+    if response is not None:
+        return int(response.status_code)
+    # A proxy's own page; MLflow knows few of its codes.
+    found = re.search(r"failed with error code (\d{3}) ", str(error))
+    return int(found[1]) if found else None
 
 
 def refusals(uri: str) -> tuple[type[Exception], ...]:
@@ -134,10 +183,12 @@ def refusals(uri: str) -> tuple[type[Exception], ...]:
 @contextmanager
 def impatience(uri: str, patience_s: int) -> Iterator[None]:
     """Let MLflow give up soon and quietly; it takes no arguments for this."""
+    # A bucket's client tries five times; PostgreSQL's waits for ever.
+    limits = QUIET | {"AWS_MAX_ATTEMPTS": "1", "PGCONNECT_TIMEOUT": str(patience_s)}
     if uri.startswith("http"):
-        limits = {"MAX_RETRIES": "0", "TIMEOUT": str(patience_s)}
-        limits = {f"MLFLOW_HTTP_REQUEST_{name}": text for name, text in limits.items()}
-        with environment(QUIET | limits):
+        mlflows = {"MAX_RETRIES": "0", "TIMEOUT": str(patience_s)}
+        limits |= {f"MLFLOW_HTTP_REQUEST_{name}": text for name, text in mlflows.items()}
+        with environment(limits):
             yield
         return
     mlflow()
@@ -145,7 +196,7 @@ def impatience(uri: str, patience_s: int) -> Iterator[None]:
 
     tries, utils.MAX_RETRY_COUNT = utils.MAX_RETRY_COUNT, 1
     try:
-        with environment(QUIET):
+        with environment(limits):
             yield
     finally:
         utils.MAX_RETRY_COUNT = tries

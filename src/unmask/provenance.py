@@ -1,6 +1,5 @@
 """Where a run comes from: its commit, its data, its checkout."""
 
-import hashlib
 import re
 import subprocess
 from pathlib import Path
@@ -17,25 +16,23 @@ def main_checkout(root: Path) -> Path:
 
 
 def source_tags(root: Path) -> dict[str, str]:
-    """Return the Git commit, whether files differ from it, and the digest of dvc.lock.
+    """Return the Git commit and whether files differ from it; nothing where there is no Git.
 
-    What is not there has no tag: a wheel or a container has no Git. dvc.lock does not count as a
-    difference, for DVC rewrites it while the stages run.
+    dvc.lock and metrics do not count as a difference: DVC rewrites the one while the stages run,
+    and takes the other away before evaluate does.
     """
-    tags = {}
     commit = _git(root, "rev-parse", "HEAD")
-    if commit:
-        changes = _git(root, "status", "--porcelain", "-uno", "--", ".", ":(exclude)dvc.lock")
-        tags = {
-            "mlflow.source.name": root.resolve().name,  # without it the page hides the commit
-            "mlflow.source.type": "LOCAL",
-            "mlflow.source.git.commit": commit,
-            "git.dirty": str(bool(changes)).lower(),
-        }
-    lock = root / "dvc.lock"
-    if lock.is_file():
-        tags["dvc.lock.sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
-    return tags
+    if not commit:
+        return {}
+    written = [f":(exclude){path}" for path in ("dvc.lock", "metrics")]
+    changes = _git(root, "status", "--porcelain", "-uno", "--", ".", *written)
+    return {
+        # Without a name the page hides the commit.
+        "mlflow.source.name": main_checkout(root).resolve().name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit,
+        "git.dirty": str(bool(changes)).lower(),
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -48,13 +45,17 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def lock_digests(root: Path) -> dict[str, str]:
-    """Return the MD5 of each output in dvc.lock, as data.<path>; empty without the file.
+def lock_digests(root: Path, *, stage: str | None) -> dict[str, str]:
+    """Return the MD5 of what the stage reads, as data.<path>; empty without a dvc.lock.
+
+    While a stage runs dvc.lock still holds its old outputs and those of the stages after it: the
+    metrics and plots are never among its inputs, and the model only of evaluate's.
 
     DVC writes one key a line and indents by two (`dvc/utils/serialize/_yaml.py`), so no YAML
     reader is needed: stages.<name>.outs is a list of path, hash, md5 ...
     """
     lock = root / "dvc.lock"
+    later = {"metrics", "plots"} | ({"model"} if stage != "evaluate" else set())
     digests, section, path = {}, "", ""
     lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
     for line in lines:
@@ -62,6 +63,8 @@ def lock_digests(root: Path) -> dict[str, str]:
             section = found[1]
         elif found := re.match(r"    - path: (.+)", line):
             path = found[1].strip("'\"")
-        elif section == "outs" and (found := re.match(r"      md5: (\S+)", line)):
+        elif section != "outs" or path.partition("/")[0] in later:
+            continue
+        elif found := re.match(r"      md5: (\S+)", line):
             digests[f"data.{path}"] = found[1]
     return digests

@@ -42,17 +42,27 @@ ARTIFACTS = "mlartifacts"
 MODEL_NAME = "unmask"
 MODEL_SCRIPT = Path(__file__).with_name("mlflow_model.py")
 
-# Tags of ours: a run's key, the opening that made the run, the content of a logged model.
-KEY, OPENED, CONTENT = "unmask.run", "unmask.opened", "unmask.sha256"
+# Tags of ours: a run's key, the opening that made the run, the content of a logged model, and
+# before a param's name the value that it has by now.
+KEY, OPENED, CONTENT, CHANGED = "unmask.run", "unmask.opened", "unmask.sha256", "changed."
 
 # What a registered model shows of its run.
 TEST_METRICS = "test.video."
 
 
 def open_run(
-    *, uri: str, experiment: str, run_name: str | None, key: str, resume: bool, spools: Path
+    *,
+    uri: str,
+    experiment: str,
+    run_name: str | None,
+    key: str,
+    resume: bool,
+    spools: Path,
+    adds_only: bool = False,
 ) -> JournalTracker:
     """Return a new run with our key; with resume the newest one that has it, running again.
+
+    With adds_only it keeps the status it has, and must be there.
 
     Raises:
         TrackingError: it can never be written there, as things are: a server's refusal, a
@@ -61,8 +71,9 @@ def open_run(
     """
     sender = MlflowSender(uri)
     return journal.begin(
-        sender, spools, key=key, resume=resume, experiment=experiment, run_name=run_name
-    )
+        sender, spools, key=key, resume=resume, experiment=experiment, run_name=run_name,
+        adds_only=adds_only,
+    )  # fmt: skip
 
 
 class MlflowSender:
@@ -74,6 +85,7 @@ class MlflowSender:
         self._client: Any = None
         self._run: Any = None
         self._params: dict[str, str] = {}
+        self._changed: set[str] = set()  # params that have a tag with a later value
 
     def begin(self, opening: Event) -> str:
         """Find the opening's run, or with resume its key's newest one, or make it."""
@@ -82,7 +94,7 @@ class MlflowSender:
             with impatience(uri, ANSWER_S), one_maker(uri):
                 self._client = mlflow().MlflowClient(uri)
                 run = self._known_run(opening["run"]) or self._run_in_experiment(opening)
-                if run.info.status != "RUNNING":
+                if run.info.status != "RUNNING" and not opening.get("adds_only"):
                     self._client.update_run(run.info.run_id, status="RUNNING")
         except refusals(uri) as error:
             # From None: what MLflow raises may hold the URI with its password.
@@ -95,6 +107,9 @@ class MlflowSender:
             ) from None
         logger.info("MLflow run %s (%s) in %s", run.info.run_name, run.info.run_id, shown(uri))
         self._run, self._params = run, dict(run.data.params)
+        self._changed = {
+            tag.removeprefix(CHANGED) for tag in run.data.tags if tag.startswith(CHANGED)
+        }
         return str(run.info.run_id)
 
     def _known_run(self, run_id: str | None) -> Any:
@@ -120,12 +135,31 @@ class MlflowSender:
             )  # fmt: skip
             if found:
                 return found[0]
+        if opening.get("adds_only"):
+            raise TrackingError(
+                f"Asked MLflow at {self.place} for the run {opening['key']}; it has none in "
+                f"{opening['experiment']}. Set MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME to "
+                "where it is, or train and evaluate that model first."
+            )
         if opening["resume"]:
             logger.info("MLflow has no run %s: a new one begins", opening["key"])
+        else:
+            self._end_a_killed_one(experiment_id, opening)
         return self._client.create_run(
             experiment_id, start_time=opening["time_ms"], run_name=opening["run_name"],
             tags={KEY: opening["key"], OPENED: opening["opened"]},
         )  # fmt: skip
+
+    def _end_a_killed_one(self, experiment_id: str, opening: Event) -> None:
+        """End the key's newest run if it still runs: its process can't have ended it."""
+        newest = self._client.search_runs(
+            [experiment_id], f"tags.`{KEY}` = '{opening['key']}'", max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )  # fmt: skip
+        for run in newest:
+            if run.info.status == "RUNNING" and run.info.start_time <= opening["time_ms"]:
+                logger.info("MLflow run %s was killed: another one begins", run.info.run_id)
+                self._client.set_terminated(run.info.run_id, "KILLED", opening["time_ms"])
 
     def send(self, event: Event, path: Path | None) -> str | None:
         """Deliver one event; return a logged model's models: URI."""
@@ -148,7 +182,7 @@ class MlflowSender:
                 self._client.log_artifact(run_id, str(path), event["folder"])
             elif kind == "model":
                 assert path is not None
-                return f"models:/{self._log_model(path, event['note'])}"
+                return f"models:/{self._log_model(path)}"
             elif kind == "register":
                 assert path is not None
                 self._register(path, event["alias"])
@@ -163,10 +197,14 @@ class MlflowSender:
         changed = {n: v for n, v in given.items() if self._params.get(n, v) != v}
         for name, value in changed.items():
             logger.info(
-                "MLflow run %s keeps %s = %s, which it began with; now %s is its tag changed.%s",
-                self._run.info.run_id, name, self._params[name], value, name,
+                "MLflow run %s keeps %s = %s, which it began with; now %s is its tag %s%s",
+                self._run.info.run_id, name, self._params[name], value, CHANGED, name,
             )  # fmt: skip
-        self._send_tags({f"changed.{name}": value for name, value in changed.items()})
+        self._send_tags({f"{CHANGED}{name}": value for name, value in changed.items()})
+        for name in sorted(self._changed & given.keys() - changed.keys()):
+            self._client.delete_tag(self._run.info.run_id, _name(f"{CHANGED}{name}"))
+            self._changed.remove(name)
+        self._changed |= changed.keys()
         new = {name: value for name, value in given.items() if name not in self._params}
         self._send_batches("params", [mlflow().entities.Param(*item) for item in new.items()])
         self._params |= new
@@ -181,7 +219,7 @@ class MlflowSender:
             batch = {kind: entities[start : start + MAX_BATCH]}
             self._client.log_batch(self._run.info.run_id, **batch)
 
-    def _log_model(self, model_dir: Path, note: str | None) -> str:
+    def _log_model(self, model_dir: Path) -> str:
         """Return the id of the run's logged model of this content, made where it is not there."""
         # What mlflow.pyfunc.log_model does, less its global run and global tracking URI.
         run, content = self._run.info, _digest(model_dir)
@@ -193,8 +231,7 @@ class MlflowSender:
         if logged is None:
             logged = self._client.create_logged_model(
                 run.experiment_id, MODEL_NAME, source_run_id=run.run_id, params=self._params,
-                tags={CONTENT: content}
-                | ({} if note is None else {"mlflow.note.content": _text(note, MAX_TAG)}),
+                tags={CONTENT: content},
             )  # fmt: skip
         if logged.status != "READY":  # new, or its upload was cut off
             with tempfile.TemporaryDirectory(prefix="unmask-") as folder:
@@ -209,7 +246,17 @@ class MlflowSender:
     def _register(self, model_dir: Path, alias: str) -> None:
         """Point the alias at the model's version, which carries the run's test metrics."""
         client, run_id = self._client, self._run.info.run_id
-        model_id = self._log_model(model_dir, None)
+        metrics = {
+            name: value for name, value in client.get_run(run_id).data.metrics.items()
+            if name.startswith(TEST_METRICS) and name.endswith(".value")
+        }  # fmt: skip
+        if not metrics:
+            raise TrackingError(
+                f"Asked to register {model_dir} as {alias}; its run {run_id} in MLflow at "
+                f"{self.place} has no test metrics. Evaluate it first: `dvc repro evaluate`, then "
+                f"`unmask log --register {alias}`."
+            )
+        model_id = self._log_model(model_dir)
         try:
             client.create_registered_model(MODEL_NAME)
         except mlflow().exceptions.MlflowException as error:
@@ -223,9 +270,8 @@ class MlflowSender:
                 one = client.create_model_version(
                     MODEL_NAME, f"models:/{model_id}", run_id, model_id=model_id
                 )
-        for name, value in client.get_run(run_id).data.metrics.items():
-            if name.startswith(TEST_METRICS) and name.endswith(".value"):
-                client.set_model_version_tag(MODEL_NAME, one.version, name, f"{value:.6g}")
+        for name, value in metrics.items():
+            client.set_model_version_tag(MODEL_NAME, one.version, name, f"{value:.6g}")
         client.set_registered_model_alias(MODEL_NAME, alias, one.version)
         logger.info("Model %s, version %s, is %s", MODEL_NAME, one.version, alias)
 

@@ -46,8 +46,8 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
             import wandb
         except ImportError as error:
             raise TrackingError(
-                "UNMASK_TRACKER is wandb, and wandb is not installed. Type `pip install "
-                "'unmask[wandb]'` (`make install` does it here), or unset UNMASK_TRACKER."
+                "UNMASK_TRACKER is wandb, and wandb is not installed. Type `make install`, "
+                "or `pip install -e '.[wandb]'` in this checkout, or unset UNMASK_TRACKER."
             ) from error
         settings = {
             "project": os.environ.get("WANDB_PROJECT") or "unmask",
@@ -76,8 +76,8 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
             wandb.teardown()  # else the id is in use, by the attempt that failed
             run = wandb.init(mode="offline", **settings)
             logger.warning(
-                "Run %s: W&B does not answer: %s. The work goes on. The run is kept in %s: send "
-                "it with `wandb sync` there when W&B answers again.",
+                "Run %s: W&B did not take the run: %s. The work goes on. It is kept in %s: send "
+                "it with `wandb sync` there when W&B takes it.",
                 key, _line(error), root / FOLDER,
             )  # fmt: skip
     run.define_metric("*", step_metric="epoch")
@@ -121,14 +121,14 @@ class WandbTracker:
         shutil.copyfile(path, copy)
         self._run.save(copy, base_path=self._run.dir, policy="now")
 
-    def log_model(self, model_dir: Path, *, note: str | None = None) -> str | None:
+    def log_model(self, model_dir: Path) -> str | None:
         """Keep the folder as the artifact `unmask`; it gets its address when W&B takes it."""
-        self._log_model(model_dir, note, [])
+        self._log_model(model_dir, [])
         return None
 
     def register_model(self, model_dir: Path, alias: str) -> None:
         """Give the model's artifact the alias; the same content is the same version."""
-        self._log_model(model_dir, None, [alias])
+        self._log_model(model_dir, [alias])
 
     def finish(self, *, failed: bool) -> None:
         """End the run, and wait a while for what is on its way."""
@@ -148,12 +148,12 @@ class WandbTracker:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.finish(failed=kind is not None)
 
-    def _log_model(self, model_dir: Path, note: str | None, aliases: list[str]) -> None:
+    def _log_model(self, model_dir: Path, aliases: list[str]) -> None:
         import wandb
 
         assert model_dir.is_dir(), f"{model_dir} is no folder"
         with environment(self._surroundings):
-            artifact = wandb.Artifact(MODEL_NAME, type="model", description=note)
+            artifact = wandb.Artifact(MODEL_NAME, type="model")
             for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
                 artifact.add_file(str(path), name=path.relative_to(model_dir).as_posix())
             self._run.log_artifact(artifact, aliases=["latest", *aliases])

@@ -37,11 +37,8 @@ class Tracker(Protocol):
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file with the run, in a folder there."""
 
-    def log_model(self, model_dir: Path, *, note: str | None = None) -> str | None:
-        """Keep a copy of a model's folder; return its address where it has one by now.
-
-        The note, Markdown, is shown as the model's description.
-        """
+    def log_model(self, model_dir: Path) -> str | None:
+        """Keep a copy of a model's folder; return its address where it has one by now."""
 
     def register_model(self, model_dir: Path, alias: str) -> None:
         """Let the alias point to the run's model, which is kept first if it is not yet there."""
@@ -76,7 +73,7 @@ class NullTracker:
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Do nothing."""
 
-    def log_model(self, model_dir: Path, *, note: str | None = None) -> str | None:
+    def log_model(self, model_dir: Path) -> str | None:
         """Do nothing."""
 
     def register_model(self, model_dir: Path, alias: str) -> None:
