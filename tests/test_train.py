@@ -34,7 +34,7 @@ class Notes(NullTracker):
     def log_file(self, path, folder=None):  # noqa: ARG002  # the protocol's
         self.files.append(Path(path).name)
 
-    def log_model(self, model_dir, *, note=None):  # noqa: ARG002  # the protocol's
+    def log_model(self, model_dir):
         self.models.append(model_dir.name)
 
 
