@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro test check lock install pretrain grid
+.PHONY: repro test check lock install pretrain grid experiments
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -31,8 +31,12 @@ grid: install  ## one experiment, and one MLflow run, for each setting: `make gr
 	  if dvc exp list --name-only | grep -qxF "$$name"; then echo "$$name: done before"; continue; fi; \
 	  dvc exp run --temp --name "$$name" -S "model.backbone=$$backbone" \
 	    -S "train.unfreeze_top_layers=$$layers" -S "train.lr_head=$$rate" -S "train.batch_size=$$batch"; \
-	done; done; done; done; \
-	dvc exp show --md --only-changed --drop '(Created|State|Executor)'
+	done; done; done; done
+	@$(MAKE) --no-print-directory -o install BIN="$(BIN)" experiments
+
+experiments: install  ## the table: each one's metrics and the params it changed, without files
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc exp show --md --only-changed \
+	  --drop '(Created|State|Executor|.*/.*|^model$$|^raw$$|^faces$$)'
 
 pretrain: install  ## makes weights/x3d_xs.safetensors again: an hour or so on two cores
 	$(BIN)/unmask pretrain
