@@ -65,6 +65,7 @@ def work(folder: Path, workers: int, last: int | None) -> None:
     (folder / "epochs_done").write_text(str(plan.epochs_done))
     train.train([chunk], settings, folder / "model", NullTracker(), plan=plan, workers=workers,
                 weights_cache=folder)  # fmt: skip
+    train.forget(folder / "model")
 
 
 def run(folder: Path, *, workers: int, last: int | None) -> int:
