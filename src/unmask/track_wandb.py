@@ -52,6 +52,8 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
         settings = {
             "project": os.environ.get("WANDB_PROJECT") or "unmask",
             "id": key, "name": run_name, "resume": "allow", "dir": root,
+            # Else what an earlier run of this process was told would count.
+            "mode": os.environ.get("WANDB_MODE") or "online",
             "settings": wandb.Settings(
                 silent=True, console="off", disable_code=True, disable_git=True,
                 x_disable_meta=True, x_disable_stats=True, x_save_requirements=False,
