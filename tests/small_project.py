@@ -155,3 +155,16 @@ def run(root, *command, **variables):
     done = call(root, *command, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def ask_mlflow(root, script, *arguments):
+    """Return what the script leaves in `answer`, asked of the project's own MLflow store."""
+    asked = (
+        "import json, mlflow, pandas, sys\n"
+        "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
+        f"{script}\n"
+        "print('ANSWER', json.dumps(answer))"
+    )
+    said = run(root, sys.executable, "-c", asked, *arguments)
+    line = next(line for line in said.splitlines() if line.startswith("ANSWER "))
+    return json.loads(line.removeprefix("ANSWER "))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_project import commit, run
+from small_project import ask_mlflow, commit, run
 
 ROOT = Path(__file__).parents[1]
 GRID = ("BACKBONES=x3d_xs", "LAYERS=1 2", "RATES=1e-3", "BATCHES=4")
@@ -65,14 +65,10 @@ def test_the_table_shows_what_differs(tried: Path) -> None:
 
 def test_each_is_one_run_in_mlflow_under_its_name(tried: Path) -> None:
     script = (
-        "import json, mlflow\n"
-        "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
         "runs = mlflow.search_runs(experiment_names=['unmask'], output_format='list')\n"
-        "print('RUNS', json.dumps([[r.info.run_name, sorted(r.data.metrics)] for r in runs]))"
+        "answer = [[r.info.run_name, sorted(r.data.metrics)] for r in runs]"
     )
-    said = run(tried, sys.executable, "-c", script)
-    line = next(line for line in said.splitlines() if line.startswith("RUNS"))
-    runs = [(name, metrics) for name, metrics in json.loads(line[5:]) if name in NAMES]
+    runs = [(name, metrics) for name, metrics in ask_mlflow(tried, script) if name in NAMES]
     assert sorted(name for name, _ in runs) == sorted(NAMES)
     assert all("test.video.log_loss.value" in metrics for _, metrics in runs)
 

@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from small_project import run
+from small_project import ask_mlflow, run
 
 from unmask.records import Reason, read_faces, read_index
 
@@ -70,14 +70,11 @@ def test_a_new_label_does_not_crop_again(project):
 
 def test_train_and_evaluate_are_one_run_in_mlflow(project):
     script = (
-        "import json, mlflow\n"
-        "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
         "runs = mlflow.search_runs(experiment_names=['unmask'], output_format='list')\n"
-        "print(json.dumps([[r.info.run_id, r.info.status, r.data.metrics, r.data.params,"
-        " r.data.tags] for r in runs]))"
+        "answer = [[r.info.run_id, r.info.status, r.data.metrics, r.data.params, r.data.tags]"
+        " for r in runs]"
     )
-    said = run(project, sys.executable, "-c", script)
-    [[run_id, status, metrics, params, tags]] = json.loads(said[said.index("[[") :].splitlines()[0])
+    [[run_id, status, metrics, params, tags]] = ask_mlflow(project, script)
     assert status == "FINISHED"
     key = json.loads((project / "model/checkpoint.json").read_text())["run_key"]
     assert tags["unmask.run"] == key
@@ -102,14 +99,11 @@ def test_unmask_log_registers_the_same_model_under_another_alias(project):
     said = run(project, sys.executable, "-m", "unmask", "log", "--register", "second")
     assert "is second" in said
     script = (
-        "import json, mlflow\n"
-        "client = mlflow.MlflowClient('sqlite:///mlflow.db')\n"
+        "client = mlflow.MlflowClient()\n"
         "found = [client.get_model_version_by_alias('unmask', a) for a in ('champion', 'second')]\n"
-        "print('FOUND', json.dumps([[v.version, v.tags] for v in found]))"
+        "answer = [[v.version, v.tags] for v in found]"
     )
-    said = run(project, sys.executable, "-c", script)
-    line = next(line for line in said.splitlines() if line.startswith("FOUND"))
-    champion, second = json.loads(line.removeprefix("FOUND"))
+    champion, second = ask_mlflow(project, script)
     assert champion == second
     test = json.loads((project / "metrics/test.json").read_text())
     assert float(second[1]["test.video.log_loss.value"]) == pytest.approx(
@@ -119,16 +113,12 @@ def test_unmask_log_registers_the_same_model_under_another_alias(project):
 
 def test_the_registered_model_answers_as_predict_does(project):
     script = (
-        "import mlflow, pandas, sys\n"
-        "mlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
         "model = mlflow.pyfunc.load_model('models:/unmask@champion')\n"
         "rows = model.predict(pandas.DataFrame({'path': sys.argv[1:]}))\n"
-        "print('ROWS', rows.to_json(orient='records'))"
+        "answer = json.loads(rows.to_json(orient='records'))"
     )
     clips = [f"data/chunks/wild/{name}.mp4" for name in ("real0", "zero_bytes")]
-    said = run(project, sys.executable, "-c", script, *clips)
-    line = next(line for line in said.splitlines() if line.startswith("ROWS"))
-    rows = json.loads(line.removeprefix("ROWS"))
+    rows = ask_mlflow(project, script, *clips)
     said = run(project, sys.executable, "-m", "unmask", "predict", "--json", *clips)
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert rows[0]["probability"] == pytest.approx(lines[0]["probability"], abs=1e-6)
