@@ -76,7 +76,7 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
             ) from error
         except wandb.errors.CommError as error:
             wandb.teardown()  # else the id is in use, by the attempt that failed
-            run = wandb.init(mode="offline", **settings)
+            run = wandb.init(**(settings | {"mode": "offline"}))
             logger.warning(
                 "Run %s: W&B did not take the run: %s. The work goes on. It is kept in %s: send "
                 "it with `wandb sync` there when W&B takes it.",
