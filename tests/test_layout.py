@@ -28,6 +28,8 @@ LAYERS = (
     ("predict", "report", "card", "track_mlflow", "track_wandb"),
     ("classifier", "checkpoint", "resume", "sample", "fake", "journal", "mlflow_client"),
     ("faces", "clips", "follow", "splits", "fingerprints", "spool"),
+    ("search",),
+    ("detector",),
     (
         "datasets",
         "leakage",
@@ -47,7 +49,7 @@ DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 # Outside libraries that only their owners import, here and in the doors' folders.
 OWNERS = {
     "av": {"video"},
-    "facenet_pytorch": {"faces"},
+    "facenet_pytorch": {"detector"},
     "fvcore": {"backbones", "pretrain"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"backbones"},
     "timm": {"backbones"},

@@ -94,7 +94,7 @@ def test_steady_motion_and_growth_are_followed_up_to_the_ends(smooth_s: float) -
     times_s = [0.0, 0.3, 0.6, 1.2, 1.5]  # one detection is missing
     track = follow(times_s, [where(time_s) for time_s in times_s])
     for time_s in np.arange(0, 1.51, 0.1):
-        assert track.box_at(min(time_s, 1.5), smooth_s) == pytest.approx(where(min(time_s, 1.5)))
+        assert track.place_at(min(time_s, 1.5), smooth_s)[0] == pytest.approx(where(min(time_s, 1.5)))
 
 
 @pytest.mark.parametrize("smooth_s", [0.0, 0.3])
@@ -104,15 +104,15 @@ def test_points_move_as_their_box_does(smooth_s: float) -> None:
     boxes = [box(*rng.normal(100, 20, 2), side=rng.uniform(80, 120)) for _ in times_s]
     track = follow(times_s, boxes)
     for time_s in (0.0, 0.3, 0.45, 0.8, 1.5):
-        expected_52 = np.array(points_of(track.box_at(time_s, smooth_s)))
-        assert np.array(track.points_at(time_s, smooth_s)) == pytest.approx(expected_52)
+        expected_52 = np.array(points_of(track.place_at(time_s, smooth_s)[0]))
+        assert np.array(track.place_at(time_s, smooth_s)[1]) == pytest.approx(expected_52)
 
 
 def test_without_smoothing_a_box_is_linear_between_detections() -> None:
     track = follow([0.0, 0.3, 0.6], [box(0), box(30), box(0)])
-    assert track.box_at(0.1, 0.0) == pytest.approx(box(10))
-    assert track.box_at(0.5, 0.0) == pytest.approx(box(10))
-    assert track.box_at(0.3, 0.0) == pytest.approx(box(30))
+    assert track.place_at(0.1, 0.0)[0] == pytest.approx(box(10))
+    assert track.place_at(0.5, 0.0)[0] == pytest.approx(box(10))
+    assert track.place_at(0.3, 0.0)[0] == pytest.approx(box(30))
 
 
 def test_jitter_of_the_detector_is_smoothed_away() -> None:
@@ -120,7 +120,7 @@ def test_jitter_of_the_detector_is_smoothed_away() -> None:
     times_s = [0.3 * n for n in range(40)]
     noise = rng.normal(0, 3, 40)
     track = follow(times_s, [box(100 + shift) for shift in noise])
-    left = np.array([track.box_at(0.1 * n, 0.3)[0] for n in range(117)])
+    left = np.array([track.place_at(0.1 * n, 0.3)[0][0] for n in range(117)])
     assert np.abs(np.diff(left)).mean() < 0.5 * np.abs(np.diff(noise)).mean() / 3
 
 
@@ -130,12 +130,12 @@ def test_a_moved_face_moves_its_smoothed_box() -> None:
     one = follow(times_s, [box(left) for left in lefts])
     other = follow(times_s, [box(left + 40, 7) for left in lefts])
     for time_s in (0.0, 0.25, 0.9):
-        moved = np.subtract(other.box_at(time_s, 0.3), one.box_at(time_s, 0.3))
+        moved = np.subtract(other.place_at(time_s, 0.3)[0], one.place_at(time_s, 0.3)[0])
         assert moved == pytest.approx([40, 7, 40, 7])
 
 
 def test_a_single_detection_is_where_it_was() -> None:
-    assert follow([2.0], [box(7)]).box_at(2.0, 0.3) == box(7)
+    assert follow([2.0], [box(7)]).place_at(2.0, 0.3)[0] == box(7)
 
 
 def test_a_settled_box_does_not_depend_on_what_comes_later() -> None:
@@ -143,9 +143,9 @@ def test_a_settled_box_does_not_depend_on_what_comes_later() -> None:
     track = follow(times_s, boxes)
     settled = [n / 10 for n in range(10) if track.settles(n / 10, 0.3)]
     assert settled == [0.0, 0.1, 0.2, 0.3]
-    early = [track.box_at(time_s, 0.3) for time_s in settled]
+    early = [track.place_at(time_s, 0.3)[0] for time_s in settled]
     track.add(1.2, seen(90))
-    assert [track.box_at(time_s, 0.3) for time_s in settled] == early
+    assert [track.place_at(time_s, 0.3)[0] for time_s in settled] == early
 
 
 def test_a_score_is_carried_to_the_next_detection() -> None:

@@ -5,8 +5,8 @@ import logging
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask import params
+from unmask.detector import Detector, FaceDetector, Picture, detector_of_worker, start_worker
 from unmask.errors import DatasetError, DecodeError
 from unmask.processes import run_jobs
 from unmask.records import (
@@ -31,70 +32,17 @@ from unmask.records import (
     faces_line,
     write_atomically,
 )
-from unmask.tracks import Detection as Detection
+from unmask.search import Sighting, find_faces
 from unmask.tracks import Linker, Track, align_square, square_around
-from unmask.video import Frame, TruncatedError, VideoWriter, read_frames
+from unmask.video import Frame, TruncatedError, VideoWriter, read_ahead, read_frames
 
 _log = logging.getLogger(__name__)
 
-Picture = NDArray[np.uint8]
-
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
-_CODE = ("faces.py", "tracks.py", "video.py")  # a change of these re-crops
+_CODE = ("detector.py", "faces.py", "search.py", "tracks.py", "video.py")  # a change of these re-crops
+_BESIDE = 16  # crops that may wait to be encoded, with their frames
 _FAILURES = (Reason.MISSING, Reason.EMPTY, Reason.UNREADABLE)
-# For a GPU: on one CPU thread MTCNN takes 60 ms for a picture of 640 x 480 in batches of any size.
-_BATCH_PICTURES = 8
-_BATCH_BYTES = 8 * 2**20  # of reduced pictures; MTCNN took 15 times as much beside them
-_WAITING_BYTES = 128 * 2**20  # of full frames that wait for a batch
-
-
-# ---------------------------------------------------------------- detection
-
-
-class Detector:
-    """MTCNN (Zhang et al., 2016, arXiv:1604.02878) with its trained weights."""
-
-    def __init__(self, settings: params.Detect, device: str = "cpu") -> None:
-        # Here, as importing torch takes seconds that a reader of records need not wait.
-        import torch
-        from facenet_pytorch import MTCNN
-
-        self._settings = settings
-        self._mtcnn = MTCNN(
-            keep_all=True,
-            min_face_size=settings.min_face_px,
-            thresholds=list(settings.thresholds),
-            post_process=False,
-            device=torch.device(device),
-        ).eval()
-
-    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
-        """Return the faces of each upright RGB picture, the largest first.
-
-        All pictures have one size.
-        """
-        # MTCNN's pyramid has no level for a picture smaller than a face, and it fails on that.
-        if not pictures or min(pictures[0].shape[:2]) < self._settings.min_face_px:
-            return [[] for _ in pictures]
-        boxes, scores, points = self._mtcnn.detect(np.stack(pictures), landmarks=True)
-        return [self._detections(*found) for found in zip(boxes, scores, points, strict=True)]
-
-    def _detections(
-        self,
-        boxes_N4: NDArray[np.object_] | None,
-        scores_N: NDArray[np.object_],
-        points_N52: NDArray[np.object_] | None,
-    ) -> list[Detection]:
-        if boxes_N4 is None or points_N52 is None:
-            return []
-        found = []
-        for box, score, points in zip(boxes_N4, scores_N, points_N52, strict=True):
-            left, top, right, bottom = (float(side) for side in box)
-            if score >= self._settings.min_score and left < right and top < bottom:
-                points_52 = tuple((float(x), float(y)) for x, y in points)
-                found.append(Detection((left, top, right, bottom), float(score), points_52))
-        return found
 
 
 # ---------------------------------------------------------------- one video
@@ -105,7 +53,7 @@ def crop_video(
     video_id: str,
     faces_dir: Path,
     settings: params.Faces,
-    detector: Detector,
+    detector: FaceDetector,
     *,
     key: str,
 ) -> VideoFaces:
@@ -115,10 +63,11 @@ def crop_video(
     once and in pieces: memory does not grow with its length.
     """
     reason, detail = None, ""
-    with _Cropper(faces_dir, video_id, settings, detector) as cropper:
+    with _Cropper(faces_dir, video_id, settings) as cropper:
         try:
-            for frame in read_frames(path, rate_fps=settings.rate_fps):
-                cropper.add(frame)
+            frames = read_ahead(read_frames(path, rate_fps=settings.rate_fps))
+            for sighting in find_faces(frames, settings, detector):
+                cropper.add(sighting)
         except TruncatedError as error:
             reason, detail = Reason.TRUNCATED, str(error)
         except DecodeError as error:
@@ -146,41 +95,43 @@ class _Cropper:
     the smoothing, or is gone for good. Only then are the pixels of its crop converted.
     """
 
-    def __init__(
-        self, faces_dir: Path, video_id: str, settings: params.Faces, detector: Detector
-    ) -> None:
+    def __init__(self, faces_dir: Path, video_id: str, settings: params.Faces) -> None:
         self.detections = 0
         self._faces_dir = faces_dir
         self._video_id = video_id
         self._settings = settings
-        self._detector = detector
         self._linker = Linker(min_overlap=settings.min_overlap, max_gap_s=settings.max_gap_s)
         self._strips: list[_Strip] = []  # in order of first appearance
         self._frames: deque[Frame] = deque()  # those that a strip may still need
-        self._batch: list[tuple[Frame, Picture]] = []  # frames to search, and their pictures
-        self._searched_s = -math.inf  # of the latest frame that joined a batch
+        self._beside = _Beside()  # cuts and encodes while the next faces are searched for
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._beside.stop()
         for strip in self._strips:
             strip.discard()
 
-    def add(self, frame: Frame) -> None:
-        """Take the video's next frame."""
+    def add(self, sighting: Sighting) -> None:
+        """Take the video's next frame and its faces."""
+        frame = sighting.frame
+        self.detections += len(sighting.faces)
         self._frames.append(frame)
-        # The frame shown at a tick may start almost a tick earlier.
-        tolerance_s = 0.5 / self._settings.rate_fps
-        if frame.time_s - self._searched_s >= self._settings.detect_every_s - tolerance_s:
-            self._queue(frame)
+        if sighting.is_cut:
+            self._linker.active.clear()
+            self._cut()
+        for track in self._linker.add(frame.time_s, sighting.faces):
+            # Without the video's id, which may be as long as a file's name can be.
+            part = self._faces_dir / f".{os.getpid()}_{len(self._strips)}.mp4"
+            self._strips.append(_Strip(track, part, self._settings, self._beside))
+        self._cut()
+        done_s = [strip.done_s for strip in self._strips if strip.is_open]
+        while self._frames and self._frames[0].time_s <= min([frame.time_s, *done_s]):
+            self._frames.popleft()
 
     def finish(self) -> tuple[FaceTrack, ...]:
         """Return the tracks that lasted, now that their crop files are whole and in place."""
-        if self._frames and self._frames[-1].time_s > self._searched_s:
-            self._queue(self._frames[-1])
-        if self._batch:
-            self._search()
         self._linker.active.clear()
         self._cut()
         kept = [strip for strip in self._strips if strip.is_kept]
@@ -188,37 +139,6 @@ class _Cropper:
             strip.publish(self._faces_dir / f"{self._video_id}_{number}.mp4", number)
             for number, strip in enumerate(kept)
         )
-
-    def _queue(self, frame: Frame) -> None:
-        picture = frame.reduced_rgb_HWC(self._settings.detect.max_side_px)
-        if self._batch and self._batch[0][1].shape != picture.shape:  # the size changed midway
-            self._search()
-        self._batch.append((frame, picture))
-        self._searched_s = frame.time_s
-        waiting_s = frame.time_s - self._batch[0][0].time_s
-        frame_bytes = 1.5 * frame.width * frame.height  # of 4:2:0
-        if (
-            len(self._batch) >= _BATCH_PICTURES
-            or len(self._batch) * picture.nbytes >= _BATCH_BYTES
-            or waiting_s * self._settings.rate_fps * frame_bytes >= _WAITING_BYTES
-        ):
-            self._search()
-
-    def _search(self) -> None:
-        """Detect faces in the batch, link them, cut what is now certain, let go of the rest."""
-        found = self._detector.detect([picture for _, picture in self._batch])
-        for (frame, picture), detections in zip(self._batch, found, strict=True):
-            self.detections += len(detections)
-            scaled = [_enlarge(detection, frame, picture) for detection in detections]
-            for track in self._linker.add(frame.time_s, scaled):
-                # Without the video's id, which may be as long as a file's name can be.
-                part = self._faces_dir / f".{os.getpid()}_{len(self._strips)}.mp4"
-                self._strips.append(_Strip(track, part, self._settings))
-        self._batch.clear()
-        self._cut()
-        done_s = [strip.done_s for strip in self._strips if strip.is_open]
-        while self._frames and self._frames[0].time_s <= min([self._searched_s, *done_s]):
-            self._frames.popleft()
 
     def _cut(self) -> None:
         smooth_s = self._settings.smooth_s
@@ -235,16 +155,42 @@ class _Cropper:
                 strip.close()
 
 
+class _Beside:
+    """Does one thing after the other in a thread, a few of them waiting at most."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def do(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do it soon; an error of it, or of one before, is raised by a later call."""
+        self._waiting.append(self._thread.submit(work, *arguments))
+        while len(self._waiting) > _BESIDE:
+            self._waiting.popleft().result()
+
+    def finish(self) -> None:
+        """Return when everything is done."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def stop(self) -> None:
+        """Forget what is not done yet."""
+        self._thread.shutdown(cancel_futures=True)
+
+
 class _Strip:
     """One track's crop file in the making, under a hidden name."""
 
-    def __init__(self, track: Track, part: Path, settings: params.Faces) -> None:
+    def __init__(
+        self, track: Track, part: Path, settings: params.Faces, beside: "_Beside"
+    ) -> None:
         self.track = track
         self.is_open = True
         self.is_kept = False
         self.done_s = math.nextafter(track.first_s, -math.inf)  # frames up to here are not needed
         self._part = part
         self._settings = settings
+        self._beside = beside
         self._writer: VideoWriter | None = None
         self._times: list[float] = []
         self._boxes: list[Box] = []
@@ -253,23 +199,26 @@ class _Strip:
 
     def cut(self, frame: Frame) -> None:
         """Add the face as a frame shows it."""
+        side_px = self._settings.side_px
+        face, points_52 = self.track.place_at(frame.time_s, self._settings.smooth_s)
+        square = align_square(square_around(face, self._settings.margin_ratio), side_px)
+        self._beside.do(self._write, frame, square)
+        self._times.append(round(frame.time_s, 4))
+        self._boxes.append(square)
+        self._scores.append(round(self.track.score_at(frame.time_s), 4))
+        self._points.append(tuple((round(x, 1), round(y, 1)) for x, y in points_52))
+        self.done_s = frame.time_s
+
+    def _write(self, frame: Frame, square: Box) -> None:
         if self._writer is None:
             self._writer = VideoWriter(
                 self._part, rate_fps=self._settings.rate_fps, crf=self._settings.crf
             )
-        side_px = self._settings.side_px
-        face = self.track.box_at(frame.time_s, self._settings.smooth_s)
-        square = align_square(square_around(face, self._settings.margin_ratio), side_px)
-        self._writer.write(cut_square(frame, square, side_px))
-        self._times.append(round(frame.time_s, 4))
-        self._boxes.append(square)
-        self._scores.append(round(self.track.score_at(frame.time_s), 4))
-        points_52 = self.track.points_at(frame.time_s, self._settings.smooth_s)
-        self._points.append(tuple((round(x, 1), round(y, 1)) for x, y in points_52))
-        self.done_s = frame.time_s
+        self._writer.write(cut_square(frame, square, self._settings.side_px))
 
     def close(self) -> None:
         """Finish the file of a track that has ended; one that was too short leaves none."""
+        self._beside.finish()
         self.is_kept = self.track.lasts(self._settings.min_track_s)
         if not self.is_kept:
             self.discard()
@@ -291,15 +240,6 @@ class _Strip:
         if self._writer:
             self._writer.discard()
             self._part.unlink(missing_ok=True)
-
-
-def _enlarge(detection: Detection, frame: Frame, picture: Picture) -> Detection:
-    """Return a detection of a reduced picture in the pixels of its frame."""
-    x_scale, y_scale = frame.width / picture.shape[1], frame.height / picture.shape[0]
-    left, top, right, bottom = detection.box_xyxy
-    box = left * x_scale, top * y_scale, right * x_scale, bottom * y_scale
-    points_52 = tuple((x * x_scale, y * y_scale) for x, y in detection.points_52)
-    return Detection(box, detection.score, points_52)
 
 
 # ---------------------------------------------------------------- one crop
@@ -508,7 +448,7 @@ def _crop_all(jobs: Sequence[_Job], workers: int) -> Iterator[VideoFaces]:
             yield _crop(job, detector)
 
 
-def _crop(job: _Job, detector: Detector) -> VideoFaces:
+def _crop(job: _Job, detector: FaceDetector) -> VideoFaces:
     return crop_video(job.path, job.video_id, job.faces_dir, job.settings, detector, key=job.key)
 
 
@@ -531,21 +471,6 @@ def _row_of_crash(job: _Job) -> VideoFaces:
     # Without a key, so that the next run tries again: memory may have run out.
     detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
     return VideoFaces(job.video_id, "", (), Reason.UNREADABLE, detail)
-
-
-def start_worker(settings: params.Detect) -> None:
-    """Make a worker process ready: one thread, as more might change a sum's last digit."""
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    detector_of_worker(settings)
-
-
-@cache
-def detector_of_worker(settings: params.Detect) -> Detector:
-    """Return this process's detector."""
-    return Detector(settings)
 
 
 def _crop_in_worker(job: _Job) -> VideoFaces:

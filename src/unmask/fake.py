@@ -23,7 +23,7 @@ import numpy as np
 from unmask.archive import VIDEO_ENDINGS
 from unmask.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
 from unmask.errors import DatasetError, DecodeError
-from unmask.faces import detector_of_worker, start_worker
+from unmask.detector import detector_of_worker, start_worker
 from unmask.follow import Face, find_face, read_ticks
 from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Faces
@@ -36,7 +36,7 @@ DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of fac
 
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
-_CODE = ("blend", "faces", "fake", "follow", "tracks", "video")  # a change makes videos anew
+_CODE = ("blend", "detector", "fake", "follow", "tracks", "video")  # a change makes videos anew
 _PASSING = ("crashed", "gone")  # reasons that the next run need not meet again
 
 

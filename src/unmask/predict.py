@@ -12,7 +12,8 @@ from unmask import checkpoint as checkpoints
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import clip_logits
 from unmask.clips import read_clips, spread_starts, to_input
-from unmask.faces import Detector, crop_video
+from unmask.detector import Detector
+from unmask.faces import crop_video
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
 from unmask.scores import sigmoid
 

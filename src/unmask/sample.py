@@ -19,11 +19,12 @@ import numpy.typing as npt
 
 from unmask.blend import METHODS, Floats, Image, Method, Recipe, draw_recipe, forge_frame
 from unmask.errors import DatasetError
-from unmask.faces import Detection, Detector, detector_of_worker, start_worker
+from unmask.detector import Detector, detector_of_worker, start_worker
 from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Sample
 from unmask.processes import run_jobs
 from unmask.records import SPLITS, content_digest, write_atomically
+from unmask.tracks import Detection
 from unmask.video import probe, read_frames, write_video
 
 FRAME_PX = 320
@@ -32,7 +33,7 @@ PRESET = "veryfast"  # half of the stage was x264 at medium
 DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks are interpolated
 _METADATA = "metadata.json"
 _LEDGER = ".sample.jsonl"
-_CODE = ("blend", "faces", "sample", "tracks", "video")  # a change of these makes pairs anew
+_CODE = ("blend", "detector", "sample", "tracks", "video")  # a change of these makes pairs anew
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Track:
     def __init__(self, time_s: float, detection: Detection) -> None:
         self._times_s: list[float] = []
         self._boxes: list[Box] = []
-        self._points: list[Points] = []
+        self._places: list[tuple[float, ...]] = []  # box, then points
         self._scores: list[float] = []
         self.add(time_s, detection)
 
@@ -37,7 +37,8 @@ class Track:
         """Append the face's next detection."""
         self._times_s.append(time_s)
         self._boxes.append(detection.box_xyxy)
-        self._points.append(detection.points_52)
+        points = (coordinate for point in detection.points_52 for coordinate in point)
+        self._places.append((*detection.box_xyxy, *points))
         self._scores.append(detection.score)
 
     @property
@@ -67,20 +68,13 @@ class Track:
         """Return whether what lies where at a moment stays so whatever is detected later."""
         return time_s + _REACH * smooth_s <= self.last_s
 
-    def box_at(self, time_s: float, smooth_s: float) -> Box:
-        """Return where the face is between its first and its last detection, smoothed."""
-        left, top, right, bottom = self._smooth(self._boxes, time_s, smooth_s).tolist()
-        return left, top, right, bottom
+    def place_at(self, time_s: float, smooth_s: float) -> tuple[Box, Points]:
+        """Return the box and the points between first and last detection, smoothed alike."""
+        left, top, right, bottom, *points = self._smooth(time_s, smooth_s).tolist()
+        return (left, top, right, bottom), tuple(zip(points[::2], points[1::2], strict=True))
 
-    def points_at(self, time_s: float, smooth_s: float) -> Points:
-        """Return where the face's points are; they move as its box does."""
-        points_52 = self._smooth(self._points, time_s, smooth_s).reshape(-1, 2)
-        return tuple((x, y) for x, y in points_52.tolist())
-
-    def _smooth(
-        self, places_D: Sequence[Box] | Sequence[Points], time_s: float, smooth_s: float
-    ) -> NDArray[np.float64]:
-        """Return a moment's coordinates, one after the other, from those of each detection.
+    def _smooth(self, time_s: float, smooth_s: float) -> NDArray[np.float64]:
+        """Return a moment's coordinates, those of the box, then of the points.
 
         The coordinates, linear between detections, are fitted by a straight line under a Gaussian
         weight of standard deviation smooth_s, cut off at two of them (local linear regression:
@@ -90,26 +84,32 @@ class Track:
         moments = time_s + np.linspace(-_REACH, _REACH, _SMOOTHING_POINTS) * smooth_s
         moments = moments[(moments >= self.first_s) & (moments <= self.last_s)]
         if smooth_s == 0 or moments.size < 2:
-            now_K: NDArray[np.float64] = self._interpolate(places_D, np.array([time_s]))[0]
+            now_K: NDArray[np.float64] = self._interpolate(np.array([time_s]))[0]
             return now_K
         away_N = moments - time_s
         weights_N = np.exp(-0.5 * (away_N / smooth_s) ** 2)
         weights_N /= weights_N.sum()
-        places_NK = self._interpolate(places_D, moments)
+        places_NK = self._interpolate(moments)
         mean_away, mean_K = weights_N @ away_N, weights_N @ places_NK
         spread = weights_N @ (away_N - mean_away) ** 2
         slope_K = (weights_N * (away_N - mean_away)) @ places_NK / spread
         fitted_K: NDArray[np.float64] = mean_K - slope_K * mean_away
         return fitted_K
 
-    def _interpolate(
-        self, places_D: Sequence[Box] | Sequence[Points], moments: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        start = max(0, bisect_right(self._times_s, moments[0]) - 1)
-        stop = bisect_left(self._times_s, moments[-1]) + 1
-        times_s, near = self._times_s[start:stop], places_D[start:stop]
-        near_DK = np.array(near).reshape(len(near), -1)
-        return np.stack([np.interp(moments, times_s, near_D) for near_D in near_DK.T], axis=1)
+    def _interpolate(self, moments_M: NDArray[np.float64]) -> NDArray[np.float64]:
+        start = max(0, bisect_right(self._times_s, moments_M[0]) - 1)
+        stop = bisect_left(self._times_s, moments_M[-1]) + 1
+        near_DK = np.array(self._places[start:stop])
+        if len(near_DK) == 1:
+            return np.repeat(near_DK, len(moments_M), axis=0)
+        times_D = np.array(self._times_s[start:stop])
+        after_M = np.searchsorted(times_D, moments_M).clip(1, len(times_D) - 1)
+        spans_M = times_D[after_M] - times_D[after_M - 1]
+        share_M1 = ((moments_M - times_D[after_M - 1]) / spans_M)[:, None]
+        placed: NDArray[np.float64] = (
+            near_DK[after_M - 1] * (1 - share_M1) + near_DK[after_M] * share_M1
+        )
+        return placed
 
 
 class Linker:

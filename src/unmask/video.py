@@ -4,10 +4,13 @@ import logging
 import math
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from queue import Queue
+from threading import Event, Semaphore, Thread
 from typing import Self
 
 import av
@@ -32,6 +35,7 @@ _TOLERANCE_S = 0.0005
 _CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 # Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
 _REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
+_AHEAD_FRAMES, _AHEAD_BYTES = 16, 48 * 2**20  # decoded before they are asked for
 _AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
 
 
@@ -105,6 +109,22 @@ class Frame:
         columns = slice(left - part_left, right - part_left)
         return _to_rgb(part)[rows, columns].copy()
 
+    def reduced_crop_rgb_HWC(
+        self, box_xyxy: tuple[int, int, int, int], side_px: int
+    ) -> NDArray[np.uint8]:
+        """Return the part inside a box that lies within the frame, averaged to a square's side."""
+        steps = _chroma_steps(self._picture)
+        if self._turns or steps is None:
+            part = av.VideoFrame.from_ndarray(self.crop_rgb_HWC(box_xyxy), format="rgb24")
+        else:
+            part, _, _ = _cut_planes(self._picture, box_xyxy, steps)
+        return _to_rgb(part.reformat(side_px, side_px, "rgb24", interpolation=_REDUCE, threads=1))
+
+    def thumbnail_HW(self) -> NDArray[np.uint8]:
+        """Return the picture in 32 x 18 levels of grey, as it is stored: to tell it from others."""
+        grey = self._picture.reformat(32, 18, "gray", interpolation=_REDUCE, threads=1)
+        return grey.to_ndarray().astype(np.uint8, copy=False)
+
     def _upright(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.rot90(rgb_HWC, self._turns))
 
@@ -148,7 +168,7 @@ def read_frames(path: Path, *, rate_fps: float | None = None) -> Iterator[Frame]
     with _open(path) as container:
         stream = _find_stream(container, path)
         try:
-            for frame in _decode(container, stream, path):
+            for frame in _decode(container, stream, path, rate_fps=rate_fps):
                 if shown is not None:
                     ticks = _count_ticks(frame.time_s, rate_fps)
                     if rate_fps is None or ticks > covered:
@@ -189,6 +209,47 @@ def read_keyframes(path: Path) -> Iterator[Frame]:
             broken = error
     if not found:
         raise _refuse(path, "none that decodes") from broken
+
+
+def read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Yield the frames while a thread already takes the next ones; an error comes in its place.
+
+    Decoding leaves Python's lock, so whoever takes these frames works at the same time.
+    """
+    waiting: Queue[Frame | Exception | None] = Queue()
+    room = Semaphore(_AHEAD_FRAMES)
+    is_over = Event()
+
+    def take() -> None:
+        try:
+            for frame in frames:
+                # A large frame takes the room of several.
+                for _ in range(_share_of_room(frame)):
+                    room.acquire()
+                if is_over.is_set():
+                    return
+                waiting.put(frame)
+            waiting.put(None)
+        except Exception as error:  # noqa: BLE001 - raised again below, whatever it is
+            waiting.put(error)
+
+    thread = Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            room.release(_share_of_room(item))
+            yield item
+    finally:
+        is_over.set()
+        room.release(_AHEAD_FRAMES)
+        thread.join()
+
+
+def _share_of_room(frame: Frame) -> int:
+    share = math.ceil(_AHEAD_FRAMES * 1.5 * frame.width * frame.height / _AHEAD_BYTES)
+    return min(_AHEAD_FRAMES, share)
 
 
 def _count_ticks(until_s: float, rate_fps: float | None) -> int:
@@ -240,19 +301,27 @@ def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base - start_s if container.duration else None
 
 
-def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Frame]:
-    """Yield frames with rising times; raise FFmpegError where the file stops being readable."""
+def _decode(
+    container: InputContainer, stream: VideoStream, path: Path, *, rate_fps: float | None = None
+) -> Iterator[Frame]:
+    """Yield frames with rising times; raise FFmpegError where the file stops being readable.
+
+    With rate_fps, frames that are shown at no tick may be left out.
+    """
     # AVI stores no times: with B-frames its pts come in decoding order, its dts do not.
     by_dts = container.format.name == "avi"
     step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
     unit_s = stream.time_base or step_s
     first_s: Fraction | None = None
     last_s = -step_s
-    for picture in _decode_pictures(container, stream, path):
+    skipper = _Skipper(stream, unit_s, rate_fps) if rate_fps and not by_dts else None
+    for picture in _decode_pictures(container, stream, path, skipper):
         stamp = picture.dts if by_dts else picture.pts
         now_s = last_s + step_s if stamp is None else stamp * unit_s
         if first_s is None:
             first_s = now_s
+            if skipper and stamp is not None:
+                skipper.start(stamp)
         elif now_s <= last_s:
             continue
         last_s = now_s
@@ -262,15 +331,66 @@ def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Itera
         yield Frame(float(now_s - first_s), float(duration_s), picture)
 
 
+class _Skipper:
+    """Tells the decoder which frames it need not decode: shown at no tick, used by no other frame.
+
+    Two of three frames of a video with B-frames at 30 frames/s are not cropped at 10, and half of
+    these are used by no other. Which frame is next on the screen is seen in the packets around one:
+    codecs reorder by 16 frames at most.
+    """
+
+    _AROUND = 24  # packets
+
+    def __init__(self, stream: VideoStream, unit_s: Fraction, rate_fps: float) -> None:
+        self._context = stream.codec_context
+        self._unit_s, self._rate_fps = unit_s, rate_fps
+        self._first: int | None = None
+        self._before: deque[int] = deque(maxlen=self._AROUND)  # times of packets gone by
+
+    def start(self, first: int) -> None:
+        """Count ticks from this time on; before, nothing is skipped."""
+        self._first = first
+
+    def order(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+        """Yield the packets, each after the decoder was told what to do with it."""
+        waiting: deque[av.Packet] = deque()
+        for packet in packets:
+            waiting.append(packet)
+            if len(waiting) > self._AROUND:
+                yield self._tell(waiting)
+        while waiting:
+            yield self._tell(waiting)
+
+    def _tell(self, waiting: deque[av.Packet]) -> av.Packet:
+        packet = waiting.popleft()
+        self._context.skip_frame = "DEFAULT" if self._is_needed(packet, waiting) else "NONREF"
+        if packet.pts is not None:
+            self._before.append(packet.pts)
+        return packet
+
+    def _is_needed(self, packet: av.Packet, waiting: deque[av.Packet]) -> bool:
+        if self._first is None or packet.pts is None or not packet.size:
+            return True
+        times = [*self._before, *(other.pts for other in waiting)]
+        if None in times:
+            return True
+        later = [time for time in times if time > packet.pts]
+        if not later:
+            return True
+        start, end = (float((t - self._first) * self._unit_s) for t in (packet.pts, min(later)))
+        return _count_ticks(end, self._rate_fps) > _count_ticks(start, self._rate_fps)
+
+
 def _decode_pictures(
-    container: InputContainer, stream: VideoStream, path: Path
+    container: InputContainer, stream: VideoStream, path: Path, skipper: _Skipper | None
 ) -> Iterator[av.VideoFrame]:
     # "Corrupt" is a packet that the end of the file cuts short: half of its picture would be grey.
     # MPEG-TS says so of a whole packet, too, where two recordings join.
     joins = container.format.name == "mpegts"
     skipped = 0
+    packets = container.demux(stream)  # the last one is empty and drains the decoder
     try:
-        for packet in container.demux(stream):  # the last packet is empty and drains the decoder
+        for packet in skipper.order(packets) if skipper else packets:
             try:
                 pictures = [] if packet.is_corrupt and not joins else packet.decode()
             except av.error.InvalidDataError:
@@ -326,7 +446,7 @@ class VideoWriter:
         *,
         rate_fps: float,
         crf: float,
-        preset: str = "medium",
+        preset: str = "veryfast",
         metadata: dict[str, str] | None = None,
     ) -> None:
         self.frames_written = 0
@@ -416,7 +536,7 @@ def write_video(
     *,
     rate_fps: float,
     crf: float,
-    preset: str = "medium",
+    preset: str = "veryfast",
     metadata: dict[str, str] | None = None,
 ) -> int:
     """Return the number of frames that went into an H.264 mp4, as VideoWriter makes it."""

@@ -1,0 +1,1 @@
+"""MTCNN on real faces: searching a picture, following from frame to frame."""
