@@ -5,9 +5,8 @@ import logging
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from unmask import params
 from unmask.errors import DatasetError, DecodeError
-from unmask.processes import run_jobs
+from unmask.processes import beat, run_jobs
 from unmask.records import (
     Box,
     FaceTrack,
@@ -42,7 +41,9 @@ Picture = NDArray[np.uint8]
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
 _CODE = ("faces.py", "tracks.py", "video.py")  # a change of these re-crops
-_FAILURES = (Reason.MISSING, Reason.EMPTY, Reason.UNREADABLE)
+_FAILURES = (
+    Reason.MISSING, Reason.EMPTY, Reason.UNREADABLE, Reason.CRASHED, Reason.TIMED_OUT
+)  # fmt: skip
 # For a GPU: on one CPU thread MTCNN takes 60 ms for a picture of 640 x 480 in batches of any size.
 _BATCH_PICTURES = 8
 _BATCH_BYTES = 8 * 2**20  # of reduced pictures; MTCNN took 15 times as much beside them
@@ -97,6 +98,24 @@ class Detector:
         return found
 
 
+@cache
+def detector_of_worker(settings: params.Detect) -> Detector:
+    """Return this process's detector, on one thread: more might change a sum's last digit."""
+    import torch
+
+    torch.set_num_threads(1)
+    return Detector(settings)
+
+
+def start_worker(
+    settings: params.Detect,
+    load_detector: Callable[[params.Detect], Detector] = detector_of_worker,
+) -> None:
+    """Make a worker process ready to find faces, on one thread."""
+    cv2.setNumThreads(1)
+    load_detector(settings)
+
+
 # ---------------------------------------------------------------- one video
 
 
@@ -118,6 +137,7 @@ def crop_video(
     with _Cropper(faces_dir, video_id, settings, detector) as cropper:
         try:
             for frame in read_frames(path, rate_fps=settings.rate_fps):
+                beat()
                 cropper.add(frame)
         except TruncatedError as error:
             reason, detail = Reason.TRUNCATED, str(error)
@@ -366,14 +386,16 @@ def crop_chunk(
     settings: params.Faces,
     *,
     workers: int,
+    load_detector: Callable[[params.Detect], Detector] = detector_of_worker,
 ) -> Iterator[VideoFaces]:
     """Yield the faces of each video, in the order they are done; then faces_dir is complete.
 
     videos are ids and paths. What an earlier run cropped from the same content with the same
     params and code is kept, also where that run was killed. faces_dir ends up with crop files
     and index.jsonl, one line a video, in order of ids; no file in it is ever changed in place,
-    as it may be a hard link into DVC's cache. With several workers, a video that kills its
-    process gets a row; with one, everything happens in this process.
+    as it may be a hard link into DVC's cache. Videos are cropped by worker processes: one that
+    crashes its worker, or gives it no frame for settings.stall_s, gets a row that says so, and the
+    next run tries it again.
 
     Raises:
         DatasetError: two videos have one id, or too many videos could not be read.
@@ -389,8 +411,9 @@ def crop_chunk(
     _write_rows(journal, rows)
     index.unlink(missing_ok=True)
     yield from list(rows.values())
+    missing = [job for job in jobs if job.video_id not in rows]
     with journal.open("a", encoding="utf-8") as lines:
-        for row in _crop_all([job for job in jobs if job.video_id not in rows], workers):
+        for row in _crop_all(missing, workers, load_detector):
             rows[row.video_id] = row
             lines.write(faces_line(row) + "\n")
             lines.flush()
@@ -416,8 +439,8 @@ def _refuse_twins(videos: Sequence[tuple[str, Path]]) -> None:
 def _plan(
     videos: Sequence[tuple[str, Path]], faces_dir: Path, settings: params.Faces, workers: int
 ) -> list[_Job]:
-    # The ratio says when a chunk fails: raising it re-crops nothing.
-    values = settings.model_dump_json(exclude={"max_failed_ratio"})
+    # These say when a video or a chunk is given up: raising them changes no crop.
+    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
     code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
     recipe = hashlib.sha256(b"\0".join([values.encode(), *code])).hexdigest()
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
@@ -494,59 +517,37 @@ def _refuse_failures(
 # ---------------------------------------------------------------- processes
 
 
-def _crop_all(jobs: Sequence[_Job], workers: int) -> Iterator[VideoFaces]:
+def _crop_all(
+    jobs: Sequence[_Job], workers: int, load_detector: Callable[[params.Detect], Detector]
+) -> Iterator[VideoFaces]:
     if not jobs:
         return
-    detect = jobs[0].settings.detect
-    if workers > 1:
-        start = partial(start_worker, detect)
-        yield from run_jobs(jobs, _crop_in_worker, start, workers, crashed=_row_of_crash)
-        return
-    with _one_thread():
-        detector = Detector(detect)
-        for job in jobs:
-            yield _crop(job, detector)
+    settings = jobs[0].settings
+    yield from run_jobs(
+        jobs,
+        partial(_crop, load_detector),
+        partial(start_worker, settings.detect, load_detector),
+        workers,
+        crashed=_row_of_crash,
+        stalled=_row_of_stall,
+        stall_s=settings.stall_s,
+    )
 
 
-def _crop(job: _Job, detector: Detector) -> VideoFaces:
+def _crop(load_detector: Callable[[params.Detect], Detector], job: _Job) -> VideoFaces:
+    detector = load_detector(job.settings.detect)
     return crop_video(job.path, job.video_id, job.faces_dir, job.settings, detector, key=job.key)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread, as each worker does: more might change a sum's last digit."""
-    import torch
-
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
-
-
+# Without a key, so that the next run tries again: memory may have run out, or the disk was busy.
 def _row_of_crash(job: _Job) -> VideoFaces:
-    # Without a key, so that the next run tries again: memory may have run out.
     detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
-    return VideoFaces(job.video_id, "", (), Reason.UNREADABLE, detail)
+    return VideoFaces(job.video_id, "", (), Reason.CRASHED, detail)
 
 
-def start_worker(settings: params.Detect) -> None:
-    """Make a worker process ready: one thread, as more might change a sum's last digit."""
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    detector_of_worker(settings)
-
-
-@cache
-def detector_of_worker(settings: params.Detect) -> Detector:
-    """Return this process's detector."""
-    return Detector(settings)
-
-
-def _crop_in_worker(job: _Job) -> VideoFaces:
-    return _crop(job, detector_of_worker(job.settings.detect))
+def _row_of_stall(job: _Job) -> VideoFaces:
+    detail = (
+        f"{job.path}: asked for its faces, found no new frame for {job.settings.stall_s:g} s. "
+        "Leave it out, or raise faces.stall_s."
+    )
+    return VideoFaces(job.video_id, "", (), Reason.TIMED_OUT, detail)
