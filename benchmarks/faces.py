@@ -179,9 +179,11 @@ def compare(videos: list[Path]) -> None:
         seconds = np.array([row["seconds"] for row in (plain, mine, theirs)])
         sums += seconds
         line(video.name, plain["frames"], seconds, mine, theirs, some, lacking)
-    print(f"{'all':23}{sums[0]:9.1f}{sums[1]:9.1f}{sums[2]:9.1f}{'':8}{sums[1] / sums[0]:8.2f}"
-          f"{sums[2] / sums[1]:10.1f}{'':6}{'':9}{len(overlaps) + missed:7}"
-          f"{np.median(overlaps or [0]):7.3f}{100 * missed / max(1, len(overlaps) + missed):8.2f}")
+    print(
+        f"{'all':23}{sums[0]:9.1f}{sums[1]:9.1f}{sums[2]:9.1f}{'':8}{sums[1] / sums[0]:8.2f}"
+        f"{sums[2] / sums[1]:10.1f}{'':6}{'':9}{len(overlaps) + missed:7}"
+        f"{np.median(overlaps or [0]):7.3f}{100 * missed / max(1, len(overlaps) + missed):8.2f}"
+    )
     print(f"starting Python, torch and MTCNN: {mine['start_s']:.1f} s, once a worker")
 
 
@@ -204,9 +206,12 @@ def compare_lengths(clip: Path, folder: Path) -> None:
     lengthy = film.lengthen(clip, folder / "long.mp4", 60)
     for video in (clip, lengthy):
         plain, mine = apart("decode", video), apart("ours", video)
-        print(f"{plain['frames']:6} frames: decode {plain['seconds']:.1f} s, "
-              f"ours {mine['seconds']:.1f} s (x {mine['seconds'] / plain['seconds']:.2f}), "
-              f"peak {mine['peak_mb']:.0f} MB", flush=True)
+        print(
+            f"{plain['frames']:6} frames: decode {plain['seconds']:.1f} s, "
+            f"ours {mine['seconds']:.1f} s (x {mine['seconds'] / plain['seconds']:.2f}), "
+            f"peak {mine['peak_mb']:.0f} MB",
+            flush=True,
+        )
 
 
 def compare_workers(clips: list[Path], folder: Path) -> None:
@@ -216,9 +221,11 @@ def compare_workers(clips: list[Path], folder: Path) -> None:
         clip = clips[number % len(clips)]
         (folder / f"{number}_{clip.name}").symlink_to(clip)
     one, each = (apart("many", folder, workers) for workers in (1, cores()))
-    print(f"{COPIES} videos: 1 worker {one['seconds']:.1f} s, {cores()} workers "
-          f"{each['seconds']:.1f} s: x {one['seconds'] / each['seconds']:.2f}, peak "
-          f"{one['peak_mb']:.0f} and {each['peak_mb']:.0f} MB")
+    print(
+        f"{COPIES} videos: 1 worker {one['seconds']:.1f} s, {cores()} workers "
+        f"{each['seconds']:.1f} s: x {one['seconds'] / each['seconds']:.2f}, peak "
+        f"{one['peak_mb']:.0f} and {each['peak_mb']:.0f} MB"
+    )
 
 
 def clips(folder: Path) -> Iterator[Path]:
@@ -230,8 +237,11 @@ def main() -> None:
     """Measure what was asked for, or everything."""
     match sys.argv[1:]:
         case [("--decode" | "--ours" | "--article") as what, video]:
-            print(json.dumps({"decode": decode, "ours": ours, "article": article}[what[2:]](
-                Path(video))))
+            print(
+                json.dumps(
+                    {"decode": decode, "ours": ours, "article": article}[what[2:]](Path(video))
+                )
+            )
         case ["--many", folder, workers]:
             print(json.dumps(many(Path(folder), int(workers))))
         case []:

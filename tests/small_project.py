@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from unmask.blend import draw_recipe, forge_frame
-from unmask.faces import Detector
+from unmask.detector import Detector
 from unmask.params import Detect
 from unmask.video import write_video
 

@@ -24,6 +24,7 @@ CARRIED = Checkpoint(
     faces=Faces(
         rate_fps=12.5, side_px=192, margin_ratio=0.1, crf=14, detect=DETECT, detect_every_s=0.3,
         smooth_s=0.0, min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5,
+        stall_s=60.0,
     ),
     clips=Clips(
         frames=5, interval_s=None, side_px=96, max_per_track=8, max_padding_ratio=0.5

@@ -26,6 +26,7 @@ from unmask.clips import (
     spread_starts,
     to_input,
 )
+from unmask.detector import Detector
 from unmask.errors import DatasetError
 from unmask.geometry import Geometry
 from unmask.params import Augment
@@ -562,7 +563,7 @@ def moving_face(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo)
         folder / "v.mp4", frames=15, rate_fps=10, size=(width + 60, height), paint=paint
     )
     settings = params.load().faces
-    found = faces.crop_video(path, "v", folder, settings, faces.Detector(settings.detect), key="")
+    found = faces.crop_video(path, "v", folder, settings, Detector(settings.detect), key="")
     (track,) = found.tracks
     return ClipItem(
         folder / track.file, track.times_T, 0, "v", track.boxes_T4, track.points_T52, 1.0

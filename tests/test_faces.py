@@ -1,12 +1,15 @@
 """MTCNN on real faces moved over a background; exact geometry by a detector of painted squares."""
 
+import ctypes
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,8 @@ import pytest
 from numpy.typing import NDArray
 
 from unmask import faces, params, search, video
-from unmask.errors import DatasetError
 from unmask.detector import Detector
+from unmask.errors import DatasetError
 from unmask.faces import crop_chunk, crop_video, cut_square
 from unmask.records import Box, Points, Reason, VideoFaces, faces_line, read_faces
 from unmask.tracks import Detection
@@ -32,6 +35,7 @@ DETECT = params.Detect(max_side_px=320, min_face_px=40, thresholds=(0.6, 0.7, 0.
 SETTINGS = params.Faces(
     rate_fps=10.0, side_px=64, margin_ratio=0.0, crf=14, detect=DETECT, detect_every_s=0.3,
     smooth_s=0.2, min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5,
+    stall_s=60.0,
 )  # fmt: skip
 SMALL: dict[str, Any] = {"rate_fps": 20, "size": (160, 90)}
 LARGE: dict[str, Any] = {"rate_fps": 20, "size": (320, 180)}
@@ -39,19 +43,11 @@ RED, BLUE = (230, 20, 20), (20, 20, 230)
 
 
 class SquareDetector:
-    """Finds the bounding box of red and of blue pixels, and counts the pictures it was given."""
+    """Finds the bounding box of red and of blue pixels."""
 
     batch = 8
-    pictures = 0
-
-    def __init__(self, *_: object) -> None:
-        pass
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
-        type(self).pictures += len(pictures)
-        return self._look(pictures)
-
-    def _look(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
         found = []
         for picture_HWC in pictures:
             boxes = [_bounds(picture_HWC, colour) for colour in (RED, BLUE)]
@@ -59,12 +55,39 @@ class SquareDetector:
         return found
 
     def follow(self, frame: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
-        (found,) = self._look([frame.rgb_HWC()])
+        (found,) = SquareDetector.detect(self, [frame.rgb_HWC()])
         nearest = [max(found, key=lambda d: iou(d.box_xyxy, box), default=None) for box in boxes]
         return [
             near if near and iou(near.box_xyxy, box) > 0.1 else None
             for near, box in zip(nearest, boxes, strict=True)
         ]
+
+
+class LoggingDetector(SquareDetector):
+    """Writes a line for each picture it is given, as it is given them in another process."""
+
+    def __init__(self, log: Path, _: params.Detect) -> None:
+        self._log = log
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+        with self._log.open("a") as lines:
+            lines.write("picture\n" * len(pictures))
+        return super().detect(pictures)
+
+
+class FailingDetector(SquareDetector):
+    """Crashes where it finds two squares, or hangs in C with the GIL, as a decoder may."""
+
+    def __init__(self, how: str, _: params.Detect) -> None:
+        self._how = how
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+        found = super().detect(pictures)
+        if max(map(len, found)) > 1:
+            if self._how == "crashed":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.PyDLL(None).pause()
+        return found
 
 
 def corners_and_centre(box: Box) -> Points:
@@ -446,14 +469,16 @@ def test_a_mistake_of_ours_propagates_and_leaves_no_file(
     make_video: MakeVideo, tmp_path: Path
 ) -> None:
     class Breaks(SquareDetector):
+        pictures = 0
+
         def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
             if Breaks.pictures:
                 raise ZeroDivisionError
+            Breaks.pictures += len(pictures)
             return super().detect(pictures)
 
     paint = squares(lambda _: at(30, 30, 40))
     path = make_video(tmp_path / "v.mp4", frames=120, **SMALL, paint=paint)
-    Breaks.pictures = 0
     with pytest.raises(ZeroDivisionError):
         crop(path, Breaks())
     assert Breaks.pictures == 8
@@ -520,10 +545,8 @@ def test_the_size_of_a_batch_changes_nothing(
 
 
 @pytest.fixture
-def chunk(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def chunk(make_video: MakeVideo, tmp_path: Path) -> Path:
     """A folder of four videos, one faceless, one empty; squares stand for faces."""
-    monkeypatch.setattr(faces, "Detector", SquareDetector)
-    SquareDetector.pictures = 0
     videos = tmp_path / "videos"
     videos.mkdir()
     for name, paint in {
@@ -537,10 +560,23 @@ def chunk(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return tmp_path
 
 
-def crop_all(chunk: Path, **changes: Any) -> list[VideoFaces]:
-    settings = SETTINGS.model_copy(update=changes)
-    videos = faces.find_videos(chunk / "videos")
-    return list(crop_chunk(videos, chunk / "faces", settings, workers=1))
+def start_cropping(chunk: Path, detector: Any = None, **changes: Any) -> Iterator[VideoFaces]:
+    return crop_chunk(
+        faces.find_videos(chunk / "videos"), chunk / "faces", SETTINGS.model_copy(update=changes),
+        workers=1, load_detector=detector or partial(LoggingDetector, chunk / "log"),
+    )  # fmt: skip
+
+
+def crop_all(chunk: Path, detector: Any = None, **changes: Any) -> list[VideoFaces]:
+    return list(start_cropping(chunk, detector, **changes))
+
+
+def count_searched(chunk: Path) -> int:
+    """Return how many pictures were searched since the last count."""
+    log = chunk / "log"
+    searched = len(log.read_text().splitlines()) if log.exists() else 0
+    log.unlink(missing_ok=True)
+    return searched
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -569,11 +605,14 @@ def test_a_chunk_has_a_row_for_every_video_in_order(
     ]
 
 
-def test_a_second_run_decodes_nothing(chunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_to_load(_: params.Detect) -> None:
+    raise AssertionError("a worker was started")
+
+
+def test_a_second_run_starts_no_worker(chunk: Path) -> None:
     rows = crop_all(chunk)
     before = snapshot(chunk / "faces")
-    monkeypatch.setattr(faces, "read_frames", None)
-    assert crop_all(chunk) == rows
+    assert crop_all(chunk, refuse_to_load) == rows
     after = snapshot(chunk / "faces")
     assert after["index.jsonl"][-1] == before.pop("index.jsonl")[-1]
     assert before.items() <= after.items()
@@ -594,7 +633,7 @@ def test_what_changed_is_cropped_again_and_nothing_else(
         monkeypatch.setattr(faces, "_CODE", ("errors.py",))
     else:
         (chunk / "faces/a_0.mp4").unlink()
-    SquareDetector.pictures = 0
+    count_searched(chunk)
     crop_all(chunk, **changes)
     after = snapshot(chunk / "faces")
     assert set(after) == set(before)
@@ -602,14 +641,14 @@ def test_what_changed_is_cropped_again_and_nothing_else(
     # Each video is searched at 0, 0.3, 0.6 and 0.9 s.
     if what in ("content", "crop"):
         assert again == {"a_0.mp4"}
-        assert SquareDetector.pictures == 4
+        assert count_searched(chunk) == 4
     else:
         assert again == {"a_0.mp4", "b_0.mp4", "b_1.mp4"}
-        assert SquareDetector.pictures == 12
+        assert count_searched(chunk) == 12
 
 
 def test_a_run_that_was_stopped_is_taken_up_where_it_stopped(chunk: Path) -> None:
-    run = crop_chunk(faces.find_videos(chunk / "videos"), chunk / "faces", SETTINGS, workers=1)
+    run = start_cropping(chunk)
     first = [next(run), next(run)]
     journal = chunk / "faces/.index.jsonl.partial"
     rows = journal.read_text()  # what a kill -9 here would leave
@@ -619,9 +658,9 @@ def test_a_run_that_was_stopped_is_taken_up_where_it_stopped(chunk: Path) -> Non
     journal.write_bytes(rows.encode() + '{"video_id":"c","key":"é'.encode()[:-1])
     (chunk / "faces/.123_0.mp4").write_text("of a worker that was killed")
     (chunk / "faces/..123_0.mp4.123.part").write_text("of a worker that was killed")
-    SquareDetector.pictures = 0
+    count_searched(chunk)
     assert crop_all(chunk)[:2] == first
-    assert SquareDetector.pictures == 4  # those of c alone
+    assert count_searched(chunk) == 4  # those of c alone
     assert not journal.exists()
     names = {p.name for p in (chunk / "faces").iterdir()}
     assert names == {"index.jsonl", "a_0.mp4", "b_0.mp4", "b_1.mp4"}
@@ -630,9 +669,7 @@ def test_a_run_that_was_stopped_is_taken_up_where_it_stopped(chunk: Path) -> Non
 def test_a_stopped_run_with_other_params_leaves_no_row_of_replaced_crops(chunk: Path) -> None:
     crop_all(chunk)
     original = contents(chunk / "faces")
-    videos = faces.find_videos(chunk / "videos")
-    changed = SETTINGS.model_copy(update={"margin_ratio": 0.5})
-    run = crop_chunk(videos, chunk / "faces", changed, workers=1)
+    run = start_cropping(chunk, margin_ratio=0.5)
     next(run)
     run.close()  # a_0.mp4 is now the wider one
     crop_all(chunk)
@@ -644,9 +681,7 @@ def test_an_index_that_dvc_brought_back_overrules_the_journal_of_a_stopped_run(
 ) -> None:
     crop_all(chunk)
     checked_out = contents(chunk / "faces")
-    videos = faces.find_videos(chunk / "videos")
-    changed = SETTINGS.model_copy(update={"margin_ratio": 0.5})
-    run = crop_chunk(videos, chunk / "faces", changed, workers=1)
+    run = start_cropping(chunk, margin_ratio=0.5)
     next(run)
     run.close()
     for name, data in checked_out.items():
@@ -686,9 +721,8 @@ def test_too_many_unreadable_videos_stop_the_chunk_after_its_index_is_written(
     with pytest.raises(DatasetError, match=r"at most 20% of 4 videos.*found 1\..*index.jsonl"):
         crop_all(chunk, max_failed_ratio=0.2)
     assert len(read_faces(chunk / "faces/index.jsonl")) == 4
-    SquareDetector.pictures = 0
-    assert len(crop_all(chunk, max_failed_ratio=0.25)) == 4  # another ratio crops nothing again
-    assert SquareDetector.pictures == 0
+    again = crop_all(chunk, refuse_to_load, max_failed_ratio=0.25, stall_s=99.0)
+    assert len(again) == 4  # other limits crop nothing again
 
 
 def test_two_videos_of_one_name_are_refused(chunk: Path) -> None:
@@ -719,10 +753,28 @@ def test_two_workers_write_the_same_bytes_as_one(make_video: MakeVideo, tmp_path
     assert set(one) == {"index.jsonl", "0_0.mp4", "1_0.mp4", "2_0.mp4"}
 
 
-def test_a_video_that_kills_its_worker_is_tried_again_by_the_next_run() -> None:
-    row = faces._row_of_crash(faces._Job("b", Path("b"), Path(), SETTINGS, "key"))
-    assert (row.video_id, row.key, row.reason) == ("b", "", Reason.UNREADABLE)
-    assert "the decoder crashed" in row.detail
+@pytest.mark.parametrize("how", ["crashed", "timed_out"])
+def test_a_video_that_ends_its_worker_costs_itself_and_is_tried_again(
+    how: str, chunk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "unmask")
+    crop_all(chunk, partial(FailingDetector, how), stall_s=1.5)
+    (counted,) = caplog.messages
+    assert "1 with a face, 3 without" in counted
+    assert f"1 {how}" in counted
+    rows = read_faces(chunk / "faces/index.jsonl")
+    assert [(row.video_id, row.reason) for row in rows.values()] == [
+        ("a", None), ("b", Reason(how)), ("c", Reason.NO_FACE), ("d", Reason.EMPTY),
+    ]  # fmt: skip
+    assert rows["b"].tracks == ()
+    assert str(chunk / "videos/b.mp4") in rows["b"].detail
+    assert {p.name for p in (chunk / "faces").iterdir()} == {"index.jsonl", "a_0.mp4"}
+    with pytest.raises(DatasetError, match=r"at most 49% of 4 videos.*found 2\."):
+        crop_all(chunk, partial(FailingDetector, how), stall_s=1.5, max_failed_ratio=0.49)
+    again = {row.video_id: row for row in crop_all(chunk)}
+    assert count_searched(chunk) == 4  # those of b alone
+    assert (again["b"].reason, len(again["b"].tracks)) == (None, 2)
+    assert {name: again[name] for name in "acd"} == {name: rows[name] for name in "acd"}
 
 
 # ---------------------------------------------------------------- the stage

@@ -27,7 +27,7 @@ from unmask.video import probe, read_frames
 SOURCES = Path(__file__).parents[1] / "data/sources"
 FACES = params.Faces(
     rate_fps=10.0, side_px=64, margin_ratio=0.0, crf=14, detect_every_s=0.3, smooth_s=0.2,
-    min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5,
+    min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5, stall_s=60.0,
     detect=params.Detect(
         max_side_px=480, min_face_px=24, thresholds=(0.6, 0.7, 0.7), min_score=0.9
     ),

@@ -8,14 +8,15 @@ import pytest
 
 from unmask import params
 from unmask.errors import DecodeError
-from unmask.faces import Detection
 from unmask.follow import MAX_SIDE_PX, Face, find_face, read_ticks
+from unmask.tracks import Detection
 from unmask.video import TruncatedError, read_frames
 
 DETECT = params.Detect(max_side_px=160, min_face_px=40, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
 SETTINGS = params.Faces(
     rate_fps=10.0, side_px=64, margin_ratio=0.0, crf=14, detect=DETECT, detect_every_s=0.3,
     smooth_s=0.2, min_track_s=0.4, max_gap_s=0.5, min_overlap=0.3, max_failed_ratio=0.5,
+    stall_s=60.0,
 )  # fmt: skip
 RED, BLUE = (230, 20, 20), (20, 20, 230)
 SHAPE_52 = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]])

@@ -94,7 +94,9 @@ def test_steady_motion_and_growth_are_followed_up_to_the_ends(smooth_s: float) -
     times_s = [0.0, 0.3, 0.6, 1.2, 1.5]  # one detection is missing
     track = follow(times_s, [where(time_s) for time_s in times_s])
     for time_s in np.arange(0, 1.51, 0.1):
-        assert track.place_at(min(time_s, 1.5), smooth_s)[0] == pytest.approx(where(min(time_s, 1.5)))
+        assert track.place_at(min(time_s, 1.5), smooth_s)[0] == pytest.approx(
+            where(min(time_s, 1.5))
+        )
 
 
 @pytest.mark.parametrize("smooth_s", [0.0, 0.3])

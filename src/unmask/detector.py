@@ -1,9 +1,10 @@
 """MTCNN: search a picture for faces, follow a face from frame to frame (owns facenet-pytorch)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +28,9 @@ class FaceDetector(Protocol):
 
     def follow(self, frame: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
         """Return the face near each box, which is where one is expected; None where none is."""
+
+
+LoadDetector = Callable[[params.Detect], FaceDetector]  # in a worker: it has to pickle
 
 
 class Detector:
@@ -71,20 +75,18 @@ class Detector:
         """
         import torch
 
-        squares = [_inside(square_around(box, 0.0), frame) for box in boxes]
-        seen = [n for n, square in enumerate(squares) if square is not None]
         found: list[Detection | None] = [None] * len(boxes)
+        squares = [_inside(square_around(box, 0.0), frame) for box in boxes]
+        seen = {n: square for n, square in enumerate(squares) if square}
         if not seen:
             return found
-        pictures = [frame.reduced_crop_rgb_HWC(squares[n], _LAST_PX) for n in seen]
+        pictures = [frame.reduced_crop_rgb_HWC(square, _LAST_PX) for square in seen.values()]
         inputs_N3HW = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2)
         with torch.inference_mode():
             outputs = self._mtcnn.onet((inputs_N3HW.float() - 127.5) / 128)
         shifts_N4, points_N10, scores_N2 = (each.cpu().double().numpy() for each in outputs)
-        for n, shift_4, points_10, score_2 in zip(
-            seen, shifts_N4, points_N10, scores_N2, strict=True
-        ):
-            detection = _place(squares[n], shift_4, points_10, float(score_2[1]))
+        for row, (n, square) in enumerate(seen.items()):
+            detection = _place(square, shifts_N4[row], points_N10[row], float(scores_N2[row, 1]))
             sure = detection.score >= self._settings.thresholds[2]
             found[n] = detection if sure else None
         return found
@@ -141,17 +143,16 @@ def _place(
     )  # fmt: skip
 
 
-def start_worker(settings: params.Detect) -> None:
-    """Make a worker process ready: one thread, as more might change a sum's last digit."""
-    import cv2
+@cache
+def detector_of_worker(settings: params.Detect) -> Detector:
+    """Return this process's detector, on one thread: more might change a sum's last digit."""
     import torch
 
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    detector_of_worker(settings)
-
-
-@cache
-def detector_of_worker(settings: params.Detect) -> Detector:
-    """Return this process's detector."""
     return Detector(settings)
+
+
+def start_worker(settings: params.Detect, load_detector: LoadDetector = detector_of_worker) -> None:
+    """Make a worker process ready to find faces, on one thread."""
+    cv2.setNumThreads(1)
+    load_detector(settings)

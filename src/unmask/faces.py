@@ -7,20 +7,18 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from unmask import params
-from unmask.detector import Detector, FaceDetector, Picture, detector_of_worker, start_worker
+from unmask.detector import FaceDetector, LoadDetector, Picture, detector_of_worker, start_worker
 from unmask.errors import DatasetError, DecodeError
-from unmask.processes import run_jobs
+from unmask.processes import beat, run_jobs
 from unmask.records import (
     Box,
     FaceTrack,
@@ -40,9 +38,17 @@ _log = logging.getLogger(__name__)
 
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
-_CODE = ("detector.py", "faces.py", "search.py", "tracks.py", "video.py")  # a change of these re-crops
+_CODE = ("detector.py", "faces.py", "search.py", "tracks.py", "video.py")
+    "detector.py",
+    "faces.py",
+    "search.py",
+    "tracks.py",
+    "video.py",
+)  # a change of these re-crops
 _BESIDE = 16  # crops that may wait to be encoded, with their frames
-_FAILURES = (Reason.MISSING, Reason.EMPTY, Reason.UNREADABLE)
+_FAILURES = (
+    Reason.MISSING, Reason.EMPTY, Reason.UNREADABLE, Reason.CRASHED, Reason.TIMED_OUT
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------- one video
@@ -67,6 +73,7 @@ def crop_video(
         try:
             frames = read_ahead(read_frames(path, rate_fps=settings.rate_fps))
             for sighting in find_faces(frames, settings, detector):
+                beat()
                 cropper.add(sighting)
         except TruncatedError as error:
             reason, detail = Reason.TRUNCATED, str(error)
@@ -181,9 +188,7 @@ class _Beside:
 class _Strip:
     """One track's crop file in the making, under a hidden name."""
 
-    def __init__(
-        self, track: Track, part: Path, settings: params.Faces, beside: "_Beside"
-    ) -> None:
+    def __init__(self, track: Track, part: Path, settings: params.Faces, beside: "_Beside") -> None:
         self.track = track
         self.is_open = True
         self.is_kept = False
@@ -306,14 +311,16 @@ def crop_chunk(
     settings: params.Faces,
     *,
     workers: int,
+    load_detector: LoadDetector = detector_of_worker,
 ) -> Iterator[VideoFaces]:
     """Yield the faces of each video, in the order they are done; then faces_dir is complete.
 
     videos are ids and paths. What an earlier run cropped from the same content with the same
     params and code is kept, also where that run was killed. faces_dir ends up with crop files
     and index.jsonl, one line a video, in order of ids; no file in it is ever changed in place,
-    as it may be a hard link into DVC's cache. With several workers, a video that kills its
-    process gets a row; with one, everything happens in this process.
+    as it may be a hard link into DVC's cache. Videos are cropped by worker processes: one that
+    crashes its worker, or gives it no frame for settings.stall_s, gets a row that says so, and the
+    next run tries it again.
 
     Raises:
         DatasetError: two videos have one id, or too many videos could not be read.
@@ -329,8 +336,9 @@ def crop_chunk(
     _write_rows(journal, rows)
     index.unlink(missing_ok=True)
     yield from list(rows.values())
+    missing = [job for job in jobs if job.video_id not in rows]
     with journal.open("a", encoding="utf-8") as lines:
-        for row in _crop_all([job for job in jobs if job.video_id not in rows], workers):
+        for row in _crop_all(missing, workers, load_detector):
             rows[row.video_id] = row
             lines.write(faces_line(row) + "\n")
             lines.flush()
@@ -356,8 +364,8 @@ def _refuse_twins(videos: Sequence[tuple[str, Path]]) -> None:
 def _plan(
     videos: Sequence[tuple[str, Path]], faces_dir: Path, settings: params.Faces, workers: int
 ) -> list[_Job]:
-    # The ratio says when a chunk fails: raising it re-crops nothing.
-    values = settings.model_dump_json(exclude={"max_failed_ratio"})
+    # These say when a video or a chunk is given up: raising them changes no crop.
+    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
     code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
     recipe = hashlib.sha256(b"\0".join([values.encode(), *code])).hexdigest()
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
@@ -434,44 +442,37 @@ def _refuse_failures(
 # ---------------------------------------------------------------- processes
 
 
-def _crop_all(jobs: Sequence[_Job], workers: int) -> Iterator[VideoFaces]:
+def _crop_all(
+    jobs: Sequence[_Job], workers: int, load_detector: LoadDetector
+) -> Iterator[VideoFaces]:
     if not jobs:
         return
-    detect = jobs[0].settings.detect
-    if workers > 1:
-        start = partial(start_worker, detect)
-        yield from run_jobs(jobs, _crop_in_worker, start, workers, crashed=_row_of_crash)
-        return
-    with _one_thread():
-        detector = Detector(detect)
-        for job in jobs:
-            yield _crop(job, detector)
+    settings = jobs[0].settings
+    yield from run_jobs(
+        jobs,
+        partial(_crop, load_detector),
+        partial(start_worker, settings.detect, load_detector),
+        workers,
+        crashed=_row_of_crash,
+        stalled=_row_of_stall,
+        stall_s=settings.stall_s,
+    )
 
 
-def _crop(job: _Job, detector: FaceDetector) -> VideoFaces:
+def _crop(load_detector: LoadDetector, job: _Job) -> VideoFaces:
+    detector = load_detector(job.settings.detect)
     return crop_video(job.path, job.video_id, job.faces_dir, job.settings, detector, key=job.key)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread, as each worker does: more might change a sum's last digit."""
-    import torch
-
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
-
-
+# Without a key, so that the next run tries again: memory may have run out, or the disk was busy.
 def _row_of_crash(job: _Job) -> VideoFaces:
-    # Without a key, so that the next run tries again: memory may have run out.
     detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
-    return VideoFaces(job.video_id, "", (), Reason.UNREADABLE, detail)
+    return VideoFaces(job.video_id, "", (), Reason.CRASHED, detail)
 
 
-def _crop_in_worker(job: _Job) -> VideoFaces:
-    return _crop(job, detector_of_worker(job.settings.detect))
+def _row_of_stall(job: _Job) -> VideoFaces:
+    detail = (
+        f"{job.path}: asked for its faces, found no new frame for {job.settings.stall_s:g} s. "
+        "Leave it out, or raise faces.stall_s."
+    )
+    return VideoFaces(job.video_id, "", (), Reason.TIMED_OUT, detail)

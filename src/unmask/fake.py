@@ -22,8 +22,8 @@ import numpy as np
 
 from unmask.archive import VIDEO_ENDINGS
 from unmask.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
-from unmask.errors import DatasetError, DecodeError
 from unmask.detector import detector_of_worker, start_worker
+from unmask.errors import DatasetError, DecodeError
 from unmask.follow import Face, find_face, read_ticks
 from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Faces
@@ -37,7 +37,8 @@ DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of fac
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
 _CODE = ("blend", "detector", "fake", "follow", "tracks", "video")  # a change makes videos anew
-_PASSING = ("crashed", "gone")  # reasons that the next run need not meet again
+_GONE = "gone"  # in the second pass
+_PASSING = (Reason.CRASHED, Reason.TIMED_OUT, _GONE)  # what the next run need not meet again
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def make_chunk(
         ]  # fmt: skip
         faces: list[Donor] = []
         start = partial(start_worker, settings.faces.detect)
-        for done in _do_all(searches, _follow, start, ledger, workers):
+        for done in _do_all(searches, _follow, start, ledger, workers, settings.faces.stall_s):
             outcome = Outcome(done.job.footage, done.reason, done.detail)
             if done.face is None:
                 left_out.append(outcome)
@@ -203,7 +204,9 @@ def make_chunk(
             for one, fakes in plan_fakes(faces, settings)
         ]  # fmt: skip
         made = []
-        for done in _do_all(forgeries, _forge, _use_one_thread, ledger, workers):
+        for done in _do_all(
+            forgeries, _forge, _use_one_thread, ledger, workers, settings.faces.stall_s
+        ):
             if done.reason is None:
                 made.append(done.job)
             fakes = done.job.fakes if done.reason is None else ()
@@ -364,6 +367,7 @@ def _do_all(
     start: Callable[[], None],
     ledger: Ledger,
     workers: int,
+    stall_s: float,
 ) -> Iterator[_Done]:
     """Yield what was done before, then what is done now."""
     missing = []
@@ -372,16 +376,25 @@ def _do_all(
             yield _Done(job, **made.facts)
         else:
             missing.append(job)
-    for done in run_jobs(missing, work, start, workers, crashed=_lament):
+    done_now = run_jobs(
+        missing, work, start, workers,
+        crashed=_lament_crash, stalled=_lament_stall, stall_s=stall_s,
+    )  # fmt: skip
+    for done in done_now:
         if done.reason not in _PASSING:
             facts = {"reason": done.reason, "detail": done.detail, "face": done.face}
             ledger.add(done.job.name, done.job.key, done.files, **facts)
         yield done
 
 
-def _lament(job: _Job) -> _Done:
+def _lament_crash(job: _Job) -> _Done:
     detail = "its process was killed: by the decoder, or as memory ran out"
-    return _Done(job, reason=_PASSING[0], detail=detail)
+    return _Done(job, reason=Reason.CRASHED, detail=detail)
+
+
+def _lament_stall(job: _Job) -> _Done:
+    detail = f"it gave no new frame for {job.settings.faces.stall_s:g} s"
+    return _Done(job, reason=Reason.TIMED_OUT, detail=detail)
 
 
 def _use_one_thread() -> None:
@@ -414,7 +427,7 @@ def _forge(job: _Job) -> _Done:
     try:
         return _Done(job, tuple(_write_videos(job, job.face)), detail=job.face.broken)
     except DecodeError as error:  # the first pass could read it, and its donors
-        return _Done(job, reason=_PASSING[1], detail=str(error))
+        return _Done(job, reason=_GONE, detail=str(error))
 
 
 def _write_videos(job: _Job, face: Face) -> list[str]:

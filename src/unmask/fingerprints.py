@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.errors import DatasetError, DecodeError
-from unmask.processes import run_jobs
+from unmask.processes import beat, run_jobs
 from unmask.records import (
     Fingerprint,
     content_digest,
@@ -30,6 +30,8 @@ from unmask.video import Frame, read_frames, read_keyframes
 _log = logging.getLogger(__name__)
 
 _CODE = ("fingerprints.py", "video.py")  # a change of these takes all fingerprints anew
+# Hashing 30 GB from a slow disk, or finding no second keyframe in them, takes as long.
+_STALL_S = 300.0
 _SAVE_EVERY = 200  # videos; a run that is killed loses no more
 
 # Frames of the first seconds find copies that begin a little later: 0.5 s cut off left a copy's
@@ -56,8 +58,8 @@ def fingerprint_videos(
     """Yield the fingerprint of each video, in the order they are done; then path holds them all.
 
     videos are ids and paths. A file whose content is as path knows it is not decoded again. One
-    that cannot be decoded has a fingerprint without pictures. With one worker everything happens
-    in this process.
+    that cannot be decoded, or crashes or stalls its worker process, has a fingerprint without
+    pictures.
     """
     recipe = _recipe()
     known = {row.video_id: row for row in _read_known(path) if row.recipe == recipe}
@@ -83,6 +85,7 @@ def hash_video(path: Path) -> tuple[str, ...]:
     hashes: dict[str, None] = {}
     try:
         for frame in _choose_frames(path):
+            beat()
             if (hash_32 := hash_picture(frame.reduced_rgb_HWC(_REDUCED_PX))) is not None:
                 hashes[hash_32.tobytes().hex()] = None
     except DecodeError as error:
@@ -107,6 +110,7 @@ def _choose_frames(path: Path) -> Iterator[Frame]:
     yield from takewhile(lambda frame: frame.time_s < _HEAD_S, head)
     last_s, found = _HEAD_S, 0
     for frame in read_keyframes(path):
+        beat()
         if frame.time_s >= last_s + _KEYFRAME_GAP_S:
             yield frame
             last_s, found = frame.time_s, found + 1
@@ -134,10 +138,10 @@ def _read_known(path: Path) -> list[Fingerprint]:
 
 
 def _take_all(jobs: Sequence[_Job], workers: int) -> Iterator[Fingerprint]:
-    if workers > 1:
-        yield from run_jobs(jobs, _take, _start_worker, workers, crashed=_row_of_crash)
-    else:
-        yield from map(_take, jobs)
+    yield from run_jobs(
+        jobs, _take, _start_worker, workers,
+        crashed=_row_of_crash, stalled=_row_of_stall, stall_s=_STALL_S,
+    )  # fmt: skip
 
 
 def _take(job: _Job) -> Fingerprint:
@@ -152,6 +156,14 @@ def _start_worker() -> None:
 
 
 def _row_of_crash(job: _Job) -> Fingerprint:
+    return _row_of_failure(job, "the decoder crashed")
+
+
+def _row_of_stall(job: _Job) -> Fingerprint:
+    return _row_of_failure(job, f"none came for {_STALL_S:g} s")
+
+
+def _row_of_failure(job: _Job, found: str) -> Fingerprint:
     # Without a recipe, so that the next run tries again: memory may have run out.
-    _log.warning("%s: asked for some frames, but the decoder crashed. Leave it out.", job.path)
+    _log.warning("%s: asked for some frames, but %s. Leave it out.", job.path, found)
     return Fingerprint(job.video_id, content_digest(job.path), "", ())

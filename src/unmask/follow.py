@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.params import Faces
+from unmask.processes import beat
 from unmask.tracks import Detection, Linker, Track
 from unmask.video import Frame, TruncatedError, probe, read_frames
 
@@ -71,6 +72,7 @@ def read_ticks(path: Path, rate_fps: float, max_seconds: float) -> Iterator[tupl
     broken = None
     try:
         for frame in read_frames(path):
+            beat()
             start = math.ceil((frame.time_s - 0.0005) * rate_fps)  # as read_frames counts
             while shown is not None and tick < min(start, end):
                 yield tick, shown

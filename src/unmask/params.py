@@ -92,6 +92,7 @@ class Faces(Section):
     max_gap_s: Positive
     min_overlap: Ratio
     max_failed_ratio: Ratio
+    stall_s: Annotated[float, Field(ge=1)]
 
 
 class Clips(Section):

@@ -28,7 +28,7 @@ from torch import nn
 
 from unmask import backbones, metrics, scores
 from unmask.blend import METHODS, Floats, Image, draw_recipe, forge_frame
-from unmask.faces import Detector
+from unmask.detector import Detector
 from unmask.params import Detect, Pretrain
 from unmask.records import write_atomically
 from unmask.sample import draw_camera_path, film, largest, read_sources, read_still

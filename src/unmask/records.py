@@ -28,6 +28,8 @@ class Reason(StrEnum):
     MISSING = "missing"
     EMPTY = "empty"
     UNREADABLE = "unreadable"
+    CRASHED = "crashed"  # the process that read it, which memory may have failed
+    TIMED_OUT = "timed_out"  # no new frame for faces.stall_s
     TRUNCATED = "truncated"
     NO_FACE = "no_face"
     TOO_SHORT = "too_short"

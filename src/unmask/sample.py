@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unmask.blend import METHODS, Floats, Image, Method, Recipe, draw_recipe, forge_frame
-from unmask.errors import DatasetError
 from unmask.detector import Detector, detector_of_worker, start_worker
+from unmask.errors import DatasetError
 from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Sample
 from unmask.processes import run_jobs

@@ -1,7 +1,7 @@
 """One detector for many worker processes: what a GPU needs, as it is quick in large batches only."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from multiprocessing import Pipe
@@ -10,12 +10,10 @@ from queue import SimpleQueue
 from threading import Thread
 
 from unmask import params
-from unmask.detector import FaceDetector, Picture, detector_of_worker
+from unmask.detector import FaceDetector, LoadDetector, Picture, detector_of_worker
 from unmask.records import Box
 from unmask.tracks import Detection
 from unmask.video import Frame
-
-LoadDetector = Callable[[params.Detect], FaceDetector]  # in a worker: it has to pickle
 
 _WORKER, _STOP = "worker", "stop"  # what a connection says first
 _AT_ONCE = 32  # pictures in a batch: enough for a GPU, and a small part of its memory

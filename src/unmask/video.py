@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from queue import Queue
 from threading import Event, Semaphore, Thread
-from typing import Self
+from typing import Self, TypeAlias
 
 import av
 import numpy as np
@@ -331,6 +331,9 @@ def _decode(
         yield Frame(float(now_s - first_s), float(duration_s), picture)
 
 
+_Packet: TypeAlias = av.Packet[VideoStream]
+
+
 class _Skipper:
     """Tells the decoder which frames it need not decode: shown at no tick, used by no other frame.
 
@@ -351,9 +354,9 @@ class _Skipper:
         """Count ticks from this time on; before, nothing is skipped."""
         self._first = first
 
-    def order(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+    def order(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
         """Yield the packets, each after the decoder was told what to do with it."""
-        waiting: deque[av.Packet] = deque()
+        waiting: deque[_Packet] = deque()
         for packet in packets:
             waiting.append(packet)
             if len(waiting) > self._AROUND:
@@ -361,21 +364,19 @@ class _Skipper:
         while waiting:
             yield self._tell(waiting)
 
-    def _tell(self, waiting: deque[av.Packet]) -> av.Packet:
+    def _tell(self, waiting: deque[_Packet]) -> _Packet:
         packet = waiting.popleft()
         self._context.skip_frame = "DEFAULT" if self._is_needed(packet, waiting) else "NONREF"
         if packet.pts is not None:
             self._before.append(packet.pts)
         return packet
 
-    def _is_needed(self, packet: av.Packet, waiting: deque[av.Packet]) -> bool:
+    def _is_needed(self, packet: _Packet, waiting: deque[_Packet]) -> bool:
         if self._first is None or packet.pts is None or not packet.size:
             return True
-        times = [*self._before, *(other.pts for other in waiting)]
-        if None in times:
-            return True
-        later = [time for time in times if time > packet.pts]
-        if not later:
+        ahead = [other.pts for other in waiting]
+        later = [t for t in (*self._before, *ahead) if t is not None and t > packet.pts]
+        if None in ahead or not later:
             return True
         start, end = (float((t - self._first) * self._unit_s) for t in (packet.pts, min(later)))
         return _count_ticks(end, self._rate_fps) > _count_ticks(start, self._rate_fps)
