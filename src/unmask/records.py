@@ -25,9 +25,11 @@ Points = tuple[tuple[float, float], ...]  # left eye, right eye, nose, mouth lef
 class Reason(StrEnum):
     """Why a video has no score, or why its tracks end before it does."""
 
-    MISSING = "missing"
-    EMPTY = "empty"
-    UNREADABLE = "unreadable"
+    MISSING = "missing"  # no file of that name, or a link to none
+    FORBIDDEN = "forbidden"  # it may not be read
+    EMPTY = "empty"  # zero bytes
+    NOT_A_VIDEO = "not_a_video"  # another kind of file, or nothing but sound
+    UNREADABLE = "unreadable"  # a video of which no frame decodes
     TRUNCATED = "truncated"
     NO_FACE = "no_face"
     TOO_SHORT = "too_short"

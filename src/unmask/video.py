@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from unmask.errors import DecodeError
+from unmask.errors import UnmaskError
+from unmask.records import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +34,34 @@ _TOLERANCE_S = 0.0005
 _CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 # Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
 _REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
+_ENLARGE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
+# Tapes have 8/9 to 16/11, and twice that where every other column was left out.
+_MAX_PIXEL_RATIO, _NEARLY_SQUARE = 4, 0.02
+# By offset, how videos begin that may not open once they are cut off: MP4 and MOV, whose index is
+# often at the end, Matroska and WebM, AVI, ASF, FLV, MPEG-TS.
+_BEGINNINGS = (
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (4, b"skip"),
+    (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
+    (0, b"G@"),
+)  # fmt: skip
 _AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
+
+
+class DecodeError(UnmaskError):
+    """A file gave no frame, or stopped giving them; reason is what a row says of it."""
+
+    # Both are optional here, as unpickling passes the message alone, then sets what else there is.
+    def __init__(self, message: str, *, reason: Reason = Reason.UNREADABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TruncatedError(DecodeError):
     """Frames came, then stopped before the file's declared end; last_s is where they stopped."""
 
     def __init__(self, message: str, *, last_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.last_s = last_s  # optional, as unpickling passes the message alone, then sets this
+        super().__init__(message, reason=Reason.TRUNCATED)
+        self.last_s = last_s
 
 
 @dataclass(frozen=True)
@@ -196,15 +217,40 @@ def _count_ticks(until_s: float, rate_fps: float | None) -> int:
     return 0 if rate_fps is None else math.ceil((until_s - _TOLERANCE_S) * rate_fps)
 
 
-def _refuse(path: Path, found: str, do: str = "Download it again or leave it out") -> DecodeError:
-    return DecodeError(f"{path}: asked for the frames of a video, found {found}. {do}.")
+def _refuse(
+    path: Path,
+    found: str,
+    do: str = "Download it again or leave it out",
+    *,
+    reason: Reason = Reason.UNREADABLE,
+) -> DecodeError:
+    message = f"{path}: asked for the frames of a video, found {found}. {do}."
+    return DecodeError(message, reason=reason)
+
+
+def _read_beginning(path: Path) -> bytes:
+    """Return a file's first bytes, or refuse what is none: to open a pipe waits for its writer."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+            raise _refuse(path, found, "Leave it out", reason=Reason.NOT_A_VIDEO)
+        with path.open("rb") as file:
+            beginning = file.read(12)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _refuse(path, "no file there", "Check the path", reason=Reason.MISSING) from error
+    except PermissionError as error:
+        do = "Give this user the right to read it"
+        raise _refuse(path, "one that may not be read", do, reason=Reason.FORBIDDEN) from error
+    except OSError as error:  # a link to itself, a disk that fails
+        raise _refuse(path, f"none that can be read ({error.strerror})") from error
+    if not beginning:
+        raise _refuse(path, "an empty file", reason=Reason.EMPTY)
+    return beginning
 
 
 def _open(path: Path) -> InputContainer:
-    if not path.is_file():
-        raise _refuse(path, "no file there", "Check the path")
-    if path.stat().st_size == 0:
-        raise _refuse(path, "an empty file")
+    beginning = _read_beginning(path)
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
         # Without "file:", a colon in a name makes what is before it a protocol.
@@ -212,7 +258,10 @@ def _open(path: Path) -> InputContainer:
             f"file:{path}", mode="r", container_options=options, metadata_errors="replace"
         )
     except av.error.FFmpegError as error:
-        raise _refuse(path, f"no whole video file ({error.strerror})") from error
+        found = f"no whole video file ({error.strerror})"
+        is_part = any(beginning.startswith(magic, at) for at, magic in _BEGINNINGS)
+        reason = Reason.UNREADABLE if is_part else Reason.NOT_A_VIDEO
+        raise _refuse(path, found, reason=reason) from error
 
 
 def _find_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -220,7 +269,10 @@ def _find_stream(container: InputContainer, path: Path) -> VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
-        raise _refuse(path, f"no video stream, only {' and '.join(kinds) or 'an empty container'}")
+        found = f"no video stream, only {' and '.join(kinds) or 'an empty container'}"
+        # An MP4 whose index is cut short has no stream, or one that it does not say the kind of.
+        reason = Reason.UNREADABLE if set(kinds) <= {"data"} else Reason.NOT_A_VIDEO
+        raise _refuse(path, found, reason=reason)
     if streams[0].codec_context is None:
         raise _refuse(path, "a codec that this FFmpeg does not know", "Convert it to H.264")
     streams[0].codec_context.thread_type = "AUTO"
