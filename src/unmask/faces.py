@@ -182,7 +182,7 @@ class _Cropper:
         self._cut()
         kept = [strip for strip in self._strips if strip.is_kept]
         return tuple(
-            strip.publish(self._faces_dir / f"{self._video_id}_{number}.mp4", number)
+            strip.publish(self._faces_dir / _crop_name(self._video_id, number), number)
             for number, strip in enumerate(kept)
         )
 
@@ -288,6 +288,13 @@ class _Strip:
         if self._writer:
             self._writer.discard()
             self._part.unlink(missing_ok=True)
+
+
+def _crop_name(video_id: str, number: int) -> str:
+    name = f"{video_id}_{number}.mp4"
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:  # the id itself may be that of the longest name
+        name = f"{hashlib.sha256(os.fsencode(video_id)).hexdigest()}_{number}.mp4"
+    return name
 
 
 def _enlarge(detection: Detection, frame: Frame, picture: Picture) -> Detection:

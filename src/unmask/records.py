@@ -264,8 +264,11 @@ def read_history(path: Path) -> list[Epoch]:
 
 
 def faces_line(faces: VideoFaces) -> str:
-    """Return one line of JSON for a video's faces."""
-    return json.dumps(asdict(faces), ensure_ascii=False, separators=(",", ":"))
+    """Return one line of JSON, in ASCII, for a video's faces.
+
+    A name may hold what has no place in UTF-8: Python's stand-in for a byte that is none.
+    """
+    return json.dumps(asdict(faces), separators=(",", ":"))
 
 
 def faces_from_line(line: str) -> VideoFaces:
@@ -295,7 +298,6 @@ def read_faces(path: Path) -> dict[str, VideoFaces]:
             f"Asked for the face index {path}; there is no such file. Run `dvc repro` to make it."
         )
     found = {}
-    # Not str.splitlines: a name may hold U+2028 or U+0085, which JSON leaves as they are.
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             faces = faces_from_line(line.decode())

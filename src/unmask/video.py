@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -26,7 +26,10 @@ from unmask.records import Reason
 _log = logging.getLogger(__name__)
 
 # Videos, and nothing that FFmpeg also opens: pictures, subtitles, play lists that name other files.
-_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,h264,hevc,gif"
+_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,gif,rm,dv,nut,ivf,yuv4mpegpipe,"
+    "h264,hevc,obu,mpegvideo,m4v"  # a stream without a container
+)
 # Half of Matroska's millisecond: a tick at 1/15 s shows the frame that is written as 0.067 s.
 _TOLERANCE_S = 0.0005
 # Pixels across and down that share a colour sample, by format. At even heights swscale converts
@@ -66,7 +69,10 @@ class TruncatedError(DecodeError):
 
 @dataclass(frozen=True)
 class Info:
-    """What a file says of its video; sizes are upright, after the clockwise turn rotation_deg."""
+    """What a file says of its video; sizes are Frame's, upright after the turn rotation_deg.
+
+    The turn is clockwise; a mirrored picture is put upside down before it.
+    """
 
     width: int
     height: int
@@ -81,21 +87,29 @@ class Frame:
     """One decoded frame in the decoder's pixel format: a method converts only what it returns.
 
     time_s counts from the first frame of the stream; duration_s is how long the file shows it.
+    Pictures are as they are meant to be seen: upright, with square pixels.
     """
 
     time_s: float
     duration_s: float
     _picture: av.VideoFrame
+    _pixel_ratio: float = 1.0  # width to height of a stored pixel
 
     @property
     def width(self) -> int:
         """Width in pixels of the upright picture."""
-        return self._picture.height if self._turns % 2 else self._picture.width
+        return self._sides[self._turns % 2]
 
     @property
     def height(self) -> int:
         """Height in pixels of the upright picture."""
-        return self._picture.width if self._turns % 2 else self._picture.height
+        return self._sides[1 - self._turns % 2]
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Width and height of the stored picture, its pixels made square by enlarging alone."""
+        width, height, ratio = self._picture.width, self._picture.height, self._pixel_ratio
+        return round(width * max(1, ratio)), round(height / min(1, ratio))
 
     @property
     def _turns(self) -> int:
@@ -104,11 +118,14 @@ class Frame:
 
     def rgb_HWC(self) -> NDArray[np.uint8]:
         """Return the whole upright picture."""
-        return self._upright(_to_rgb(self._picture))
+        if self._pixel_ratio == 1:
+            return self._upright(_to_rgb(self._picture))
+        square = self._picture.reformat(*self._sides, "rgb24", interpolation=_ENLARGE, threads=1)
+        return self._upright(_to_rgb(square))
 
     def reduced_rgb_HWC(self, max_side_px: int) -> NDArray[np.uint8]:
         """Return the upright picture with its longest side at most max_side_px, never enlarged."""
-        sides = self._picture.width, self._picture.height
+        sides = self._sides
         width, height = (max(1, round(side * min(1, max_side_px / max(sides)))) for side in sides)
         small = self._picture.reformat(width, height, "rgb24", interpolation=_REDUCE, threads=1)
         return self._upright(_to_rgb(small))
@@ -119,15 +136,25 @@ class Frame:
         inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
         assert inside, f"box {box_xyxy} in a frame of {self.width}x{self.height}"
         chroma_steps = _chroma_steps(self._picture)
-        if self._turns or chroma_steps is None:
+        if self._turns or self._is_mirrored or self._pixel_ratio != 1 or chroma_steps is None:
             return self.rgb_HWC()[top:bottom, left:right].copy()
         part, part_left, part_top = _cut_planes(self._picture, box_xyxy, chroma_steps)
         rows = slice(top - part_top, bottom - part_top)
         columns = slice(left - part_left, right - part_left)
         return _to_rgb(part)[rows, columns].copy()
 
+    @property
+    def _is_mirrored(self) -> bool:
+        """Whether being upright means to put its rows upside down, then to turn it."""
+        found: Any = self._picture.side_data.get("DISPLAYMATRIX")  # PyAV's stub lacks this key
+        if found is None:
+            return False
+        a, b, _, c, d = map(float, np.frombuffer(found, np.int32)[:5])
+        return a * d < b * c
+
     def _upright(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(np.rot90(rgb_HWC, self._turns))
+        rows = slice(None, None, -1 if self._is_mirrored else 1)
+        return np.ascontiguousarray(np.rot90(rgb_HWC[rows], self._turns))
 
 
 def probe(path: Path) -> Info:
@@ -279,8 +306,21 @@ def _find_stream(container: InputContainer, path: Path) -> VideoStream:
     return streams[0]
 
 
+def _pixel_ratio(stream: VideoStream) -> float:
+    """Return the width of a stored pixel to its height; 1 where the file says nothing or nonsense.
+
+    Also 1 where a pixel is nearly square: encoders write 405:404 for a size they rounded, and to
+    scale by that would only blur the traces of a forger.
+    """
+    ratio = float(stream.sample_aspect_ratio or 1)
+    is_nonsense = not 1 / _MAX_PIXEL_RATIO <= ratio <= _MAX_PIXEL_RATIO
+    return 1.0 if is_nonsense or abs(ratio - 1) < _NEARLY_SQUARE else ratio
+
+
 def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
     unit_s = stream.time_base or Fraction(0)
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # its duration is of what is there
     if stream.duration:
         return float(stream.duration * unit_s)
     # Matroska and FLV count from 0 s on, whenever the video starts. Matroska's header has the end
@@ -298,20 +338,23 @@ def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Itera
     by_dts = container.format.name == "avi"
     step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
     unit_s = stream.time_base or step_s
-    first_s: Fraction | None = None
+    pixel_ratio = _pixel_ratio(stream)
+    first_s: Fraction | None = None  # what the file calls 0 s
     last_s = -step_s
     for picture in _decode_pictures(container, stream, path):
         stamp = picture.dts if by_dts else picture.pts
-        now_s = last_s + step_s if stamp is None else stamp * unit_s
-        if first_s is None:
-            first_s = now_s
-        elif now_s <= last_s:
+        time_s = last_s + step_s
+        if stamp is not None:
+            if first_s is None:  # frames before this one may have no time
+                first_s = stamp * unit_s - time_s
+            time_s = stamp * unit_s - first_s
+        if time_s <= last_s:
             continue
-        last_s = now_s
+        last_s = time_s
         duration_s = picture.duration * unit_s
         if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
             duration_s = step_s
-        yield Frame(float(now_s - first_s), float(duration_s), picture)
+        yield Frame(float(time_s), float(duration_s), picture, pixel_ratio)
 
 
 def _decode_pictures(
