@@ -127,7 +127,7 @@ def _room(rng: np.random.Generator, size: tuple[int, int]) -> Picture:
 
 
 def _look(room: Picture, time_s: float, size: tuple[int, int]) -> Picture:
-    """Return what a camera in a hand sees: with it at rest, most blocks would cost a decoder nothing."""
+    """Return what a camera in a hand sees: at rest, most blocks would cost nothing to decode."""
     x = _ROOM * size[0] / 2 * (1 + 0.6 * math.sin(0.7 * time_s) + 0.1 * math.sin(5.3 * time_s))
     y = _ROOM * size[1] / 2 * (1 + 0.5 * math.sin(0.9 * time_s) + 0.1 * math.sin(6.1 * time_s))
     turn = math.radians(0.5 * math.sin(1.1 * time_s))

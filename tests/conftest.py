@@ -23,6 +23,7 @@ Painter = Callable[[int, tuple[int, int]], Picture]
 
 _COLUMNS, _ROWS = 4, 3  # one bit a block: room for 4096 frames
 _TIME_BASE = Fraction(1, 90_000)
+_BY_NUMBER = {".avi", ".dv", ".h264", ".hevc", ".m2v", ".m4v", ".obu", ".y4m"}
 
 
 def paint_index(index: int, size: tuple[int, int]) -> Picture:
@@ -81,8 +82,8 @@ def make_video_file(
         stream.pix_fmt = pix_fmt
         stream.colorspace = colorspace
         stream.thread_count = 1
-        # AVI and raw streams know frame numbers only; elsewhere any time can be written.
-        by_number = path.suffix in {".avi", ".h264"}
+        # AVI, raw streams and MPEG know frame numbers only; elsewhere any time can be written.
+        by_number = path.suffix in _BY_NUMBER or codec.startswith("mpeg")
         unit_s = 1 / rate if by_number else _TIME_BASE
         stream.codec_context.time_base = unit_s
         if rotation_deg:

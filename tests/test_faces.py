@@ -443,7 +443,7 @@ def test_a_bad_video_gets_a_row_with_its_reason(make_video: MakeVideo, tmp_path:
         assert str(tmp_path / name) in row.detail
         reasons[name] = row.reason
     assert reasons == {
-        "lost": Reason.MISSING, "zero": Reason.EMPTY, "text": Reason.UNREADABLE,
+        "lost": Reason.MISSING, "zero": Reason.EMPTY, "text": Reason.NOT_A_VIDEO,
         "faceless": Reason.NO_FACE, "one": Reason.TOO_SHORT, "blink": Reason.TOO_SHORT,
     }  # fmt: skip
     assert list((tmp_path / "faces").iterdir()) == []

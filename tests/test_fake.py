@@ -196,7 +196,7 @@ def test_what_is_left_out_is_named_with_its_reason_and_counted(made):
     _, _, outcomes = made
     reasons = {o.footage.path.name: o.reason for o in outcomes if o.reason}
     assert reasons == {
-        "broken.mp4": "unreadable", "empty.mp4": "unreadable", "nobody.mp4": "no_face",
+        "broken.mp4": "not_a_video", "empty.mp4": "empty", "nobody.mp4": "no_face",
         "twin.mkv": "duplicate",
     }  # fmt: skip
     lines = fake.remarks(outcomes)
@@ -204,8 +204,8 @@ def test_what_is_left_out_is_named_with_its_reason_and_counted(made):
     assert all(any(name in line for line in lines) for name in reasons)
     table = dict(line.rsplit(maxsplit=1) for line in fake.summarise(outcomes).splitlines())
     assert table == {
-        "files of footage": "6", "left out: duplicate": "1", "left out: no_face": "1",
-        "left out: unreadable": "2", "people": "2", "real videos": "2",
+        "files of footage": "6", "left out: duplicate": "1", "left out: empty": "1",
+        "left out: no_face": "1", "left out: not_a_video": "1", "people": "2", "real videos": "2",
         "fakes: face_swap": "2", "fakes: self_blend": "2",
     }  # fmt: skip
 
@@ -369,7 +369,7 @@ def test_a_folder_of_somebody_elses_and_a_range_upside_down_are_refused(tmp_path
 def test_footage_without_any_face_is_an_error_that_says_why(tmp_path):
     done = run(touch(tmp_path / "a", "x.mp4"), "--chunk", tmp_path / "chunk", "--consented")
     assert done.exit_code == 1
-    assert "x.mp4: unreadable" in done.output
+    assert "x.mp4: not_a_video" in done.output
     assert not (tmp_path / "chunk/metadata.json").exists()
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from unmask import params
-from unmask.errors import DecodeError
 from unmask.follow import MAX_SIDE_PX, Face, find_face, read_ticks
 from unmask.tracks import Detection
-from unmask.video import TruncatedError, read_frames
+from unmask.video import DecodeError, TruncatedError, read_frames
 
 DETECT = params.Detect(max_side_px=160, min_face_px=40, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
 SETTINGS = params.Faces(

@@ -22,7 +22,7 @@ def test_every_video_has_its_row_and_its_reason(project):
         "one_frame": Reason.TOO_SHORT,
         "truncated": Reason.TRUNCATED,
         "zero_bytes": Reason.EMPTY,
-        "not_a_video": Reason.UNREADABLE,
+        "not_a_video": Reason.NOT_A_VIDEO,
     }
     assert [len(faces[name].tracks) for name in ("two_faces", "real0")] == [2, 1]
 

@@ -88,5 +88,5 @@ def test_bad_files_get_their_reasons_in_order(tmp_path, checkpoint):
     scores = list(predictor.predict_files([tmp_path / name for name in names]))
     assert [score.video_id for score in scores] == names
     assert [score.reason for score in scores] == [
-        Reason.NO_FACE, Reason.EMPTY, Reason.UNREADABLE, Reason.MISSING,
+        Reason.NO_FACE, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.MISSING,
     ]  # fmt: skip

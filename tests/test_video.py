@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from unmask import video
-from unmask.errors import DecodeError
+from unmask.records import Reason
+from unmask.video import DecodeError
 
 Picture = NDArray[np.uint8]
 MakeVideo = Callable[..., Path]
@@ -292,9 +293,11 @@ def test_a_cut_of_the_last_second_is_not_called_truncated(tmp_path, make_video, 
     assert 240 < len(read_indices(path)) < 300
 
 
-def test_truncated_error_survives_a_process_pool():
+def test_errors_survive_a_process_pool():
     error = pickle.loads(pickle.dumps(video.TruncatedError("stops", last_s=4.5)))
     assert (str(error), error.last_s, type(error)) == ("stops", 4.5, video.TruncatedError)
+    error = pickle.loads(pickle.dumps(DecodeError("no", reason=Reason.FORBIDDEN)))
+    assert (str(error), error.reason, type(error)) == ("no", Reason.FORBIDDEN, DecodeError)
 
 
 def test_a_hole_in_the_middle_costs_only_its_own_frames(tmp_path, make_video, read_indices, caplog):
@@ -345,7 +348,7 @@ def write_photo(path: Path) -> None:
     ("write", "found"),
     [
         (lambda _: None, "found no file there"),
-        (Path.mkdir, "found no file there"),
+        (Path.mkdir, "found a folder"),
         (write_nothing, "found an empty file"),
         (write_text, "found no whole video file"),
         (write_noise, "found no whole video file"),

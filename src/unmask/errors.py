@@ -13,10 +13,6 @@ class DatasetError(UnmaskError):
     """A chunk, an index or a split is not what its layout promises."""
 
 
-class DecodeError(UnmaskError):
-    """A video file gave no frame, or stopped giving them."""
-
-
 class WeightsError(UnmaskError):
     """A weights file is missing, has another digest or does not fit the backbone."""
 

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ import numpy as np
 
 from unmask import params
 from unmask.detector import FaceDetector, LoadDetector, Picture, detector_of_worker, start_worker
-from unmask.errors import DatasetError, DecodeError
+from unmask.errors import DatasetError
 from unmask.processes import beat, run_jobs
 from unmask.records import (
     Box,
@@ -32,23 +32,27 @@ from unmask.records import (
 )
 from unmask.search import Sighting, find_faces
 from unmask.tracks import Linker, Track, align_square, square_around
-from unmask.video import Frame, TruncatedError, VideoWriter, read_ahead, read_frames
+from unmask.video import (
+    DecodeError,
+    Frame,
+    TruncatedError,
+    VideoWriter,
+    read_ahead,
+    read_frames,
+)
 
 _log = logging.getLogger(__name__)
 
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
+# A change of these re-crops.
 _CODE = ("detector.py", "faces.py", "search.py", "tracks.py", "video.py")
-    "detector.py",
-    "faces.py",
-    "search.py",
-    "tracks.py",
-    "video.py",
-)  # a change of these re-crops
-_BESIDE = 16  # crops that may wait to be encoded, with their frames
 _FAILURES = (
-    Reason.MISSING, Reason.EMPTY, Reason.UNREADABLE, Reason.CRASHED, Reason.TIMED_OUT
+    Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
+    Reason.CRASHED, Reason.TIMED_OUT,
 )  # fmt: skip
+_BESIDE = 16  # crops that may wait to be encoded, with their frames
+_MAX_NAME_BYTES = 255  # what file systems take
 
 
 # ---------------------------------------------------------------- one video
@@ -76,9 +80,9 @@ def crop_video(
                 beat()
                 cropper.add(sighting)
         except TruncatedError as error:
-            reason, detail = Reason.TRUNCATED, str(error)
+            reason, detail = error.reason, str(error)
         except DecodeError as error:
-            return VideoFaces(video_id, key, (), _name_failure(path), str(error))
+            return VideoFaces(video_id, key, (), error.reason, str(error))
         tracks = cropper.finish()
     if not tracks and reason is None:
         reason = Reason.TOO_SHORT if cropper.detections else Reason.NO_FACE
@@ -87,12 +91,6 @@ def crop_video(
         )
         detail = f"{path}: asked for faces, found {found}. Leave it out or see the faces params."
     return VideoFaces(video_id, key, tracks, reason, detail)
-
-
-def _name_failure(path: Path) -> Reason:
-    if not path.is_file():
-        return Reason.MISSING
-    return Reason.UNREADABLE if path.stat().st_size else Reason.EMPTY
 
 
 class _Cropper:
@@ -143,7 +141,7 @@ class _Cropper:
         self._cut()
         kept = [strip for strip in self._strips if strip.is_kept]
         return tuple(
-            strip.publish(self._faces_dir / f"{self._video_id}_{number}.mp4", number)
+            strip.publish(self._faces_dir / _crop_name(self._video_id, number), number)
             for number, strip in enumerate(kept)
         )
 
@@ -247,6 +245,13 @@ class _Strip:
             self._part.unlink(missing_ok=True)
 
 
+def _crop_name(video_id: str, number: int) -> str:
+    name = f"{video_id}_{number}.mp4"
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:  # the id itself may be that of the longest name
+        name = f"{hashlib.sha256(os.fsencode(video_id)).hexdigest()}_{number}.mp4"
+    return name
+
+
 # ---------------------------------------------------------------- one crop
 
 
@@ -292,7 +297,7 @@ class _Job:
 
 
 def find_videos(videos_dir: Path) -> list[tuple[str, Path]]:
-    """Return the id and path of every file in a folder, in order; an id is a name's stem.
+    """Return the id and path of all that a folder shows, in order; an id is a name's stem.
 
     Raises:
         DatasetError: there is no such folder.
@@ -302,7 +307,7 @@ def find_videos(videos_dir: Path) -> list[tuple[str, Path]]:
             f"Asked for the videos in {videos_dir}; there is no such folder. Run `dvc repro`."
         )
     paths = [path for path in videos_dir.iterdir() if not path.name.startswith(".")]
-    return sorted((path.stem, path) for path in paths if not path.is_dir())
+    return sorted((path.stem, path) for path in paths)
 
 
 def crop_chunk(
@@ -346,9 +351,8 @@ def crop_chunk(
     _write_rows(journal, rows)
     os.replace(journal, index)
     _delete_strays(faces_dir, rows)
-    reasons = Counter(row.reason for row in rows.values() if not row.tracks)
-    _log.info("chunk %s: %s", faces_dir.name, _summarize(len(rows), reasons))
-    _refuse_failures(faces_dir, len(rows), reasons, settings.max_failed_ratio)
+    _log.info("chunk %s: %s", faces_dir.name, _summarize(rows.values()))
+    _refuse_failures(faces_dir, rows.values(), settings.max_failed_ratio)
 
 
 def _refuse_twins(videos: Sequence[tuple[str, Path]]) -> None:
@@ -381,7 +385,8 @@ def _plan(
 
 def _digest_if_readable(path: Path) -> str:
     try:
-        return content_digest(path)
+        # A pipe has no content to wait for.
+        return content_digest(path) if path.is_file() else ""
     except OSError:
         return ""
 
@@ -420,20 +425,28 @@ def _delete_strays(faces_dir: Path, rows: dict[str, VideoFaces]) -> None:
             path.unlink()
 
 
-def _summarize(videos: int, reasons: Counter[Reason | None]) -> str:
-    without = reasons.total()
-    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=str))
-    why = f" ({listed})" if without else ""
-    return f"{videos} videos, {videos - without} with a face, {without} without{why}"
+def _summarize(rows: Collection[VideoFaces]) -> str:
+    seen = [row for row in rows if row.tracks]
+    unseen = [row for row in rows if not row.tracks]
+    return (
+        f"{len(rows)} videos, {len(seen)} with a face{_count_reasons(seen)}, "
+        f"{len(unseen)} without{_count_reasons(unseen)}"
+    )
+
+
+def _count_reasons(rows: Sequence[VideoFaces]) -> str:
+    counts = Counter(row.reason for row in rows if row.reason)
+    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return f" ({listed})" if counts else ""
 
 
 def _refuse_failures(
-    faces_dir: Path, videos: int, reasons: Counter[Reason | None], max_failed_ratio: float
+    faces_dir: Path, rows: Collection[VideoFaces], max_failed_ratio: float
 ) -> None:
-    failed = sum(reasons[reason] for reason in _FAILURES)
-    if failed > max_failed_ratio * videos:
+    failed = sum(row.reason in _FAILURES for row in rows)
+    if failed > max_failed_ratio * len(rows):
         raise DatasetError(
-            f"{faces_dir}: at most {max_failed_ratio:.0%} of {videos} videos may be unreadable "
+            f"{faces_dir}: at most {max_failed_ratio:.0%} of {len(rows)} videos may be unreadable "
             f"(faces.max_failed_ratio); found {failed}. {faces_dir / _INDEX} says why for each: "
             "mend or remove them, or raise the ratio."
         )

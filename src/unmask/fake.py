@@ -23,13 +23,13 @@ import numpy as np
 from unmask.archive import VIDEO_ENDINGS
 from unmask.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
 from unmask.detector import detector_of_worker, start_worker
-from unmask.errors import DatasetError, DecodeError
+from unmask.errors import DatasetError
 from unmask.follow import Face, find_face, read_ticks
 from unmask.ledger import Ledger, code_digest, key_of
 from unmask.params import Faces
 from unmask.processes import run_jobs
 from unmask.records import Reason, content_digest, write_atomically
-from unmask.video import TruncatedError, VideoWriter
+from unmask.video import DecodeError, TruncatedError, VideoWriter
 
 PRESET = "veryfast"
 DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of face, as in a recipe
@@ -231,7 +231,7 @@ def _drop_twins(footage: Sequence[Footage]) -> tuple[list[Footage], list[Outcome
     left_out = []
     for one in footage:
         if not one.digest:
-            left_out.append(Outcome(one, Reason.UNREADABLE, "the file may not be read"))
+            left_out.append(Outcome(one, Reason.FORBIDDEN, "the file may not be read"))
         elif one.digest in first:
             # It would be in the chunk twice, and as a second person perhaps in two splits.
             left_out.append(Outcome(one, "duplicate", f"the same as {first[one.digest].path}"))
@@ -411,7 +411,7 @@ def _follow(job: _Job) -> _Done:
             job.footage.path, job.settings.faces, detect, max_seconds=job.settings.max_seconds
         )
     except DecodeError as error:
-        return _Done(job, reason=Reason.UNREADABLE, detail=str(error))
+        return _Done(job, reason=error.reason, detail=str(error))
     if not face.tracks:
         reason = Reason.TOO_SHORT if face.seen else Reason.NO_FACE
         detail = f"found no face for {job.settings.faces.min_track_s:g} s"

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.errors import DatasetError, DecodeError
+from unmask.errors import DatasetError
 from unmask.processes import beat, run_jobs
 from unmask.records import (
     Fingerprint,
@@ -25,7 +25,7 @@ from unmask.records import (
     read_fingerprints,
     write_fingerprints,
 )
-from unmask.video import Frame, read_frames, read_keyframes
+from unmask.video import DecodeError, Frame, read_frames, read_keyframes
 
 _log = logging.getLogger(__name__)
 

@@ -25,9 +25,11 @@ Points = tuple[tuple[float, float], ...]  # left eye, right eye, nose, mouth lef
 class Reason(StrEnum):
     """Why a video has no score, or why its tracks end before it does."""
 
-    MISSING = "missing"
-    EMPTY = "empty"
-    UNREADABLE = "unreadable"
+    MISSING = "missing"  # no file of that name, or a link to none
+    FORBIDDEN = "forbidden"  # it may not be read
+    EMPTY = "empty"  # zero bytes
+    NOT_A_VIDEO = "not_a_video"  # another kind of file, or nothing but sound
+    UNREADABLE = "unreadable"  # a video of which no frame decodes
     CRASHED = "crashed"  # the process that read it, which memory may have failed
     TIMED_OUT = "timed_out"  # no new frame for faces.stall_s
     TRUNCATED = "truncated"
@@ -264,8 +266,11 @@ def read_history(path: Path) -> list[Epoch]:
 
 
 def faces_line(faces: VideoFaces) -> str:
-    """Return one line of JSON for a video's faces."""
-    return json.dumps(asdict(faces), ensure_ascii=False, separators=(",", ":"))
+    """Return one line of JSON, in ASCII, for a video's faces.
+
+    A name may hold what has no place in UTF-8: Python's stand-in for a byte that is none.
+    """
+    return json.dumps(asdict(faces), separators=(",", ":"))
 
 
 def faces_from_line(line: str) -> VideoFaces:
@@ -295,7 +300,6 @@ def read_faces(path: Path) -> dict[str, VideoFaces]:
             f"Asked for the face index {path}; there is no such file. Run `dvc repro` to make it."
         )
     found = {}
-    # Not str.splitlines: a name may hold U+2028 or U+0085, which JSON leaves as they are.
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             faces = faces_from_line(line.decode())

@@ -1,4 +1,4 @@
-"""One detector for many worker processes: what a GPU needs, as it is quick in large batches only."""
+"""One detector for many worker processes: a GPU is quick in large batches only."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import re
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from queue import Queue
 from threading import Event, Semaphore, Thread
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import av
 import numpy as np
@@ -22,12 +23,16 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from unmask.errors import DecodeError
+from unmask.errors import UnmaskError
+from unmask.records import Reason
 
 _log = logging.getLogger(__name__)
 
 # Videos, and nothing that FFmpeg also opens: pictures, subtitles, play lists that name other files.
-_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,h264,hevc,gif"
+_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,gif,rm,dv,nut,ivf,yuv4mpegpipe,"
+    "h264,hevc,obu,mpegvideo,m4v"  # a stream without a container
+)
 # Half of Matroska's millisecond: a tick at 1/15 s shows the frame that is written as 0.067 s.
 _TOLERANCE_S = 0.0005
 # Pixels across and down that share a colour sample, by format. At even heights swscale converts
@@ -36,20 +41,42 @@ _CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 # Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
 _REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
 _AHEAD_FRAMES, _AHEAD_BYTES = 16, 48 * 2**20  # decoded before they are asked for
+_ENLARGE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
+# Tapes have 8/9 to 16/11, and twice that where every other column was left out.
+_MAX_PIXEL_RATIO, _NEARLY_SQUARE = 4, 0.02
+# By offset, how videos begin that may not open once they are cut off: MP4 and MOV, whose index is
+# often at the end, Matroska and WebM, AVI, ASF, FLV, MPEG-TS.
+_BEGINNINGS = (
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (4, b"skip"),
+    (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
+    (0, b"G@"),
+)  # fmt: skip
 _AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
+
+
+class DecodeError(UnmaskError):
+    """A file gave no frame, or stopped giving them; reason is what a row says of it."""
+
+    # Both are optional here, as unpickling passes the message alone, then sets what else there is.
+    def __init__(self, message: str, *, reason: Reason = Reason.UNREADABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TruncatedError(DecodeError):
     """Frames came, then stopped before the file's declared end; last_s is where they stopped."""
 
     def __init__(self, message: str, *, last_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.last_s = last_s  # optional, as unpickling passes the message alone, then sets this
+        super().__init__(message, reason=Reason.TRUNCATED)
+        self.last_s = last_s
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a file says of its video; sizes are upright, after the clockwise turn rotation_deg."""
+    """What a file says of its video; sizes are Frame's, upright after the turn rotation_deg.
+
+    The turn is clockwise; a mirrored picture is put upside down before it.
+    """
 
     width: int
     height: int
@@ -64,21 +91,29 @@ class Frame:
     """One decoded frame in the decoder's pixel format: a method converts only what it returns.
 
     time_s counts from the first frame of the stream; duration_s is how long the file shows it.
+    Pictures are as they are meant to be seen: upright, with square pixels.
     """
 
     time_s: float
     duration_s: float
     _picture: av.VideoFrame
+    _pixel_ratio: float = 1.0  # width to height of a stored pixel
 
     @property
     def width(self) -> int:
         """Width in pixels of the upright picture."""
-        return self._picture.height if self._turns % 2 else self._picture.width
+        return self._sides[self._turns % 2]
 
     @property
     def height(self) -> int:
         """Height in pixels of the upright picture."""
-        return self._picture.width if self._turns % 2 else self._picture.height
+        return self._sides[1 - self._turns % 2]
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Width and height of the stored picture, its pixels made square by enlarging alone."""
+        width, height, ratio = self._picture.width, self._picture.height, self._pixel_ratio
+        return round(width * max(1, ratio)), round(height / min(1, ratio))
 
     @property
     def _turns(self) -> int:
@@ -87,11 +122,14 @@ class Frame:
 
     def rgb_HWC(self) -> NDArray[np.uint8]:
         """Return the whole upright picture."""
-        return self._upright(_to_rgb(self._picture))
+        if self._pixel_ratio == 1:
+            return self._upright(_to_rgb(self._picture))
+        square = self._picture.reformat(*self._sides, "rgb24", interpolation=_ENLARGE, threads=1)
+        return self._upright(_to_rgb(square))
 
     def reduced_rgb_HWC(self, max_side_px: int) -> NDArray[np.uint8]:
         """Return the upright picture with its longest side at most max_side_px, never enlarged."""
-        sides = self._picture.width, self._picture.height
+        sides = self._sides
         width, height = (max(1, round(side * min(1, max_side_px / max(sides)))) for side in sides)
         small = self._picture.reformat(width, height, "rgb24", interpolation=_REDUCE, threads=1)
         return self._upright(_to_rgb(small))
@@ -101,32 +139,67 @@ class Frame:
         left, top, right, bottom = box_xyxy
         inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
         assert inside, f"box {box_xyxy} in a frame of {self.width}x{self.height}"
-        chroma_steps = _chroma_steps(self._picture)
-        if self._turns or chroma_steps is None:
+        steps = _chroma_steps(self._picture)
+        if self._pixel_ratio != 1 or steps is None:
             return self.rgb_HWC()[top:bottom, left:right].copy()
-        part, part_left, part_top = _cut_planes(self._picture, box_xyxy, chroma_steps)
+        left, top, right, bottom = stored = self._stored(box_xyxy)
+        part, part_left, part_top = _cut_planes(self._picture, stored, steps)
         rows = slice(top - part_top, bottom - part_top)
         columns = slice(left - part_left, right - part_left)
-        return _to_rgb(part)[rows, columns].copy()
+        return self._upright(_to_rgb(part)[rows, columns]).copy()
 
     def reduced_crop_rgb_HWC(
         self, box_xyxy: tuple[int, int, int, int], side_px: int
     ) -> NDArray[np.uint8]:
-        """Return the part inside a box that lies within the frame, averaged to a square's side."""
+        """Return the part inside a box that lies within the frame, scaled to a square's side.
+
+        It is averaged, and a pixel more or less at its edges does not matter.
+        """
         steps = _chroma_steps(self._picture)
-        if self._turns or steps is None:
+        if self._pixel_ratio != 1 or steps is None:
             part = av.VideoFrame.from_ndarray(self.crop_rgb_HWC(box_xyxy), format="rgb24")
-        else:
-            part, _, _ = _cut_planes(self._picture, box_xyxy, steps)
-        return _to_rgb(part.reformat(side_px, side_px, "rgb24", interpolation=_REDUCE, threads=1))
+            return _to_rgb(part.reformat(side_px, side_px, interpolation=_REDUCE, threads=1))
+        part, _, _ = _cut_planes(self._picture, self._stored(box_xyxy), steps)
+        small = part.reformat(side_px, side_px, "rgb24", interpolation=_REDUCE, threads=1)
+        return self._upright(_to_rgb(small))
 
     def thumbnail_HW(self) -> NDArray[np.uint8]:
         """Return the picture in 32 x 18 levels of grey, as it is stored: to tell it from others."""
         grey = self._picture.reformat(32, 18, "gray", interpolation=_REDUCE, threads=1)
         return grey.to_ndarray().astype(np.uint8, copy=False)
 
+    def _stored(self, box_xyxy: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Return where a box of the upright picture lies in the stored one."""
+        left, top, right, bottom = box_xyxy
+        width, height = self._picture.width, self._picture.height
+        match self._turns:
+            case 1:
+                left, top, right, bottom = width - bottom, left, width - top, right
+            case 2:
+                left, top, right, bottom = (
+                    width - right,
+                    height - bottom,
+                    width - left,
+                    height - top,
+                )
+            case 3:
+                left, top, right, bottom = top, height - right, bottom, height - left
+        if self._is_mirrored:
+            top, bottom = height - bottom, height - top
+        return left, top, right, bottom
+
+    @property
+    def _is_mirrored(self) -> bool:
+        """Whether being upright means to put its rows upside down, then to turn it."""
+        found: Any = self._picture.side_data.get("DISPLAYMATRIX")  # PyAV's stub lacks this key
+        if found is None:
+            return False
+        a, b, _, c, d = map(float, np.frombuffer(found, np.int32)[:5])
+        return a * d < b * c
+
     def _upright(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(np.rot90(rgb_HWC, self._turns))
+        rows = slice(None, None, -1 if self._is_mirrored else 1)
+        return np.ascontiguousarray(np.rot90(rgb_HWC[rows], self._turns))
 
 
 def probe(path: Path) -> Info:
@@ -257,15 +330,40 @@ def _count_ticks(until_s: float, rate_fps: float | None) -> int:
     return 0 if rate_fps is None else math.ceil((until_s - _TOLERANCE_S) * rate_fps)
 
 
-def _refuse(path: Path, found: str, do: str = "Download it again or leave it out") -> DecodeError:
-    return DecodeError(f"{path}: asked for the frames of a video, found {found}. {do}.")
+def _refuse(
+    path: Path,
+    found: str,
+    do: str = "Download it again or leave it out",
+    *,
+    reason: Reason = Reason.UNREADABLE,
+) -> DecodeError:
+    message = f"{path}: asked for the frames of a video, found {found}. {do}."
+    return DecodeError(message, reason=reason)
+
+
+def _read_beginning(path: Path) -> bytes:
+    """Return a file's first bytes, or refuse what is none: to open a pipe waits for its writer."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+            raise _refuse(path, found, "Leave it out", reason=Reason.NOT_A_VIDEO)
+        with path.open("rb") as file:
+            beginning = file.read(12)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _refuse(path, "no file there", "Check the path", reason=Reason.MISSING) from error
+    except PermissionError as error:
+        do = "Give this user the right to read it"
+        raise _refuse(path, "one that may not be read", do, reason=Reason.FORBIDDEN) from error
+    except OSError as error:  # a link to itself, a disk that fails
+        raise _refuse(path, f"none that can be read ({error.strerror})") from error
+    if not beginning:
+        raise _refuse(path, "an empty file", reason=Reason.EMPTY)
+    return beginning
 
 
 def _open(path: Path) -> InputContainer:
-    if not path.is_file():
-        raise _refuse(path, "no file there", "Check the path")
-    if path.stat().st_size == 0:
-        raise _refuse(path, "an empty file")
+    beginning = _read_beginning(path)
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
         # Without "file:", a colon in a name makes what is before it a protocol.
@@ -273,7 +371,10 @@ def _open(path: Path) -> InputContainer:
             f"file:{path}", mode="r", container_options=options, metadata_errors="replace"
         )
     except av.error.FFmpegError as error:
-        raise _refuse(path, f"no whole video file ({error.strerror})") from error
+        found = f"no whole video file ({error.strerror})"
+        is_part = any(beginning.startswith(magic, at) for at, magic in _BEGINNINGS)
+        reason = Reason.UNREADABLE if is_part else Reason.NOT_A_VIDEO
+        raise _refuse(path, found, reason=reason) from error
 
 
 def _find_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -281,15 +382,31 @@ def _find_stream(container: InputContainer, path: Path) -> VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
-        raise _refuse(path, f"no video stream, only {' and '.join(kinds) or 'an empty container'}")
+        found = f"no video stream, only {' and '.join(kinds) or 'an empty container'}"
+        # An MP4 whose index is cut short has no stream, or one that it does not say the kind of.
+        reason = Reason.UNREADABLE if set(kinds) <= {"data"} else Reason.NOT_A_VIDEO
+        raise _refuse(path, found, reason=reason)
     if streams[0].codec_context is None:
         raise _refuse(path, "a codec that this FFmpeg does not know", "Convert it to H.264")
     streams[0].codec_context.thread_type = "AUTO"
     return streams[0]
 
 
+def _pixel_ratio(stream: VideoStream) -> float:
+    """Return the width of a stored pixel to its height; 1 where the file says nothing or nonsense.
+
+    Also 1 where a pixel is nearly square: encoders write 405:404 for a size they rounded, and to
+    scale by that would only blur the traces of a forger.
+    """
+    ratio = float(stream.sample_aspect_ratio or 1)
+    is_nonsense = not 1 / _MAX_PIXEL_RATIO <= ratio <= _MAX_PIXEL_RATIO
+    return 1.0 if is_nonsense or abs(ratio - 1) < _NEARLY_SQUARE else ratio
+
+
 def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
     unit_s = stream.time_base or Fraction(0)
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # its duration is of what is there
     if stream.duration:
         return float(stream.duration * unit_s)
     # Matroska and FLV count from 0 s on, whenever the video starts. Matroska's header has the end
@@ -312,23 +429,26 @@ def _decode(
     by_dts = container.format.name == "avi"
     step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
     unit_s = stream.time_base or step_s
-    first_s: Fraction | None = None
+    pixel_ratio = _pixel_ratio(stream)
+    first_s: Fraction | None = None  # what the file calls 0 s
     last_s = -step_s
     skipper = _Skipper(stream, unit_s, rate_fps) if rate_fps and not by_dts else None
     for picture in _decode_pictures(container, stream, path, skipper):
         stamp = picture.dts if by_dts else picture.pts
-        now_s = last_s + step_s if stamp is None else stamp * unit_s
-        if first_s is None:
-            first_s = now_s
-            if skipper and stamp is not None:
-                skipper.start(stamp)
-        elif now_s <= last_s:
+        time_s = last_s + step_s
+        if stamp is not None:
+            if first_s is None:  # frames before this one may have no time
+                first_s = stamp * unit_s - time_s
+                if skipper:
+                    skipper.start(first_s)
+            time_s = stamp * unit_s - first_s
+        if time_s <= last_s:
             continue
-        last_s = now_s
+        last_s = time_s
         duration_s = picture.duration * unit_s
         if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
             duration_s = step_s
-        yield Frame(float(now_s - first_s), float(duration_s), picture)
+        yield Frame(float(time_s), float(duration_s), picture, pixel_ratio)
 
 
 _Packet: TypeAlias = av.Packet[VideoStream]
@@ -347,12 +467,12 @@ class _Skipper:
     def __init__(self, stream: VideoStream, unit_s: Fraction, rate_fps: float) -> None:
         self._context = stream.codec_context
         self._unit_s, self._rate_fps = unit_s, rate_fps
-        self._first: int | None = None
+        self._first_s: Fraction | None = None
         self._before: deque[int] = deque(maxlen=self._AROUND)  # times of packets gone by
 
-    def start(self, first: int) -> None:
+    def start(self, first_s: Fraction) -> None:
         """Count ticks from this time on; before, nothing is skipped."""
-        self._first = first
+        self._first_s = first_s
 
     def order(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
         """Yield the packets, each after the decoder was told what to do with it."""
@@ -372,13 +492,14 @@ class _Skipper:
         return packet
 
     def _is_needed(self, packet: _Packet, waiting: deque[_Packet]) -> bool:
-        if self._first is None or packet.pts is None or not packet.size:
+        first_s = self._first_s
+        if first_s is None or packet.pts is None or not packet.size:
             return True
         ahead = [other.pts for other in waiting]
         later = [t for t in (*self._before, *ahead) if t is not None and t > packet.pts]
         if None in ahead or not later:
             return True
-        start, end = (float((t - self._first) * self._unit_s) for t in (packet.pts, min(later)))
+        start, end = (float(t * self._unit_s - first_s) for t in (packet.pts, min(later)))
         return _count_ticks(end, self._rate_fps) > _count_ticks(start, self._rate_fps)
 
 
@@ -411,7 +532,8 @@ def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
 
 def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
     bottom_up = any(plane.line_size < 0 for plane in picture.planes)
-    name = picture.format.name.replace("yuvj", "yuv")  # j: full range, the same layout
+    # j: full range, the same layout
+    name = picture.format.name.replace("yuvj", "yuv").removesuffix("10le")
     return None if bottom_up or picture.height % 2 else _CHROMA_STEPS.get(name)
 
 
@@ -423,11 +545,12 @@ def _cut_planes(
     right = min(picture.width, math.ceil(box_xyxy[2] / 2) * 2)
     bottom = math.ceil(box_xyxy[3] / 2) * 2
     part = av.VideoFrame(right - left, bottom - top, picture.format.name)
+    sample_bytes = 2 if picture.format.name.endswith("10le") else 1
     part.colorspace, part.color_range = picture.colorspace, picture.color_range
     for index, (source, target) in enumerate(zip(picture.planes, part.planes, strict=True)):
         x, y = (left // chroma_steps[0], top // chroma_steps[1]) if index else (left, top)
-        rows = _rows(source)[y : y + target.height, x : x + target.width]
-        _rows(target)[:, : target.width] = rows
+        x, width = x * sample_bytes, target.width * sample_bytes
+        _rows(target)[:, :width] = _rows(source)[y : y + target.height, x : x + width]
     return part, left, top
 
 
