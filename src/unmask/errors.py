@@ -17,6 +17,10 @@ class DecodeError(UnmaskError):
     """A video file gave no frame, or stopped giving them."""
 
 
+class DiskError(UnmaskError):
+    """A folder can't be written: no space, read only, or another run is writing there."""
+
+
 class WeightsError(UnmaskError):
     """A weights file is missing, has another digest or does not fit the backbone."""
 

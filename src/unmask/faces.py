@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask import params
+from unmask.disk import sole_writer, writing
 from unmask.errors import DatasetError, DecodeError
 from unmask.processes import run_jobs
 from unmask.records import (
@@ -279,7 +280,8 @@ class _Strip:
 
     def publish(self, path: Path, number: int) -> FaceTrack:
         """Return the track after its file got its name."""
-        os.replace(self._part, path)
+        with writing(path):
+            os.replace(self._part, path)
         return FaceTrack(
             number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores),
             tuple(self._points),
@@ -377,9 +379,17 @@ def crop_chunk(
 
     Raises:
         DatasetError: two videos have one id, or too many videos could not be read.
+        DiskError: the disk takes no more, or another run crops into faces_dir; what is done is
+            kept for the next run.
     """
     _refuse_twins(videos)
-    faces_dir.mkdir(parents=True, exist_ok=True)
+    with sole_writer(faces_dir):
+        yield from _fill(videos, faces_dir, settings, workers)
+
+
+def _fill(
+    videos: Sequence[tuple[str, Path]], faces_dir: Path, settings: params.Faces, workers: int
+) -> Iterator[VideoFaces]:
     index, journal = faces_dir / _INDEX, faces_dir / _JOURNAL
     jobs = _plan(videos, faces_dir, settings, workers)
     # A journal beside an index is older than it: `dvc checkout` brought the index back.
@@ -387,17 +397,18 @@ def crop_chunk(
     rows = {job.video_id: known[job.video_id] for job in jobs if _is_done(job, known)}
     # From here on crop files change: no index may remain that tells of the old ones.
     _write_rows(journal, rows)
-    index.unlink(missing_ok=True)
+    with writing(index):
+        index.unlink(missing_ok=True)
     yield from list(rows.values())
-    with journal.open("a", encoding="utf-8") as lines:
-        for row in _crop_all([job for job in jobs if job.video_id not in rows], workers):
-            rows[row.video_id] = row
+    for row in _crop_all([job for job in jobs if job.video_id not in rows], workers):
+        rows[row.video_id] = row
+        with writing(journal), journal.open("a", encoding="utf-8") as lines:
             lines.write(faces_line(row) + "\n")
-            lines.flush()
-            yield row
+        yield row
     _write_rows(journal, rows)
-    os.replace(journal, index)
-    _delete_strays(faces_dir, rows)
+    with writing(index):
+        os.replace(journal, index)
+        _delete_strays(faces_dir, rows)
     reasons = Counter(row.reason for row in rows.values() if not row.tracks)
     _log.info("chunk %s: %s", faces_dir.name, _summarize(len(rows), reasons))
     _refuse_failures(faces_dir, len(rows), reasons, settings.max_failed_ratio)
