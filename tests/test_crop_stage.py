@@ -4,12 +4,13 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from unmask.records import read_faces
 from unmask.video import read_frames
 
 VIDEOS = 30
-SCRIPT = Path(__file__).with_name("crop_squares.py")
+COMMAND = [sys.executable, str(Path(__file__).with_name("crop_squares.py")), "videos", "faces"]
 BUSY = "error: Asked to write into faces; another run is writing there. Wait until"
 
 pytestmark = pytest.mark.slow
@@ -82,12 +83,12 @@ def write_params(root: Path, settings: dict[str, dict[str, object]], *, crf: int
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
 
 
-def start(root: Path) -> subprocess.Popen[str]:
+def start(root: Path, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
     """Start the stage, as the leader of a process group."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), "videos", "faces"], cwd=root, env=environment,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
 
 
@@ -133,10 +134,12 @@ def test_killed_at_any_moment_no_half_crop_has_a_name(undisturbed: Path, root: P
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.15 if number % 3 else 1.0))
         if process.poll() is not None:  # nothing is left to be killed
+            end(process)
             break
         # Each second time without its workers, which then end by themselves.
         (os.kill if number % 2 else os.killpg)(process.pid, signal.SIGKILL)
-        process.wait()
+        with process:  # closes its pipe
+            process.wait()
         for name, digest in crops(faces).items():
             assert digest in (wanted[name], old.get(name)), f"{name} is neither old nor new"
         rows = [row for row in rows_of(faces) if row["key"] == keys[row["video_id"]]]
@@ -179,7 +182,24 @@ def test_what_finds_no_room_ends_the_stage_in_one_line_and_loses_nothing(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     check_refusal(code, said, "File too large")
-    check_the_next_run_goes_on(undisturbed, root, crop)
+    check_the_next_run_goes_on(undisturbed, root)
+
+
+def test_a_full_disk_ends_the_stage_in_one_line_and_loses_nothing(
+    undisturbed: Path, root: Path
+) -> None:
+    faces, own_mounts = root / "faces", ["unshare", "--map-root-user", "--mount"]
+    faces.mkdir()
+    mount = f"mount -t tmpfs -o size={sum(files_by_size(undisturbed / 'faces')) // 2} none faces"
+    if subprocess.run([*own_mounts, "sh", "-c", mount], cwd=root, check=False).returncode:
+        pytest.skip("this machine lets no process mount a small disk of its own")
+    # What the small disk held when it was full is copied to a larger one.
+    script = f"{mount} && {shlex.join(COMMAND)}; code=$?; cp -a faces full; exit $code"
+    code, said = end(start(root, [*own_mounts, "sh", "-c", script]))
+    check_refusal(code, said, "No space left on device")
+    faces.rmdir()
+    (root / "full").rename(faces)
+    check_the_next_run_goes_on(undisturbed, root)
 
 
 def check_refusal(code: int, said: str, why: str) -> None:
@@ -189,9 +209,7 @@ def check_refusal(code: int, said: str, why: str) -> None:
     assert "\n" not in said
 
 
-def check_the_next_run_goes_on(
-    undisturbed: Path, root: Path, crop: Callable[[Path], tuple[int, str]]
-) -> None:
+def check_the_next_run_goes_on(undisturbed: Path, root: Path) -> None:
     faces, wanted = root / "faces", digests(undisturbed / "faces")
     assert not (faces / "index.jsonl").exists()
     assert crops(faces).items() <= wanted.items()

@@ -1,5 +1,7 @@
 """MTCNN on real faces moved over a background; exact geometry by a detector of painted squares."""
 
+import errno
+import itertools
 import json
 import logging
 import os
@@ -10,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from unmask import faces, params, video
-from unmask.errors import DatasetError
+from unmask.errors import DatasetError, DiskError
 from unmask.faces import Detection, Detector, crop_chunk, crop_video, cut_square
 from unmask.records import Box, Points, Reason, VideoFaces, faces_line, read_faces
 
@@ -675,6 +678,33 @@ def test_too_many_unreadable_videos_stop_the_chunk_after_its_index_is_written(
     SquareDetector.pictures = 0
     assert len(crop_all(chunk, max_failed_ratio=0.25)) == 4  # another ratio crops nothing again
     assert SquareDetector.pictures == 0
+
+
+def test_a_second_run_is_refused_while_the_first_one_crops(chunk: Path) -> None:
+    first = crop_chunk(faces.find_videos(chunk / "videos"), chunk / "faces", SETTINGS, workers=1)
+    rows = [next(first)]
+    with pytest.raises(DiskError, match="another run is writing there"):
+        crop_all(chunk)
+    rows += first
+    SquareDetector.pictures = 0
+    assert crop_all(chunk) == rows
+    assert SquareDetector.pictures == 0
+
+
+@pytest.mark.parametrize(("frames", "reason"), [(0, "unreadable"), (15, "truncated")])
+def test_an_error_of_reading_is_the_videos_and_does_not_end_the_chunk(
+    frames: int, reason: str, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = video._decode
+
+    def fail(container: Any, stream: Any, path: Path) -> Iterator[video.Frame]:
+        yield from itertools.islice(decode(container, stream, path), frames)
+        raise av.error.OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(video, "_decode", fail)  # no disk that fails is at hand
+    rows = {row.video_id: row.reason for row in crop_all(chunk, max_failed_ratio=1.0)}
+    assert (rows["a"], rows["b"]) == (reason, reason)
+    assert len(rows) == 4
 
 
 def test_two_videos_of_one_name_are_refused(chunk: Path) -> None:
