@@ -24,7 +24,7 @@ from test_faces import at, squares
 from unmask.records import read_faces
 from unmask.video import read_frames
 
-VIDEOS = 30
+VIDEOS = 25
 COMMAND = [sys.executable, str(Path(__file__).with_name("crop_squares.py")), "videos", "faces"]
 BUSY = "error: Asked to write into faces; another run is writing there. Wait until"
 
@@ -127,7 +127,7 @@ def test_killed_at_any_moment_no_half_crop_has_a_name(undisturbed: Path, root: P
     shutil.copytree(undisturbed / "old", faces)
     keys = {row["video_id"]: row["key"] for row in rows_of(undisturbed / "faces")}
     counted = []
-    for number in range(16):
+    for number in range(12):
         done, process = len(rows_of(faces)) if number else 0, start(root)
         # A third at any moment from the start on, the others when a video more is done.
         while number % 3 and process.poll() is None and len(rows_of(faces)) in (done, VIDEOS):
@@ -147,8 +147,8 @@ def test_killed_at_any_moment_no_half_crop_has_a_name(undisturbed: Path, root: P
             assert digests(faces)[track["file"]] == wanted[track["file"]]
         counted.append(len(rows))
     assert counted == sorted(counted)  # no row is lost
-    assert len(counted) > 8
-    assert len(set(counted)) > 4
+    assert len(counted) > 6
+    assert len(set(counted)) > 3
     assert crop(root) == (0, "")
     assert digests(faces) == wanted
 

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import pytest
@@ -94,15 +96,36 @@ def test_two_machines_make_what_one_makes(origin):
         assert f"chunk {chunk}: 6 videos, 6 with a face" in said
         assert [path.name for path in (machine / "faces").iterdir()] == [chunk]
         assert [path.name for path in (machine / "raw").iterdir()] == [chunk]
-    type_in(origin, "dvc repro faces")  # one machine crops both
+    crop_both_twice(origin)
     third = clone(origin, "third")
-    fetch, note = collect.split("dvc repro --pull faces\n")
+    fetch, note = collect.split("dvc repro")
     type_in(third, fetch)
-    crops = {path: path.stat().st_mtime_ns for path in third.glob("faces/*/*.mp4")}
-    assert len(crops) == 12
-    type_in(third, "dvc repro --pull faces\n" + note)
-    assert {path: path.stat().st_mtime_ns for path in crops} == crops  # none was made anew
+    check_nothing_is_cropped(third)
+    type_in(third, "dvc repro" + note)
     assert files(third, ["faces"]) == files(origin, ["faces"])
     locks = [yaml.safe_load((root / "dvc.lock").read_text()) for root in (origin, third)]
     assert locks[0] == locks[1]
-    assert call(third, "dvc", "status", "faces").stdout == "Data and pipelines are up to date.\n"
+    for root in (origin, third):
+        said = call(root, "dvc", "status", "faces").stdout
+        assert said == "Data and pipelines are up to date.\n"
+
+
+def crop_both_twice(root):
+    """Type `dvc repro` twice at the same moment: one of them crops, DVC refuses the other."""
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: call(root, "dvc", "repro", "faces"), range(2)))
+    done, refused = sorted(both, key=lambda ended: ended.returncode)
+    assert (done.returncode, refused.returncode) == (0, 255), done.stderr + refused.stderr
+    assert "is busy" in refused.stderr or "Unable to acquire lock" in refused.stderr
+    assert "Running stage" not in refused.stdout
+
+
+def check_nothing_is_cropped(root):
+    """Run the stage by hand, as DVC itself copies what it runs a stage on."""
+    run(root, "dvc", "pull", "raw")
+    crops = {path: path.stat().st_mtime_ns for path in root.glob("faces/*/*.mp4")}
+    assert len(crops) == 6 * len(CHUNKS)
+    for chunk in CHUNKS:
+        folders = f"raw/{chunk}/videos", f"faces/{chunk}"
+        run(root, sys.executable, "stages/faces.py", *folders)
+    assert {path: path.stat().st_mtime_ns for path in crops} == crops
