@@ -1,6 +1,8 @@
 """MTCNN on real faces moved over a background; exact geometry by a detector of painted squares."""
 
 import ctypes
+import errno
+import itertools
 import json
 import logging
 import os
@@ -13,54 +15,38 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from squares import (
+    DETECT,
+    RED,
+    SETTINGS,
+    SquareDetector,
+    at,
+    corners_and_centre,
+    crop,
+    iou,
+    show,
+    squares,
+)
 
 from unmask import faces, params, search, video
 from unmask.detector import Detector
-from unmask.errors import DatasetError
-from unmask.faces import crop_chunk, crop_video, cut_square
-from unmask.records import Box, Points, Reason, VideoFaces, faces_line, read_faces
+from unmask.errors import DatasetError, DiskError
+from unmask.faces import crop_chunk, cut_square
+from unmask.records import Box, Reason, VideoFaces, faces_line, read_faces
 from unmask.tracks import Detection
-from unmask.video import Frame
 
 ROOT = Path(__file__).parents[1]
 STILLS = ROOT / "data/sources/stills"
 Picture = NDArray[np.uint8]
 MakeVideo = Callable[..., Path]
 
-DETECT = params.Detect(max_side_px=320, min_face_px=40, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
-SETTINGS = params.Faces(
-    rate_fps=10.0, side_px=64, margin_ratio=0.0, crf=14, detect=DETECT, detect_every_s=0.3,
-    smooth_s=0.2, min_track_s=0.4, max_gap_s=0.7, min_overlap=0.3, max_failed_ratio=0.5,
-    stall_s=60.0,
-)  # fmt: skip
 SMALL: dict[str, Any] = {"rate_fps": 20, "size": (160, 90)}
 LARGE: dict[str, Any] = {"rate_fps": 20, "size": (320, 180)}
-RED, BLUE = (230, 20, 20), (20, 20, 230)
-
-
-class SquareDetector:
-    """Finds the bounding box of red and of blue pixels."""
-
-    batch = 8
-
-    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
-        found = []
-        for picture_HWC in pictures:
-            boxes = [_bounds(picture_HWC, colour) for colour in (RED, BLUE)]
-            found.append([Detection(box, 0.99, corners_and_centre(box)) for box in boxes if box])
-        return found
-
-    def follow(self, frame: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
-        (found,) = SquareDetector.detect(self, [frame.rgb_HWC()])
-        nearest = [max(found, key=lambda d: iou(d.box_xyxy, box), default=None) for box in boxes]
-        return [
-            near if near and iou(near.box_xyxy, box) > 0.1 else None
-            for near, box in zip(nearest, boxes, strict=True)
-        ]
 
 
 class LoggingDetector(SquareDetector):
@@ -88,57 +74,6 @@ class FailingDetector(SquareDetector):
                 os.kill(os.getpid(), signal.SIGSEGV)
             ctypes.PyDLL(None).pause()
         return found
-
-
-def corners_and_centre(box: Box) -> Points:
-    """Return what stands in the place of a face's five points."""
-    left, top, right, bottom = box
-    centre = (left + right) / 2, (top + bottom) / 2
-    return (left, top), (right, top), centre, (left, bottom), (right, bottom)
-
-
-def _bounds(picture_HWC: Picture, colour: tuple[int, int, int]) -> Box | None:
-    away_HW = np.abs(picture_HWC.astype(int) - colour).max(axis=2)
-    rows, columns = np.nonzero(away_HW < 70)
-    if rows.size < 4:
-        return None
-    return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
-
-
-def squares(*paths: Callable[[float], Box | None], rate_fps: float = 20) -> Callable[..., Picture]:
-    """Return a painter of a red and a blue square, each where its path says at a time."""
-
-    def paint(index: int, size: tuple[int, int]) -> Picture:
-        picture_HWC = np.full((size[1], size[0], 3), 90, np.uint8)
-        for path, colour in zip(paths, (RED, BLUE), strict=False):
-            if where := path(index / rate_fps):
-                left, top, right, bottom = (max(0, round(side)) for side in where)
-                picture_HWC[top:bottom, left:right] = colour
-        return picture_HWC
-
-    return paint
-
-
-def at(left: float, top: float, side: float) -> Box:
-    return left, top, left + side, top + side
-
-
-def iou(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return shared / (sum(areas) - shared)
-
-
-def crop(path: Path, detector: Any = None, settings: params.Faces = SETTINGS) -> VideoFaces:
-    faces_dir = path.parent / "faces"
-    faces_dir.mkdir(exist_ok=True)
-    return crop_video(path, path.stem, faces_dir, settings, detector or SquareDetector(), key="k")
-
-
-def show(path: Path) -> list[Picture]:
-    return [frame.rgb_HWC() for frame in video.read_frames(path)]
 
 
 @pytest.fixture(scope="session")
@@ -723,6 +658,29 @@ def test_too_many_unreadable_videos_stop_the_chunk_after_its_index_is_written(
     assert len(read_faces(chunk / "faces/index.jsonl")) == 4
     again = crop_all(chunk, refuse_to_load, max_failed_ratio=0.25, stall_s=99.0)
     assert len(again) == 4  # other limits crop nothing again
+
+
+def test_a_second_run_is_refused_while_the_first_one_crops(chunk: Path) -> None:
+    first = start_cropping(chunk)
+    rows = [next(first)]
+    with pytest.raises(DiskError, match="another run is writing there"):
+        crop_all(chunk)
+    rows += first
+    assert crop_all(chunk, refuse_to_load) == rows
+
+
+@pytest.mark.parametrize(("frames", "reason"), [(0, "unreadable"), (15, "truncated")])
+def test_an_error_of_reading_is_the_videos_own(
+    frames: int, reason: str, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = video._decode
+
+    def fail(*args: Any, **kwargs: Any) -> Iterator[video.Frame]:
+        yield from itertools.islice(decode(*args, **kwargs), frames)
+        raise av.error.OSError(errno.EIO, "Input/output error", "a.mp4")
+
+    monkeypatch.setattr(video, "_decode", fail)  # no disk that fails is at hand
+    assert crop(chunk / "videos/a.mp4").reason == reason
 
 
 def test_two_videos_of_one_name_are_refused(chunk: Path) -> None:

@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "src/unmask"
 DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top layer beside cli
 
-# From top to bottom; a module imports only from layers strictly below its own. Two layers of
+# From top to bottom; a module imports only from layers strictly below its own. Some layers of
 # ARCHITECTURE.md are split here, since a layer's modules don't import each other: cli stands
-# above doors, and errors below records and params.
+# above doors, disk and errors below records and params.
 LAYERS = (
     ("__main__",),
     ("cli", *DOORS),
@@ -42,6 +42,7 @@ LAYERS = (
         "tracking",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance"),
+    ("disk",),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}

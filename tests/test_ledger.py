@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from unmask.errors import DiskError
 from unmask.ledger import Ledger, code_digest, key_of
 
 NAME = ".made.jsonl"
@@ -71,14 +72,22 @@ def test_the_journal_of_an_earlier_run_is_replaced_not_written_in_place(tmp_path
     assert recall(tmp_path, "a")
 
 
-def test_a_new_run_takes_the_scratch_of_an_old_one_and_keeps_its_own(tmp_path):
-    old = Ledger(tmp_path, NAME)
-    (old.scratch / "a.mp4").write_text("half")
+def test_a_run_clears_the_scratch_of_a_killed_one(tmp_path):
+    old = tmp_path / ".partial-old"
+    old.mkdir()
+    (old / "a.mp4").write_text("half")
     with Ledger(tmp_path, NAME) as new:
-        assert not old.scratch.exists()
-        old.__exit__(None, None, None)  # a stage whose `dvc` was killed ends later
-        assert new.scratch.exists()
+        assert [path.name for path in tmp_path.iterdir()] == [new.scratch.name]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_run_is_refused_and_takes_nothing_from_the_first(tmp_path):
+    with Ledger(tmp_path, NAME) as first:
+        (first.scratch / "a.mp4").write_text("whole")
+        with pytest.raises(DiskError, match="another run is writing there"):
+            Ledger(tmp_path, NAME)
+        first.add("a", "k", ["a.mp4"])
+    assert recall(tmp_path, "a")
 
 
 def test_work_that_is_done_anew_leaves_no_file_of_the_old(tmp_path):

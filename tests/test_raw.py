@@ -1,7 +1,10 @@
 """The raw stage as a whole: from a folder or a zip of any layout to videos, sides and prints."""
 
+import errno
 import json
 import logging
+import os
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 
 from unmask import params, raw
-from unmask.errors import DatasetError
+from unmask.disk import sole_writer
+from unmask.errors import DatasetError, DiskError
 from unmask.records import read_fingerprints, read_index
 from unmask.video import write_video
 
@@ -68,6 +72,35 @@ def zipped(folder: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_second_run_is_refused_and_leaves_the_index(faceforensics: Path, tmp_path: Path) -> None:
+    raw_dir = tmp_path / "raw/ff"
+    fill(faceforensics, raw_dir)
+    before = contents(raw_dir)
+    with sole_writer(raw_dir), pytest.raises(DiskError, match="another run is writing there"):
+        fill(faceforensics, raw_dir)
+    assert contents(raw_dir) == before
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_a_full_disk_ends_the_copying_in_one_line(
+    is_zip: bool, faceforensics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse_link)  # as between two disks
+    chunk = zipped(faceforensics) if is_zip else faceforensics
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # the kernel refuses longer files
+    try:
+        with pytest.raises(DiskError, match="File too large"):
+            fill(chunk, tmp_path / "raw/ff")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert contents(tmp_path / "raw/ff/videos") == {}
+
+
+def refuse_link(*_: object) -> None:
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
 
 
 def test_both_people_of_a_swap_stay_on_one_side(faceforensics: Path, tmp_path: Path) -> None:

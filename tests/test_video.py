@@ -218,7 +218,9 @@ def test_a_crop_equals_the_same_part_of_the_whole(tmp_path, make_video, codec, p
         left, top, right, bottom = box
         crop_HWC = frame.crop_rgb_HWC(box)
         assert crop_HWC.shape == (bottom - top, right - left, 3)
-        assert np.abs(crop_HWC.astype(int) - whole_HWC[top:bottom, left:right]).max() <= 2
+        # swscale dithers what has 10 bits, by where a pixel lies.
+        most = 4 if pix_fmt.endswith("10le") else 2
+        assert np.abs(crop_HWC.astype(int) - whole_HWC[top:bottom, left:right]).max() <= most
 
 
 @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 129, 5), (5, 5, 5, 9), (0, 90, 5, 97)])

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from unmask.disk import writing
 from unmask.errors import DatasetError
 
 # What lies at the top of a chunk of each layout. A single folder there that is none of these is
@@ -91,6 +92,7 @@ class ChunkFiles(ABC):
 
         Raises:
             DatasetError: the file is damaged, or there is no room for it.
+            DiskError: what looked like room was none.
         """
         assert path in self.sizes
         if target.is_file() and not target.is_symlink() and self._is(path, target):
@@ -98,8 +100,9 @@ class ChunkFiles(ABC):
         partial = target.with_name(f".{target.name}.partial")
         partial.unlink(missing_ok=True)  # an interrupted run's
         try:
-            self._put(path, partial)
-            partial.replace(target)
+            with writing(target):
+                self._put(path, partial)
+                partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
 

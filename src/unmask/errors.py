@@ -13,6 +13,10 @@ class DatasetError(UnmaskError):
     """A chunk, an index or a split is not what its layout promises."""
 
 
+class DiskError(UnmaskError):
+    """A folder can't be written: no space, read only, or another run is writing there."""
+
+
 class WeightsError(UnmaskError):
     """A weights file is missing, has another digest or does not fit the backbone."""
 

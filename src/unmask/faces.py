@@ -17,6 +17,7 @@ import numpy as np
 
 from unmask import params
 from unmask.detector import FaceDetector, LoadDetector, Picture, detector_of_worker, start_worker
+from unmask.disk import sole_writer, writing
 from unmask.errors import DatasetError
 from unmask.processes import beat, run_jobs
 from unmask.records import (
@@ -231,7 +232,8 @@ class _Strip:
 
     def publish(self, path: Path, number: int) -> FaceTrack:
         """Return the track after its file got its name."""
-        os.replace(self._part, path)
+        with writing(path):
+            os.replace(self._part, path)
         return FaceTrack(
             number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores),
             tuple(self._points),
@@ -329,9 +331,21 @@ def crop_chunk(
 
     Raises:
         DatasetError: two videos have one id, or too many videos could not be read.
+        DiskError: the disk takes no more, or another run crops into faces_dir; what is done is
+            kept for the next run.
     """
     _refuse_twins(videos)
-    faces_dir.mkdir(parents=True, exist_ok=True)
+    with sole_writer(faces_dir):
+        yield from _fill(videos, faces_dir, settings, workers, load_detector)
+
+
+def _fill(
+    videos: Sequence[tuple[str, Path]],
+    faces_dir: Path,
+    settings: params.Faces,
+    workers: int,
+    load_detector: LoadDetector,
+) -> Iterator[VideoFaces]:
     index, journal = faces_dir / _INDEX, faces_dir / _JOURNAL
     jobs = _plan(videos, faces_dir, settings, workers)
     # A journal beside an index is older than it: `dvc checkout` brought the index back.
@@ -339,18 +353,19 @@ def crop_chunk(
     rows = {job.video_id: known[job.video_id] for job in jobs if _is_done(job, known)}
     # From here on crop files change: no index may remain that tells of the old ones.
     _write_rows(journal, rows)
-    index.unlink(missing_ok=True)
+    with writing(index):
+        index.unlink(missing_ok=True)
     yield from list(rows.values())
     missing = [job for job in jobs if job.video_id not in rows]
-    with journal.open("a", encoding="utf-8") as lines:
-        for row in _crop_all(missing, workers, load_detector):
-            rows[row.video_id] = row
+    for row in _crop_all(missing, workers, load_detector):
+        rows[row.video_id] = row
+        with writing(journal), journal.open("a", encoding="utf-8") as lines:
             lines.write(faces_line(row) + "\n")
-            lines.flush()
-            yield row
+        yield row
     _write_rows(journal, rows)
-    os.replace(journal, index)
-    _delete_strays(faces_dir, rows)
+    with writing(index):
+        os.replace(journal, index)
+        _delete_strays(faces_dir, rows)
     _log.info("chunk %s: %s", faces_dir.name, _summarize(rows.values()))
     _refuse_failures(faces_dir, rows.values(), settings.max_failed_ratio)
 

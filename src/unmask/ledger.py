@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from unmask.disk import sole_writer, writing
 from unmask.records import content_digest, write_atomically
 
 _SCRATCH = ".partial-"
@@ -31,17 +33,22 @@ class Ledger:
 
     Workers write into scratch, a hidden folder of this run alone; only add() gives files their
     names. So a worker that outlives its killed parent changes nothing that the next run has made,
-    and finds its scratch gone.
+    and finds its scratch gone. One run at a time has the folder, from here to the end of `with`.
+
+    Raises:
+        DiskError: another run has the folder, or the disk takes no more.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        self._alone = ExitStack()
+        self._alone.enter_context(sole_writer(folder))
         self._folder = folder
         self._path = folder / name
         self._rows = {row.name: row for row in _read(self._path)}
         self._is_new = False  # whether this run has written the ledger
         _delete_scratch(folder)
-        self.scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
+        with writing(self._path):
+            self.scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +59,8 @@ class Ledger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Gone already, if another run began; that one's is not ours to delete.
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)  # a dying worker may add a file meanwhile
+        self._alone.close()
 
     def recall(self, name: str, key: str) -> Made | None:
         """Return a piece of work that was done with this key, if its files are as it left them."""
@@ -69,10 +76,11 @@ class Ledger:
         self._delete_files_but(files, self._rows.get(name))
         self._rows[name] = row
         # The line first: until a file has arrived, what is there has another digest.
-        with self._path.open("a", encoding="utf-8") as lines:
-            lines.write(_line(row))
-        for file in files:
-            os.replace(self.scratch / file, self._folder / file)
+        with writing(self._path):
+            with self._path.open("a", encoding="utf-8") as lines:
+                lines.write(_line(row))
+            for file in files:
+                os.replace(self.scratch / file, self._folder / file)
         return row
 
     def settle(self, names: Collection[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from unmask import archive, datasets, fingerprints, leakage, splits
+from unmask.disk import sole_writer
 from unmask.params import Raw
 from unmask.records import write_index
 
@@ -29,7 +30,13 @@ def fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch:
     Raises:
         DatasetError: the chunk is not what its layout promises, a class is lacking, or something
             stands on two sides; then there is no index.csv.
+        DiskError: another run fills that folder, or the disk takes no more.
     """
+    with sole_writer(raw_dir):
+        _fill(chunk_path, raw_dir, settings, workers=workers, watch=watch)
+
+
+def _fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch: Watch) -> None:
     chunk, videos_dir, index = raw_dir.name, raw_dir / "videos", raw_dir / "index.csv"
     index.unlink(missing_ok=True)
     with archive.open_chunk(chunk_path) as files:

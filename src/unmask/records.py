@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from unmask.disk import give_name, writing
 from unmask.errors import DatasetError
 
 Split = Literal["train", "validation", "test"]
@@ -120,11 +120,18 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace the file by text at once, through a new file.
 
     Never in place: the old one may be a hard link into DVC's cache, which would change with it.
+
+    Raises:
+        DiskError: the disk takes no more; then the old file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            give_name(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def content_digest(path: Path) -> str:

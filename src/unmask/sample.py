@@ -242,12 +242,12 @@ def make_chunk(
             yield job.pair
         write_atomically(chunk / _METADATA, _metadata(pairs))
         ledger.delete()
-    files = {_METADATA, *(file for pair in pairs for file in (pair.real_file, pair.fake_file))}
-    for path in list(chunk.iterdir()):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in files:
-            path.unlink()
+        files = {_METADATA, *(file for pair in pairs for file in (pair.real_file, pair.fake_file))}
+        for path in list(chunk.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in files:
+                path.unlink()
 
 
 def _key(pair: Pair, sources: Path, settings: Sample, code: str) -> str:

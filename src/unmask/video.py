@@ -7,6 +7,7 @@ import re
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from unmask.disk import give_name, writing
 from unmask.errors import UnmaskError
 from unmask.records import Reason
 
@@ -451,7 +453,7 @@ def _decode(
         yield Frame(float(time_s), float(duration_s), picture, pixel_ratio)
 
 
-_Packet: TypeAlias = av.Packet[VideoStream]
+_Packet: TypeAlias = "av.Packet[VideoStream]"  # generic in its stub alone
 
 
 class _Skipper:
@@ -562,6 +564,9 @@ class VideoWriter:
     """Encodes frames into an H.264 mp4 that gets its name only once it is whole.
 
     The same frames and arguments give the same bytes. Used in a `with`, an exception discards it.
+
+    Raises:
+        DiskError: the disk takes no more, in any of the methods that write.
     """
 
     def __init__(
@@ -582,9 +587,10 @@ class VideoWriter:
         self._codec_options = {"crf": str(crf), "preset": preset, "mbtree": "0"}
         self._open = True
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        self._container = av.open(
-            f"file:{self._part}", "w", format="mp4", container_options=options
-        )
+        with writing(path):
+            self._container = av.open(
+                f"file:{self._part}", "w", format="mp4", container_options=options
+            )
         self._container.metadata.update(metadata or {})
 
     def write(self, frame_HWC: NDArray[np.uint8]) -> None:
@@ -602,7 +608,8 @@ class VideoWriter:
             threads=1,
         )
         picture.pts, picture.time_base = self.frames_written, 1 / self._rate
-        self._mux(picture)
+        with writing(self._path):
+            self._mux(picture)
         self.frames_written += 1
 
     def close(self) -> None:
@@ -611,9 +618,10 @@ class VideoWriter:
             return
         try:
             assert self.frames_written, f"{self._path}: a video needs a frame"
-            self._mux(None)
-            self._container.close()
-            self._part.replace(self._path)
+            with writing(self._path):
+                self._mux(None)
+                self._container.close()
+                give_name(self._part, self._path)
         finally:
             self.discard()
 
@@ -622,7 +630,8 @@ class VideoWriter:
         if self._open:
             self._open = False
             try:
-                self._container.close()
+                with suppress(OSError):  # a full disk, once more: nobody wants the rest
+                    self._container.close()
             finally:
                 self._part.unlink(missing_ok=True)
 
