@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 # Videos, and nothing that FFmpeg also opens: pictures, subtitles, play lists that name other files.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,h264,hevc,gif"
+# 8K as cinemas have it, on whole blocks of 64. A damaged header asks for gigabytes a frame.
+_MAX_PIXELS = 8192 * 4352
 # Half of Matroska's millisecond: a tick at 1/15 s shows the frame that is written as 0.067 s.
 _TOLERANCE_S = 0.0005
 # Pixels across and down that share a colour sample, by format. At even heights swscale converts
@@ -32,6 +34,8 @@ _TOLERANCE_S = 0.0005
 _CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 # Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
 _REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
+# FFmpeg's numbers of those that swscale converts.
+_COLORSPACES, _UNSPECIFIED_COLORSPACE, _COLOR_RANGES = (0, 1, 2, 4, 5, 6, 7, 9), 2, (0, 1, 2)
 _AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
 
 
@@ -89,8 +93,8 @@ class Frame:
         """Return the upright picture with its longest side at most max_side_px, never enlarged."""
         sides = self._picture.width, self._picture.height
         width, height = (max(1, round(side * min(1, max_side_px / max(sides)))) for side in sides)
-        small = self._picture.reformat(width, height, "rgb24", interpolation=_REDUCE, threads=1)
-        return self._upright(_to_rgb(small))
+        small = _to_rgb(self._picture, width=width, height=height, interpolation=_REDUCE)
+        return self._upright(small)
 
     def crop_rgb_HWC(self, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Return the part of the upright picture inside a box that lies within the frame."""
@@ -209,10 +213,15 @@ def _open(path: Path) -> InputContainer:
     try:
         # Without "file:", a colon in a name makes what is before it a protocol.
         return av.open(
-            f"file:{path}", mode="r", container_options=options, metadata_errors="replace"
-        )
+            f"file:{path}", mode="r", container_options=options, metadata_errors="replace",
+            options=_limit_size(),
+        )  # fmt: skip
     except av.error.FFmpegError as error:
         raise _refuse(path, f"no whole video file ({error.strerror})") from error
+
+
+def _limit_size() -> dict[str, str]:
+    return {"max_pixels": str(_MAX_PIXELS)}
 
 
 def _find_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -223,7 +232,11 @@ def _find_stream(container: InputContainer, path: Path) -> VideoStream:
         raise _refuse(path, f"no video stream, only {' and '.join(kinds) or 'an empty container'}")
     if streams[0].codec_context is None:
         raise _refuse(path, "a codec that this FFmpeg does not know", "Convert it to H.264")
+    width, height = streams[0].codec_context.width, streams[0].codec_context.height
+    if width * height > _MAX_PIXELS:
+        raise _refuse(path, f"frames of {width} x {height} pixels", "Reduce them to 8K at most")
     streams[0].codec_context.thread_type = "AUTO"
+    streams[0].codec_context.options = _limit_size()  # later frames may have another size
     return streams[0]
 
 
@@ -259,6 +272,7 @@ def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Itera
         duration_s = picture.duration * unit_s
         if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
             duration_s = step_s
+        _forget_odd_colours(picture)
         yield Frame(float(now_s - first_s), float(duration_s), picture)
 
 
@@ -277,6 +291,8 @@ def _decode_pictures(
                 pictures = []
                 skipped += 1
             yield from pictures
+            if not packet.buffer_ptr:  # PyAV goes on to streams that appeared since, and fails
+                break
     except av.error.FFmpegError:
         yield from stream.decode(None)
         raise
@@ -284,8 +300,24 @@ def _decode_pictures(
         _log.warning("%s: skipped %d damaged packets", path, skipped)
 
 
-def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    return picture.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+def _forget_odd_colours(picture: av.VideoFrame) -> None:
+    """Take colours that swscale refuses, most often damage, for unspecified ones, as players do."""
+    if picture.colorspace not in _COLORSPACES:
+        picture.colorspace = _UNSPECIFIED_COLORSPACE
+    if picture.color_range not in _COLOR_RANGES:
+        picture.color_range = ColorRange.UNSPECIFIED
+
+
+def _to_rgb(picture: av.VideoFrame, **options: Any) -> NDArray[np.uint8]:
+    try:
+        rgb_HWC = picture.to_ndarray(format="rgb24", threads=1, **options)
+    except av.error.FFmpegError as error:
+        raise DecodeError(
+            f"Asked for the colours of a frame of {picture.width} x {picture.height} pixels, found "
+            f"the format {picture.format.name}, which FFmpeg can't convert. Convert the video to "
+            "H.264."
+        ) from error
+    return rgb_HWC.astype(np.uint8, copy=False)
 
 
 def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
