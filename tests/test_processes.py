@@ -85,8 +85,9 @@ def test_no_jobs_start_no_worker() -> None:
 
 
 def test_a_mistake_of_ours_in_a_worker_propagates() -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as raised:
         list(run_jobs(["a"], fail, ready, 1, crashed=lament))
+    assert raised.value.__notes__ == ["This was the job: a"]
 
 
 def test_workers_that_cannot_start_are_no_fault_of_the_jobs() -> None:

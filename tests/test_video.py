@@ -497,3 +497,73 @@ def test_several_writers_at_once_and_one_discarded(tmp_path, read_indices, index
 def test_a_missing_folder_keeps_its_own_error(tmp_path, index_pictures):
     with pytest.raises(FileNotFoundError):
         video.write_video(tmp_path / "no" / "a.mp4", index_pictures(3), rate_fps=10, crf=18)
+
+
+# ---------------------------------------------------------------- what benchmarks/fuzz.py found
+
+
+def test_a_stream_that_appears_after_the_start_is_passed_over(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    path = make_video(tmp_path / "a.ts", frames=60)
+    whole = path.read_bytes()
+    packets = [whole[at : at + 188] for at in range(0, len(whole), 188)]
+    is_video = [packet[1] % 32 * 256 + packet[2] == 256 for packet in packets]
+    late = [
+        packet[:1] + bytes([packet[1] // 32 * 32 + 300 // 256, 300 % 256]) + packet[3:]
+        for packet in itertools.compress(packets, is_video)
+    ]
+    path.write_bytes(whole + b"".join(late))
+    assert len(list(video.read_frames(path))) == 60
+
+
+@pytest.mark.parametrize("colorspace", [8, 10, 14])  # YCgCo, BT.2020 of constant luminance, ICtCp
+def test_colours_that_cannot_be_converted_count_as_unspecified(
+    colorspace: int, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    odd, plain = (
+        make_video(tmp_path / f"{number}.mp4", frames=2, colorspace=number, paint=paint_patches)
+        for number in (colorspace, 2)
+    )
+    for frame, expected in zip(video.read_frames(odd), video.read_frames(plain), strict=True):
+        assert np.array_equal(frame.rgb_HWC(), expected.rgb_HWC())
+        assert np.array_equal(frame.reduced_rgb_HWC(50), expected.reduced_rgb_HWC(50))
+
+
+def test_a_pixel_format_that_cannot_be_converted_is_the_video_s_fault() -> None:
+    frame = video.Frame(0.0, 0.1, av.VideoFrame(64, 48, "x2rgb10be"))
+    for convert in (frame.rgb_HWC, lambda: frame.reduced_rgb_HWC(32)):
+        with pytest.raises(DecodeError, match=r"64 x 48 pixels.*x2rgb10be.*Convert the video"):
+            convert()
+
+
+def test_frames_larger_than_8k_are_refused(
+    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=3, size=(128, 96))
+    monkeypatch.setattr(video, "_MAX_PIXELS", 128 * 96)
+    assert len(list(video.read_frames(path))) == 3
+    monkeypatch.setattr(video, "_MAX_PIXELS", 128 * 96 - 1)
+    with pytest.raises(DecodeError, match=r"128 x 96 pixels.*8K at most"):
+        next(video.read_frames(path))
+
+
+def test_a_header_that_declares_a_giant_frame_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("gif", 10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "rgb8")))
+        container.mux(stream.encode(None))
+    whole = path.read_bytes()
+    assert len(list(video.read_frames(path))) == 3
+    path.write_bytes(whole[:6] + b"\xe0\x2e\xe0\x2e" + whole[10:])  # 12000 x 12000
+    with pytest.raises(DecodeError, match="none that decodes"):
+        next(video.read_frames(path))
+
+
+def test_8k_is_read(make_video: MakeVideo, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=1, size=(7680, 4320))
+    (frame,) = video.read_frames(path)
+    assert frame.reduced_rgb_HWC(640).shape == (360, 640, 3)

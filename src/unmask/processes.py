@@ -140,7 +140,11 @@ def _start(start: Callable[[], None]) -> list[Any]:
 
 
 def _work(work: Callable[[Job], Result], job: Job) -> list[Result]:
-    return [work(job)]
+    try:
+        return [work(job)]
+    except Exception as error:
+        error.add_note(f"This was the job: {job}")
+        raise
 
 
 def _attach(beats: ctypes.c_uint64) -> None:

@@ -35,6 +35,8 @@ _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,mxf,gif,rm,dv,nut,ivf,yuv4mpegpipe,"
     "h264,hevc,obu,mpegvideo,m4v"  # a stream without a container
 )
+# 8K as cinemas have it, on whole blocks of 64. A damaged header asks for gigabytes a frame.
+_MAX_PIXELS = 8192 * 4352
 # Half of Matroska's millisecond: a tick at 1/15 s shows the frame that is written as 0.067 s.
 _TOLERANCE_S = 0.0005
 # Pixels across and down that share a colour sample, by format. At even heights swscale converts
@@ -53,6 +55,8 @@ _BEGINNINGS = (
     (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
     (0, b"G@"),
 )  # fmt: skip
+# FFmpeg's numbers of those that swscale converts.
+_COLORSPACES, _UNSPECIFIED_COLORSPACE, _COLOR_RANGES = (0, 1, 2, 4, 5, 6, 7, 9), 2, (0, 1, 2)
 _AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
 
 
@@ -126,15 +130,16 @@ class Frame:
         """Return the whole upright picture."""
         if self._pixel_ratio == 1:
             return self._upright(_to_rgb(self._picture))
-        square = self._picture.reformat(*self._sides, "rgb24", interpolation=_ENLARGE, threads=1)
-        return self._upright(_to_rgb(square))
+        width, height = self._sides
+        square = _to_rgb(self._picture, width=width, height=height, interpolation=_ENLARGE)
+        return self._upright(square)
 
     def reduced_rgb_HWC(self, max_side_px: int) -> NDArray[np.uint8]:
         """Return the upright picture with its longest side at most max_side_px, never enlarged."""
         sides = self._sides
         width, height = (max(1, round(side * min(1, max_side_px / max(sides)))) for side in sides)
-        small = self._picture.reformat(width, height, "rgb24", interpolation=_REDUCE, threads=1)
-        return self._upright(_to_rgb(small))
+        small = _to_rgb(self._picture, width=width, height=height, interpolation=_REDUCE)
+        return self._upright(small)
 
     def crop_rgb_HWC(self, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Return the part of the upright picture inside a box that lies within the frame."""
@@ -160,15 +165,13 @@ class Frame:
         steps = _chroma_steps(self._picture)
         if self._pixel_ratio != 1 or steps is None:
             part = av.VideoFrame.from_ndarray(self.crop_rgb_HWC(box_xyxy), format="rgb24")
-            return _to_rgb(part.reformat(side_px, side_px, interpolation=_REDUCE, threads=1))
+            return _to_rgb(part, width=side_px, height=side_px, interpolation=_REDUCE)
         part, _, _ = _cut_planes(self._picture, self._stored(box_xyxy), steps)
-        small = part.reformat(side_px, side_px, "rgb24", interpolation=_REDUCE, threads=1)
-        return self._upright(_to_rgb(small))
+        return self._upright(_to_rgb(part, width=side_px, height=side_px, interpolation=_REDUCE))
 
     def thumbnail_HW(self) -> NDArray[np.uint8]:
         """Return the picture in 32 x 18 levels of grey, as it is stored: to tell it from others."""
-        grey = self._picture.reformat(32, 18, "gray", interpolation=_REDUCE, threads=1)
-        return grey.to_ndarray().astype(np.uint8, copy=False)
+        return _convert(self._picture, "gray", width=32, height=18, interpolation=_REDUCE)
 
     def _stored(self, box_xyxy: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         """Return where a box of the upright picture lies in the stored one."""
@@ -370,13 +373,18 @@ def _open(path: Path) -> InputContainer:
     try:
         # Without "file:", a colon in a name makes what is before it a protocol.
         return av.open(
-            f"file:{path}", mode="r", container_options=options, metadata_errors="replace"
-        )
+            f"file:{path}", mode="r", container_options=options, metadata_errors="replace",
+            options=_limit_size(),
+        )  # fmt: skip
     except av.error.FFmpegError as error:
         found = f"no whole video file ({error.strerror})"
         is_part = any(beginning.startswith(magic, at) for at, magic in _BEGINNINGS)
         reason = Reason.UNREADABLE if is_part else Reason.NOT_A_VIDEO
         raise _refuse(path, found, reason=reason) from error
+
+
+def _limit_size() -> dict[str, str]:
+    return {"max_pixels": str(_MAX_PIXELS)}
 
 
 def _find_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -390,7 +398,11 @@ def _find_stream(container: InputContainer, path: Path) -> VideoStream:
         raise _refuse(path, found, reason=reason)
     if streams[0].codec_context is None:
         raise _refuse(path, "a codec that this FFmpeg does not know", "Convert it to H.264")
+    width, height = streams[0].codec_context.width, streams[0].codec_context.height
+    if width * height > _MAX_PIXELS:
+        raise _refuse(path, f"frames of {width} x {height} pixels", "Reduce them to 8K at most")
     streams[0].codec_context.thread_type = "AUTO"
+    streams[0].codec_context.options = _limit_size()  # later frames may have another size
     return streams[0]
 
 
@@ -450,6 +462,7 @@ def _decode(
         duration_s = picture.duration * unit_s
         if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
             duration_s = step_s
+        _forget_odd_colours(picture)
         yield Frame(float(time_s), float(duration_s), picture, pixel_ratio)
 
 
@@ -479,12 +492,18 @@ class _Skipper:
     def order(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
         """Yield the packets, each after the decoder was told what to do with it."""
         waiting: deque[_Packet] = deque()
-        for packet in packets:
-            waiting.append(packet)
-            if len(waiting) > self._AROUND:
-                yield self._tell(waiting)
+        broken = None
+        try:
+            for packet in packets:
+                waiting.append(packet)
+                if len(waiting) > self._AROUND:
+                    yield self._tell(waiting)
+        except av.error.FFmpegError as error:
+            broken = error
         while waiting:
             yield self._tell(waiting)
+        if broken:
+            raise broken
 
     def _tell(self, waiting: deque[_Packet]) -> _Packet:
         packet = waiting.popleft()
@@ -505,6 +524,15 @@ class _Skipper:
         return _count_ticks(end, self._rate_fps) > _count_ticks(start, self._rate_fps)
 
 
+def _demux(container: InputContainer, stream: VideoStream) -> Iterator[_Packet]:
+    for packet in container.demux(stream):
+        yield packet
+        # The empty one that drains the decoder: PyAV goes on to streams that appeared since, and
+        # fails.
+        if not packet.buffer_ptr:
+            return
+
+
 def _decode_pictures(
     container: InputContainer, stream: VideoStream, path: Path, skipper: _Skipper | None
 ) -> Iterator[av.VideoFrame]:
@@ -512,7 +540,7 @@ def _decode_pictures(
     # MPEG-TS says so of a whole packet, too, where two recordings join.
     joins = container.format.name == "mpegts"
     skipped = 0
-    packets = container.demux(stream)  # the last one is empty and drains the decoder
+    packets = _demux(container, stream)
     try:
         for packet in skipper.order(packets) if skipper else packets:
             try:
@@ -528,8 +556,28 @@ def _decode_pictures(
         _log.warning("%s: skipped %d damaged packets", path, skipped)
 
 
-def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    return picture.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+def _forget_odd_colours(picture: av.VideoFrame) -> None:
+    """Take colours that swscale refuses, most often damage, for unspecified ones, as players do."""
+    if picture.colorspace not in _COLORSPACES:
+        picture.colorspace = _UNSPECIFIED_COLORSPACE
+    if picture.color_range not in _COLOR_RANGES:
+        picture.color_range = ColorRange.UNSPECIFIED
+
+
+def _to_rgb(picture: av.VideoFrame, **options: Any) -> NDArray[np.uint8]:
+    return _convert(picture, "rgb24", **options)
+
+
+def _convert(picture: av.VideoFrame, name: str, **options: Any) -> NDArray[np.uint8]:
+    try:
+        pixels = picture.to_ndarray(format=name, threads=1, **options)
+    except av.error.FFmpegError as error:
+        raise DecodeError(
+            f"Asked for the colours of a frame of {picture.width} x {picture.height} pixels, found "
+            f"the format {picture.format.name}, which FFmpeg can't convert. Convert the video to "
+            "H.264."
+        ) from error
+    return pixels.astype(np.uint8, copy=False)
 
 
 def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
