@@ -4,16 +4,20 @@ import sys
 from pathlib import Path
 
 from unmask import faces, params
-from unmask.doors import progress, run_stage, workers
+from unmask.doors import has_gpu, progress, run_stage, workers
+from unmask.shared_detector import best_detector
 
 
 def main() -> None:
     """Crop every file, whatever its label."""
     videos_dir, faces_dir = (Path(argument) for argument in sys.argv[1:])
-    videos = faces.find_videos(videos_dir)
-    rows = faces.crop_chunk(videos, faces_dir, params.load().faces, workers=workers())
-    for _ in progress(rows, total=len(videos), label=f"faces of {faces_dir.name}"):
-        pass
+    videos, settings = faces.find_videos(videos_dir), params.load().faces
+    with best_detector(settings.detect, on_gpu=has_gpu()) as load_detector:
+        rows = faces.crop_chunk(
+            videos, faces_dir, settings, workers=workers(), load_detector=load_detector
+        )
+        for _ in progress(rows, total=len(videos), label=f"faces of {faces_dir.name}"):
+            pass
 
 
 if __name__ == "__main__":  # workers import this file again

@@ -12,11 +12,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from unmask.detector import Detector
 
 Picture = NDArray[np.uint8]
 Painter = Callable[[int, tuple[int, int]], Picture]
@@ -129,6 +133,16 @@ def read_index() -> Callable[[Picture], int]:
 def index_pictures() -> Callable[..., Iterator[Picture]]:
     """The function paint_indices: index_pictures(frames, size) yields RGB pictures."""
     return paint_indices
+
+
+@pytest.fixture(scope="session")
+def mtcnn() -> "Detector":
+    """The detector that finds faces of 40 pixels in pictures of 320."""
+    from painted import DETECT  # imports torch: quick tests need not wait for it
+
+    from unmask.detector import Detector
+
+    return Detector(DETECT)
 
 
 @pytest.fixture(scope="session")

@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from squares import (
-    DETECT,
+from painted import (
     RED,
     SETTINGS,
     SquareDetector,
     at,
     corners_and_centre,
     crop,
+    faces_over_noise,
     iou,
     show,
     squares,
@@ -74,75 +73,6 @@ class FailingDetector(SquareDetector):
                 os.kill(os.getpid(), signal.SIGSEGV)
             ctypes.PyDLL(None).pause()
         return found
-
-
-@pytest.fixture(scope="session")
-def mtcnn() -> Detector:
-    return Detector(DETECT)
-
-
-def still(name: str, height: int) -> Picture:
-    return np.ascontiguousarray(cv2.resize(
-        cv2.imread(str(STILLS / name))[..., ::-1], (height, height), interpolation=cv2.INTER_AREA
-    ))  # fmt: skip
-
-
-def faces_over_noise(*places: tuple[str, int, int], speed_px: int = 0) -> Callable[..., Picture]:
-    """Return a painter of stills, 140 pixels wide, each at its left and top and then moving."""
-    stills = [(still(name, 140), left, top) for name, left, top in places]
-
-    def paint(index: int, size: tuple[int, int]) -> Picture:
-        rng = np.random.default_rng(1)
-        picture_HWC = rng.integers(90, 110, (size[1], size[0], 3), dtype=np.uint8)
-        for face_HWC, left, top in stills:
-            x = left + speed_px * index
-            picture_HWC[top : top + 140, x : x + 140] = face_HWC
-        return picture_HWC
-
-    return paint
-
-
-# ---------------------------------------------------------------- detector
-
-
-def test_faces_are_found_where_they_are(mtcnn: Detector) -> None:
-    empty = np.full((180, 320, 3), 90, np.uint8)
-    both, one = empty.copy(), empty.copy()
-    both[20:160, 10:150], both[20:160, 170:310] = (
-        still("001_neutral.jpg", 140),
-        still("002_smiling.jpg", 140),
-    )
-    one[20:160, 170:310] = still("002_smiling.jpg", 140)
-    found = mtcnn.detect([empty, both, one])
-    assert [len(faces_of_picture) for faces_of_picture in found] == [0, 2, 1]
-    assert sorted(face.box_xyxy[0] < 150 for face in found[1]) == [False, True]
-    for face in (*found[1], *found[2]):
-        left_eye, right_eye, nose, mouth_left, mouth_right = face.points_52
-        assert left_eye[0] < nose[0] < right_eye[0]
-        assert left_eye[1] < nose[1] < mouth_left[1]
-        assert mouth_left[0] < mouth_right[0]
-        assert 0.9 <= face.score <= 1
-        left, top, right, bottom = face.box_xyxy
-        assert all(left < x < right and top < y < bottom for x, y in face.points_52)
-    assert mtcnn.detect([empty, both, one]) == found
-
-
-@pytest.mark.parametrize("size", [(1, 1), (12, 12), (19, 500), (39, 60), (40, 40), (41, 300)])
-def test_pictures_without_a_face_however_small_give_none(
-    mtcnn: Detector, size: tuple[int, int]
-) -> None:
-    rng = np.random.default_rng(2)
-    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(3)]
-    assert mtcnn.detect(pictures) == [[], [], []]
-
-
-def test_no_pictures_give_nothing(mtcnn: Detector) -> None:
-    assert mtcnn.detect([]) == []
-
-
-def test_importing_the_module_imports_no_torch() -> None:
-    code = "import sys, unmask.faces; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ---------------------------------------------------------------- real faces

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from squares import RED, SETTINGS, at, crop, iou, load_squares, show
+from painted import RED, SETTINGS, at, crop, iou, load_squares, show
 
 from unmask import faces, video
 from unmask.records import Box, FaceTrack, Reason, VideoFaces, read_faces

@@ -28,7 +28,7 @@ LAYERS = (
     ("predict", "report", "card", "track_mlflow", "track_wandb"),
     ("classifier", "checkpoint", "resume", "sample", "fake", "journal", "mlflow_client"),
     ("faces", "clips", "follow", "splits", "fingerprints", "spool"),
-    ("search",),
+    ("search", "shared_detector"),
     ("detector",),
     (
         "datasets",
@@ -481,7 +481,7 @@ TREE = {
     "src/unmask/datasets.py": "from unmask.records import VideoRecord",
     "src/unmask/doors.py": "from .errors import UnmaskError",
     "src/unmask/errors.py": "",
-    "src/unmask/faces.py": "import facenet_pytorch.models\nfrom . import video",
+    "src/unmask/faces.py": "from . import video",
     "src/unmask/metrics.py": "import numpy as np\nrng = np.random.default_rng(3)",
     "src/unmask/params.py": "class Params(Section):\n    raw: Raw\n    faces: Faces",
     "src/unmask/records.py": "import unmask.errors",

@@ -48,6 +48,15 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def has_gpu() -> bool:
+    """Say whether there is an NVIDIA GPU that torch can use."""
+    if not Path("/proc/driver/nvidia").exists():
+        return False
+    import torch  # takes seconds, which machines without a GPU need not wait
+
+    return torch.cuda.is_available()
+
+
 def memory_bytes() -> int | None:
     """Return this machine's memory; None where it trains on a GPU, which has its own."""
     if Path("/proc/driver/nvidia").exists() or not hasattr(os, "sysconf"):

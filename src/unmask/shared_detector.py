@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from unmask import params
-from unmask.detector import FaceDetector, LoadDetector, Picture, detector_of_worker
+from unmask.detector import Detector, FaceDetector, LoadDetector, Picture, detector_of_worker
 from unmask.records import Box
 from unmask.tracks import Detection
 from unmask.video import Frame
@@ -20,11 +20,24 @@ _AT_ONCE = 32  # pictures in a batch: enough for a GPU, and a small part of its 
 
 
 @contextmanager
-def shared(detector: FaceDetector) -> Iterator[LoadDetector]:
+def best_detector(settings: params.Detect, *, on_gpu: bool) -> Iterator[LoadDetector]:
+    """Give workers the way to their detector: one for all on the GPU, or each its own."""
+    if on_gpu:
+        with shared(Detector(settings, "cuda")) as load_detector:
+            yield load_detector
+    else:
+        yield detector_of_worker
+
+
+@contextmanager
+def shared(
+    detector: FaceDetector, load_follower: LoadDetector = detector_of_worker
+) -> Iterator[LoadDetector]:
     """Give workers a detector whose searches are this one's, made in a thread of this process.
 
     The pictures that wait when it is free, of whatever videos, are searched together. Following,
-    a millisecond a face, stays with the workers. What a search raises is raised in the workers.
+    a millisecond a face, stays with the workers, by what they load for it. What a search raises is
+    raised in the workers.
     """
     key = os.urandom(16)  # the workers' alone: what they send is unpickled
     newcomers: SimpleQueue[Connection | None] = SimpleQueue()
@@ -37,7 +50,7 @@ def shared(detector: FaceDetector) -> Iterator[LoadDetector]:
         for thread in threads:
             thread.start()
         try:
-            yield partial(_connect, listener.address, key, detector.batch)
+            yield partial(_connect, listener.address, key, detector.batch, load_follower)
         finally:
             with Client(listener.address, authkey=key) as last:
                 last.send(_STOP)
@@ -103,10 +116,12 @@ def _answers(
 
 
 @cache
-def _connect(address: str, key: bytes, batch: int, settings: params.Detect) -> "_Remote":
+def _connect(
+    address: str, key: bytes, batch: int, load_follower: LoadDetector, settings: params.Detect
+) -> "_Remote":
     connection = Client(address, authkey=key)
     connection.send(_WORKER)
-    return _Remote(connection, detector_of_worker(settings), batch)
+    return _Remote(connection, load_follower(settings), batch)
 
 
 class _Remote:

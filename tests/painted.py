@@ -1,8 +1,9 @@
-"""Squares in the place of faces: who paints them, who finds them, and a cropper that uses both."""
+"""What a cropper is shown: squares in the place of faces, with who finds them; real faces."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from unmask.records import Box, Points, VideoFaces
 from unmask.tracks import Detection
 from unmask.video import Frame
 
+STILLS = Path(__file__).parents[1] / "data/sources/stills"
 Picture = NDArray[np.uint8]
 
 DETECT = params.Detect(max_side_px=320, min_face_px=40, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
@@ -101,3 +103,24 @@ def crop(
 
 def show(path: Path) -> list[Picture]:
     return [frame.rgb_HWC() for frame in video.read_frames(path)]
+
+
+def still(name: str, height: int) -> Picture:
+    return np.ascontiguousarray(cv2.resize(
+        cv2.imread(str(STILLS / name))[..., ::-1], (height, height), interpolation=cv2.INTER_AREA
+    ))  # fmt: skip
+
+
+def faces_over_noise(*places: tuple[str, int, int], speed_px: int = 0) -> Callable[..., Picture]:
+    """Return a painter of stills, 140 pixels wide, each at its left and top and then moving."""
+    stills = [(still(name, 140), left, top) for name, left, top in places]
+
+    def paint(index: int, size: tuple[int, int]) -> Picture:
+        rng = np.random.default_rng(1)
+        picture_HWC = rng.integers(90, 110, (size[1], size[0], 3), dtype=np.uint8)
+        for face_HWC, left, top in stills:
+            x = left + speed_px * index
+            picture_HWC[top : top + 140, x : x + 140] = face_HWC
+        return picture_HWC
+
+    return paint
