@@ -30,6 +30,7 @@ LAYERS = (
     ("faces", "clips", "follow", "splits", "fingerprints", "spool"),
     ("search", "shared_detector"),
     ("detector",),
+    ("cascade",),
     (
         "datasets",
         "leakage",
@@ -50,7 +51,7 @@ DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 # Outside libraries that only their owners import, here and in the doors' folders.
 OWNERS = {
     "av": {"video"},
-    "facenet_pytorch": {"detector"},
+    "facenet_pytorch": {"cascade"},
     "fvcore": {"backbones", "pretrain"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"backbones"},
     "timm": {"backbones"},

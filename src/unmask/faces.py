@@ -47,11 +47,14 @@ _log = logging.getLogger(__name__)
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
-_CODE = ("detector.py", "faces.py", "search.py", "tracks.py", "video.py")
+_CODE = ("cascade.py", "detector.py", "faces.py", "search.py", "tracks.py", "video.py")
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
     Reason.CRASHED, Reason.TIMED_OUT,
 )  # fmt: skip
+# At crf 14 as near to the picture as `veryfast` at 13 (42.4 dB), in two thirds of its time, with
+# files a tenth larger; `medium` takes four times as long.
+_PRESET = "superfast"
 _BESIDE = 16  # crops that may wait to be encoded, with their frames
 _MAX_NAME_BYTES = 255  # what file systems take
 
@@ -216,7 +219,10 @@ class _Strip:
     def _write(self, frame: Frame, square: Box) -> None:
         if self._writer is None:
             self._writer = VideoWriter(
-                self._part, rate_fps=self._settings.rate_fps, crf=self._settings.crf
+                self._part,
+                rate_fps=self._settings.rate_fps,
+                crf=self._settings.crf,
+                preset=_PRESET,
             )
         self._writer.write(cut_square(frame, square, self._settings.side_px))
 
@@ -260,7 +266,7 @@ def _crop_name(video_id: str, number: int) -> str:
 def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:
     """Return what a square shows, black outside the frame, scaled to side_px x side_px.
 
-    A square larger than that lies on whole pixels and is averaged by area; a smaller one may lie
+    A square larger than that lies on whole pixels, which are averaged; a smaller one may lie
     between pixels and is interpolated by cubics.
     """
     left, top, right, bottom = square
@@ -276,7 +282,7 @@ def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:
     if shrinks:
         above, below, before, after = map(int, (y0 - top, bottom - y1, x0 - left, right - x1))
         padded = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT)
-        crop = cv2.resize(padded, (side_px, side_px), interpolation=cv2.INTER_AREA)
+        crop = _shrink(padded, side_px)
     else:
         scale = (right - left) / side_px
         centre = (scale - 1) / 2  # pixels are squares: their centres lie at a half
@@ -284,6 +290,18 @@ def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
         crop = cv2.warpAffine(part, place, (side_px, side_px), flags=flags)
     return crop
+
+
+def _shrink(picture_HWC: Picture, side_px: int) -> Picture:
+    """Return a picture of that side, linear weights over what each pixel covers (as Pillow's)."""
+    from torch import from_numpy  # takes seconds, which readers of records need not wait
+    from torch.nn.functional import interpolate
+
+    # A quarter of the time of OpenCV's area pooling: torch interpolates bytes as bytes.
+    pixels_1CHW = from_numpy(picture_HWC)[None].permute(0, 3, 1, 2)
+    small_1CHW = interpolate(pixels_1CHW, (side_px, side_px), mode="bilinear", antialias=True)
+    shrunk: Picture = np.ascontiguousarray(small_1CHW[0].permute(1, 2, 0).numpy())
+    return shrunk
 
 
 # ---------------------------------------------------------------- a chunk

@@ -33,7 +33,14 @@ PRESET = "veryfast"  # half of the stage was x264 at medium
 DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks are interpolated
 _METADATA = "metadata.json"
 _LEDGER = ".sample.jsonl"
-_CODE = ("blend", "detector", "sample", "tracks", "video")  # a change of these makes pairs anew
+_CODE = (
+    "blend",
+    "cascade",
+    "detector",
+    "sample",
+    "tracks",
+    "video",
+)  # a change of these makes pairs anew
 
 
 @dataclass(frozen=True)

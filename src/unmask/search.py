@@ -1,7 +1,7 @@
 """Which faces each frame of a video shows: searched for now and then, followed in between."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class _Going:
 
     face: Detection
     step_xy: tuple[float, float] = (0.0, 0.0)  # how far its centre moved since the last frame
-    misses: int = 0
+    misses: int = 0  # searches that did not find it
 
     def expected(self) -> Box:
         """Return where the next frame should show it."""
@@ -44,8 +44,9 @@ class _Going:
         return left + x, top + y, right + x, bottom + y
 
     def moved_to(self, face: Detection) -> "_Going":
-        x, y = (now - before for now, before in zip(_centre(face), _centre(self.face), strict=True))
-        return _Going(face, (x, y), self.misses)
+        """Return it as the next frame shows it."""
+        (x, y), (x0, y0) = _centre(face), _centre(self.face)
+        return replace(self, face=face, step_xy=(x - x0, y - y0))
 
 
 def find_faces(
@@ -127,7 +128,6 @@ class _Finder:
         """Fill in the faces of a stretch, whose last frame shows those that were found."""
         for sighting in stretch[:-1]:
             self._going = self._step(self._going if not sighting.is_cut else [], sighting)
-            sighting.faces += [each.face for each in self._going]
         last = stretch[-1]
         going = [] if last.is_cut else self._going
         pairs = link_boxes(
@@ -136,16 +136,14 @@ class _Finder:
         )  # fmt: skip
         last.faces += found
         missed = [each for n, each in enumerate(going) if n not in {row for row, _ in pairs}]
-        patient = [each for each in missed if each.misses + 1 < _MISSES]
-        followed = [
-            _Going(each.face, each.step_xy, each.misses + 1) for each in self._step(patient, last)
+        patient = [
+            replace(each, misses=each.misses + 1) for each in missed if each.misses + 1 < _MISSES
         ]
-        last.faces += [each.face for each in followed]
+        followed = self._step(patient, last)
         matched = {column: going[row].moved_to(found[column]) for row, column in pairs}
         self._follow_back(stretch, [f for n, f in enumerate(found) if n not in matched])
         fresh = [_Going(face) for n, face in enumerate(found) if n not in matched]
-        self._going = [_Going(each.face, each.step_xy) for each in matched.values()]
-        self._going += fresh + followed
+        self._going = [replace(each, misses=0) for each in matched.values()] + fresh + followed
 
     def _follow_back(self, stretch: Sequence[Sighting], begun: Sequence[Detection]) -> None:
         """Fill in where faces of the last frame were before, until they meet a known one."""
@@ -154,23 +152,18 @@ class _Finder:
             if now.is_cut or not going:
                 return
             going = self._step(going, sighting)
-            sighting.faces += [each.face for each in going]
 
     def _step(self, going: Sequence[_Going], sighting: Sighting) -> list[_Going]:
-        """Return the faces that a frame still shows, where it shows them.
+        """Add to a frame the faces that it still shows, and return these.
 
         A face that has come to where another one is already known is that one.
         """
-        if not going:
-            return []
         seen = self._detector.follow(sighting.frame, [each.expected() for each in going])
         moved: list[_Going] = []
         for each, face in zip(going, seen, strict=True):
-            if face is None:
-                continue
-            known = [*sighting.faces, *(other.face for other in moved)]
-            boxes = [other.box_xyxy for other in known]
-            if not link_boxes(boxes, [face.box_xyxy], self._settings.min_overlap):
+            boxes = [other.box_xyxy for other in sighting.faces]
+            if face and not link_boxes(boxes, [face.box_xyxy], self._settings.min_overlap):
+                sighting.faces.append(face)
                 moved.append(each.moved_to(face))
         return moved
 
