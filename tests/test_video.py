@@ -1,7 +1,10 @@
 """Decoding is checked to the frame: each made picture spells its own index."""
 
+import contextlib
 import itertools
 import pickle
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -126,6 +129,85 @@ def test_keyframes_are_those_that_need_no_other(tmp_path, make_video, read_index
     pictures = len(data) - data.index(b"mdat")
     path.write_bytes(data[: -pictures // 4])
     assert [read_index(f.rgb_HWC()) for f in video.read_keyframes(path)] == [0, 20]
+
+
+@pytest.mark.parametrize("rate_fps", [10, 7.3])
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {}),
+        ("a.mkv", "libx264", {"bf": "8", "b-pyramid": "normal"}),
+        ("a.ts", "libx264", {"x264-params": "open-gop=1:keyint=20"}),
+        ("a.mp4", "libx265", {"x265-params": "log-level=error"}),
+        ("a.webm", "libvpx-vp9", {"lag-in-frames": "25"}),
+        ("a.mpg", "mpeg2video", {"bf": "2"}),
+        ("a.avi", "mpeg4", {"bf": "2"}),
+    ],
+)
+def test_frames_that_no_tick_shows_need_not_be_decoded(
+    tmp_path, make_video, monkeypatch, rate_fps, name, codec, options
+):
+    path = make_video(
+        tmp_path / name, frames=100, rate_fps=30, codec=codec, options=options, paint=paint_slopes
+    )
+
+    def read():
+        decoded, decode = [], video._decode
+
+        def count(*args, **kwargs):
+            for frame in decode(*args, **kwargs):
+                decoded.append(frame)
+                yield frame
+
+        with monkeypatch.context() as patch:
+            patch.setattr(video, "_decode", count)
+            frames = list(video.read_frames(path, rate_fps=rate_fps))
+        return [(frame.time_s, frame.rgb_HWC().tobytes()) for frame in frames], len(decoded)
+
+    frames, decoded = read()
+    monkeypatch.setattr(video._Skipper, "_is_needed", lambda *_: True)
+    all_frames, all_decoded = read()
+    assert frames == all_frames
+    assert all_decoded == 100
+    if codec in ("libx264", "mpeg2video"):  # others decode all the same, or have no such frames
+        assert len(frames) <= decoded < all_decoded
+
+
+def test_reading_ahead_changes_neither_frames_nor_errors(tmp_path, make_video, read_index):
+    path = make_video(tmp_path / "a.mkv", frames=60)
+    taken = []
+
+    def read():
+        for frame in video.read_frames(path):
+            taken.append(frame)
+            yield frame
+
+    frames = video.read_ahead(read())
+    assert read_index(next(frames).rgb_HWC()) == 0
+    time.sleep(0.3)
+    assert 2 < len(taken) <= 20  # some, not all
+    assert [read_index(frame.rgb_HWC()) for frame in frames] == list(range(1, 60))
+
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = []
+    with pytest.raises(video.TruncatedError):
+        found.extend(video.read_ahead(video.read_frames(path)))
+    assert len(found) == len(taken_until_it_breaks(path))
+
+
+def taken_until_it_breaks(path):
+    frames = []
+    with contextlib.suppress(video.TruncatedError):
+        frames.extend(video.read_frames(path))
+    return frames
+
+
+def test_who_reads_ahead_may_stop_early(tmp_path, make_video):
+    threads = threading.active_count()
+    frames = video.read_ahead(video.read_frames(make_video(tmp_path / "a.mp4", frames=60)))
+    next(frames)
+    frames.close()
+    assert threading.active_count() == threads
 
 
 def test_frames_are_decoded_only_as_they_are_taken(tmp_path, make_video, read_index):
