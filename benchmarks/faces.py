@@ -1,6 +1,7 @@
 """Face cropping against plain decoding and against the article's method, on the same files.
 
 Type: python benchmarks/faces.py [VIDEO ...]
+      python benchmarks/faces.py --sheet PICTURE.png [VIDEO ...]   to look at the crops
 
 Without videos it makes its own and also crops one of ten minutes, and eight with one worker and
 with one a core. Decode: every frame by PyAV, nothing done with it. Article: every frame to RGB,
@@ -18,10 +19,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import film
 import measured
 import numpy as np
@@ -35,7 +36,7 @@ from unmask.video import probe, read_frames
 
 ROOT = Path(__file__).parents[1]
 STRIDE, FACTOR, BATCH = 3, 0.6, 8
-COPIES = 8
+COPIES, SHEET_CROPS = 8, 20
 
 
 # ---------------------------------------------------------------- measured, each in its own process
@@ -228,9 +229,20 @@ def compare_workers(clips: list[Path], folder: Path) -> None:
     )
 
 
-def clips(folder: Path) -> Iterator[Path]:
-    """Yield the made clips."""
-    yield from film.make_clips(folder)
+def draw_sheet(videos: list[Path], picture: Path) -> None:
+    """Write a picture of each track's crops, one row a track, a crop every half second."""
+    settings = params.load(ROOT / "params.yaml").faces
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for video in videos:
+            detector = detector_of_worker(settings.detect)
+            found = faces.crop_video(video, video.stem, Path(folder), settings, detector, key="")
+            for track in found.tracks:
+                crops = [frame.rgb_HWC() for frame in read_frames(Path(folder, track.file))][::5]
+                blank = [np.zeros_like(crops[0])] * (SHEET_CROPS - len(crops))
+                row = np.hstack([*crops[:SHEET_CROPS], *blank])
+                rows.append(cv2.resize(row, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
+    cv2.imwrite(str(picture), np.vstack(rows)[..., ::-1])
 
 
 def main() -> None:
@@ -244,6 +256,10 @@ def main() -> None:
             )
         case ["--many", folder, workers]:
             print(json.dumps(many(Path(folder), int(workers))))
+        case ["--sheet", picture, *videos]:
+            with tempfile.TemporaryDirectory() as name:
+                chosen = [Path(video) for video in videos] or film.make_clips(Path(name))
+                draw_sheet(chosen, Path(picture))
         case []:
             with tempfile.TemporaryDirectory() as name:
                 made = film.make_clips(Path(name))

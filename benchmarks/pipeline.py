@@ -10,34 +10,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-import psutil
+import measured
 import torch
 
 from unmask import backbones
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("params", "sample", "raw", "faces", "train", "evaluate")
-
-
-def peak_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
-    """Note the largest sum of the process tree's proportional set sizes, in bytes."""
-    try:
-        tree = psutil.Process(process.pid)
-        while process.poll() is None:
-            total = 0
-            for member in [tree, *tree.children(recursive=True)]:
-                try:
-                    total += member.memory_full_info().pss
-                except psutil.Error:  # it ended meanwhile
-                    continue
-            peak[0] = max(peak[0], total)
-            time.sleep(0.2)
-    except psutil.NoSuchProcess:
-        return
 
 
 def time_stages(folder: Path) -> None:
@@ -54,21 +36,8 @@ def time_stages(folder: Path) -> None:
             "--quiet",
             *(["--single-item", stage] if stage in STAGES else []),
         ]
-        started, peak = time.monotonic(), [0]
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        watch = threading.Thread(target=peak_memory, args=(process, peak))
-        watch.start()
-        code = process.wait()
-        watch.join()
-        if code:
-            sys.exit(f"{' '.join(command)} ended with {code}")
-        print(f"{stage:10}{time.monotonic() - started:10.1f}{peak[0] / 1e6:10.0f}", flush=True)
+        seconds, peak_bytes, _ = measured.run(command, cwd=folder, env=environment)
+        print(f"{stage:10}{seconds:10.1f}{peak_bytes / 1e6:10.0f}", flush=True)
 
 
 @torch.inference_mode()
