@@ -335,8 +335,8 @@ def test_the_faces_of_a_split_are_collected(sources):
     assert [face.person for face in faces] == ["p001", "p005"]
     for face, (box, points) in zip(faces, FOUND.values(), strict=True):
         assert face.still
-        assert face.points_52 == pytest.approx(np.array(points), abs=1)
-        assert face.box_xyxy == pytest.approx(np.array(box), abs=1)
+        assert face.points_52 == pytest.approx(np.array(points), abs=8)  # of 512
+        assert face.box_xyxy == pytest.approx(np.array(box), abs=8)
 
 
 @pytest.mark.slow
