@@ -67,3 +67,9 @@ def test_a_face_in_a_window_is_where_the_window_lies(cascade: Cascade) -> None:
     for (x, y), (far_x, far_y) in zip(here.points_52, there.points_52, strict=True):
         assert far_x == pytest.approx(1000 + 2 * (x - left))
         assert far_y == pytest.approx(2000 + 2 * (y - top))
+
+
+@pytest.mark.parametrize("min_face_px", [24, 47, 94])
+def test_a_picture_as_small_as_a_face_has_one_level(min_face_px: int) -> None:
+    cascade = Cascade(min_face_px=min_face_px, thresholds=THRESHOLDS, device="cpu")
+    assert cascade.search(np.full((1, min_face_px, 2 * min_face_px, 3), 90, np.uint8)) == [[]]

@@ -88,6 +88,25 @@ def test_a_search_that_misses_a_face_costs_no_frame_beside_it(
     assert len(track.times_T) >= 29
 
 
+def test_two_faces_cheek_to_cheek_are_two_in_every_frame(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    class CheekToCheek(SquareDetector):
+        """Finds two faces in every picture, and follows whichever is nearer."""
+
+        faces = tuple(Detection(at(left, 40, 100), 0.99, ((0.0, 0.0),) * 5) for left in (50, 100))
+
+        def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+            return [list(self.faces) for _ in pictures]
+
+        def follow(self, _: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
+            return [min(self.faces, key=lambda f: abs(f.box_xyxy[0] - box[0])) for box in boxes]
+
+    path = film(make_video, tmp_path, squares())
+    assert [len(each.faces) for each in sight(path, CheekToCheek())] == [2] * 30
+    assert [len(track.times_T) for track in crop(path, CheekToCheek(), EVERY_S).tracks] == [30, 30]
+
+
 def test_what_no_search_finds_again_is_given_up(make_video: MakeVideo, tmp_path: Path) -> None:
     path = film(make_video, tmp_path, squares(lambda _: at(50, 50, 60)), seconds=6)
     counts = [len(each.faces) for each in sight(path, CountingDetector(range(1, 9)))]

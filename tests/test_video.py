@@ -285,6 +285,8 @@ def test_reducing_averages_the_pixels(tmp_path, make_video):
         ("libx264", "yuv444p", (160, 120)),
         ("libx264", "yuv444p", (159, 119)),
         ("libx264", "yuv420p10le", (160, 120)),
+        ("ffv1", "yuv420p10le", (159, 120)),
+        ("libx264", "yuv422p10le", (160, 120)),
         ("mjpeg", "yuvj420p", (159, 120)),
         ("mjpeg", "yuvj420p", (159, 119)),
         ("rawvideo", "yuv411p", (160, 120)),

@@ -16,6 +16,7 @@ from unmask.tracks import Detection
 
 _PYRAMID_STEP = 0.709  # between two levels; about half the area
 _CELL_PX, _STRIDE_PX = 12, 2  # of the first net's windows, in the picture it is given
+_ROUNDING = 1e-6  # 12 / 47 * 47 is a little less than 12 in floating point
 _MIDDLE_PX, _LAST_PX = 24, 48  # the sides of what the second and the last net look at
 _SAME_LEVEL, _SAME, _NESTED = 0.5, 0.7, 0.7  # overlaps from which two boxes are one face
 
@@ -87,7 +88,7 @@ class Cascade:
         height, width = pictures_N3HW.shape[2:]
         owners, boxes, scores, shifts = [], [], [], []
         scale = _CELL_PX / self._min_face_px
-        while min(height, width) * scale >= _CELL_PX:
+        while min(height, width) * scale > _CELL_PX - _ROUNDING:
             size = int(height * scale + 1), int(width * scale + 1)
             reduced_N3HW = functional.interpolate(
                 pictures_N3HW, size, mode="bilinear", antialias=True

@@ -16,7 +16,7 @@ from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.records import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
 HISTORY = "history.csv"  # the training's epochs
 

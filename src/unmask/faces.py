@@ -1,4 +1,4 @@
-"""Find the faces of videos, follow them and cut them out; the only module that knows MTCNN."""
+"""Cut the faces out of videos: one video, then a chunk of them."""
 
 import hashlib
 import logging
@@ -7,6 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ _FAILURES = (
 # At crf 14 as near to the picture as `veryfast` at 13 (42.4 dB), in two thirds of its time, with
 # files a tenth larger; `medium` takes four times as long.
 _PRESET = "superfast"
-_BESIDE = 16  # crops that may wait to be encoded, with their frames
+_BESIDE_BYTES = 48 * 2**20  # of frames that wait to be cut and encoded
 _MAX_NAME_BYTES = 255  # what file systems take
 
 
@@ -74,20 +75,24 @@ def crop_video(
     """Return the faces of a video, each followed and cut out into a crop file of faces_dir.
 
     A video that cannot be read gives a row with its reason, never an error. The video is read
-    once and in pieces: memory does not grow with its length.
+    once and in pieces: no picture is kept for long.
+
+    Raises:
+        DiskError: the disk takes no more.
     """
     reason, detail = None, ""
-    with _Cropper(faces_dir, video_id, settings) as cropper:
+    frames = read_ahead(_beating(read_frames(path, rate_fps=settings.rate_fps)))
+    with closing(frames), _Cropper(faces_dir, video_id, settings) as cropper:
         try:
-            frames = read_ahead(read_frames(path, rate_fps=settings.rate_fps))
-            for sighting in find_faces(frames, settings, detector):
-                beat()
-                cropper.add(sighting)
-        except TruncatedError as error:
-            reason, detail = error.reason, str(error)
+            try:
+                for sighting in find_faces(frames, settings, detector):
+                    beat()
+                    cropper.add(sighting)
+            except TruncatedError as error:
+                reason, detail = error.reason, str(error)
+            tracks = cropper.finish()
         except DecodeError as error:
             return VideoFaces(video_id, key, (), error.reason, str(error))
-        tracks = cropper.finish()
     if not tracks and reason is None:
         reason = Reason.TOO_SHORT if cropper.detections else Reason.NO_FACE
         found = (
@@ -95,6 +100,12 @@ def crop_video(
         )
         detail = f"{path}: asked for faces, found {found}. Leave it out or see the faces params."
     return VideoFaces(video_id, key, tracks, reason, detail)
+
+
+def _beating(frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        beat()
+        yield frame
 
 
 class _Cropper:
@@ -110,7 +121,9 @@ class _Cropper:
         self._video_id = video_id
         self._settings = settings
         self._linker = Linker(min_overlap=settings.min_overlap, max_gap_s=settings.max_gap_s)
-        self._strips: list[_Strip] = []  # in order of first appearance
+        self._begun = 0
+        self._open: list[_Strip] = []  # both in order of first appearance
+        self._kept: list[_Strip] = []
         self._frames: deque[Frame] = deque()  # those that a strip may still need
         self._beside = _Beside()  # cuts and encodes while the next faces are searched for
 
@@ -119,7 +132,7 @@ class _Cropper:
 
     def __exit__(self, *_: object) -> None:
         self._beside.stop()
-        for strip in self._strips:
+        for strip in (*self._open, *self._kept):
             strip.discard()
 
     def add(self, sighting: Sighting) -> None:
@@ -132,10 +145,12 @@ class _Cropper:
             self._cut()
         for track in self._linker.add(frame.time_s, sighting.faces):
             # Without the video's id, which may be as long as a file's name can be.
-            part = self._faces_dir / f".{os.getpid()}_{len(self._strips)}.mp4"
-            self._strips.append(_Strip(track, part, self._settings, self._beside))
+            part = self._faces_dir / f".{os.getpid()}_{self._begun}.mp4"
+            strip = _Strip(track, self._begun, part, self._settings, self._beside)
+            self._open.append(strip)
+            self._begun += 1
         self._cut()
-        done_s = [strip.done_s for strip in self._strips if strip.is_open]
+        done_s = [strip.done_s for strip in self._open]
         while self._frames and self._frames[0].time_s <= min([frame.time_s, *done_s]):
             self._frames.popleft()
 
@@ -143,17 +158,15 @@ class _Cropper:
         """Return the tracks that lasted, now that their crop files are whole and in place."""
         self._linker.active.clear()
         self._cut()
-        kept = [strip for strip in self._strips if strip.is_kept]
+        self._kept.sort(key=lambda strip: strip.number)  # they closed in another order
         return tuple(
             strip.publish(self._faces_dir / _crop_name(self._video_id, number), number)
-            for number, strip in enumerate(kept)
+            for number, strip in enumerate(self._kept)
         )
 
     def _cut(self) -> None:
         smooth_s = self._settings.smooth_s
-        for strip in self._strips:
-            if not strip.is_open:
-                continue
+        for strip in tuple(self._open):
             track, is_over = strip.track, strip.track not in self._linker.active
             if not is_over or track.lasts(self._settings.min_track_s):
                 for frame in self._frames:
@@ -161,26 +174,34 @@ class _Cropper:
                     if is_next and (is_over or track.settles(frame.time_s, smooth_s)):
                         strip.cut(frame)
             if is_over:
-                strip.close()
+                self._open.remove(strip)
+                if strip.close():
+                    self._kept.append(strip)
 
 
 class _Beside:
-    """Does one thing after the other in a thread, a few of them waiting at most."""
+    """Does one thing after the other in a thread, as many waiting as memory is granted for."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[tuple[Future[None], int]] = deque()
 
-    def do(self, work: Callable[..., None], *arguments: object) -> None:
-        """Do it soon; an error of it, or of one before, is raised by a later call."""
-        self._waiting.append(self._thread.submit(work, *arguments))
-        while len(self._waiting) > _BESIDE:
-            self._waiting.popleft().result()
+    def do(self, held_bytes: int, work: Callable[..., None], *arguments: object) -> None:
+        """Do it soon; an error of it, or of one before, is raised by a later call.
+
+        held_bytes is the memory that it holds until it is done.
+        """
+        self._waiting.append((self._thread.submit(work, *arguments), held_bytes))
+        self._wait_for(_BESIDE_BYTES)
 
     def finish(self) -> None:
         """Return when everything is done."""
-        while self._waiting:
-            self._waiting.popleft().result()
+        self._wait_for(0)
+
+    def _wait_for(self, held_bytes: int) -> None:
+        while self._waiting and sum(held for _, held in self._waiting) > held_bytes:
+            future, _ = self._waiting.popleft()
+            future.result()
 
     def stop(self) -> None:
         """Forget what is not done yet."""
@@ -190,10 +211,11 @@ class _Beside:
 class _Strip:
     """One track's crop file in the making, under a hidden name."""
 
-    def __init__(self, track: Track, part: Path, settings: params.Faces, beside: "_Beside") -> None:
+    def __init__(
+        self, track: Track, number: int, part: Path, settings: params.Faces, beside: _Beside
+    ) -> None:
         self.track = track
-        self.is_open = True
-        self.is_kept = False
+        self.number = number  # by first appearance
         self.done_s = math.nextafter(track.first_s, -math.inf)  # frames up to here are not needed
         self._part = part
         self._settings = settings
@@ -209,7 +231,7 @@ class _Strip:
         side_px = self._settings.side_px
         face, points_52 = self.track.place_at(frame.time_s, self._settings.smooth_s)
         square = align_square(square_around(face, self._settings.margin_ratio), side_px)
-        self._beside.do(self._write, frame, square)
+        self._beside.do(frame.stored_bytes, self._write, frame, square)
         self._times.append(round(frame.time_s, 4))
         self._boxes.append(square)
         self._scores.append(round(self.track.score_at(frame.time_s), 4))
@@ -226,15 +248,15 @@ class _Strip:
             )
         self._writer.write(cut_square(frame, square, self._settings.side_px))
 
-    def close(self) -> None:
-        """Finish the file of a track that has ended; one that was too short leaves none."""
+    def close(self) -> bool:
+        """Finish the file of a track that has ended; return False, and leave none, if too short."""
         self._beside.finish()
-        self.is_kept = self.track.lasts(self._settings.min_track_s)
-        if not self.is_kept:
+        is_kept = self.track.lasts(self._settings.min_track_s)
+        if not is_kept:
             self.discard()
         elif self._writer:
             self._writer.close()
-        self.is_open = False
+        return is_kept
 
     def publish(self, path: Path, number: int) -> FaceTrack:
         """Return the track after its file got its name."""
@@ -247,7 +269,6 @@ class _Strip:
 
     def discard(self) -> None:
         """Leave no file; does nothing after publish."""
-        self.is_open = False
         if self._writer:
             self._writer.discard()
             self._part.unlink(missing_ok=True)

@@ -94,9 +94,11 @@ def run_jobs(
                 else:
                     del running[future]
                     if waiting:
-                        job = waiting.popleft()
-                        worker.take(job)
-                        running[worker.pool.submit(_work, work, job)] = worker
+                        try:
+                            running[worker.pool.submit(_work, work, waiting[0])] = worker
+                            worker.take(waiting.popleft())
+                        except BrokenProcessPool:  # somebody killed it while it had no job
+                            add_worker()
                     else:
                         worker.pool.shutdown(wait=False)
                 yield from results

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from unmask import params
 from unmask.detector import FaceDetector, Picture
 from unmask.records import Box
-from unmask.tracks import Detection, link_boxes
+from unmask.tracks import Detection, link_boxes, overlap
 from unmask.video import Frame, TruncatedError
 
 # Full frames that may wait for a batch of pictures, which only a GPU profits from.
 _WAITING_BYTES = 128 * 2**20
-_MISSES = 2  # searches in a row that may not find a face that is followed
+_MISSES = 2  # at so many searches in a row that do not find it, a followed face is given up
+_SAME_OVERLAP = 0.6  # intersection over union from which two boxes in a frame are one face
 # Two thumbnails are of two scenes where they differ by as much (levels of 255) and resemble each
 # other as little (correlation). A fast pan keeps the second above 0.7, a flash above 0.9.
 _CUT_LEVELS, _CUT_LIKENESS = 10.0, 0.5
@@ -34,7 +35,8 @@ class _Going:
     """A face that is followed."""
 
     face: Detection
-    step_xy: tuple[float, float] = (0.0, 0.0)  # how far its centre moved since the last frame
+    # How far its centre moved since the last frame; frames are a tick apart, or nearly.
+    step_xy: tuple[float, float] = (0.0, 0.0)
     misses: int = 0  # searches that did not find it
 
     def expected(self) -> Box:
@@ -59,23 +61,21 @@ def find_faces(
     is followed back to where it came in. No face is followed across a cut.
     """
     finder = _Finder(settings, detector)
-    latest: Sighting | None = None
-    thumbnail: NDArray[np.uint8] | None = None
+    latest: Frame | None = None
+    before = np.zeros((0, 0), np.uint8)  # its thumbnail
     searched_s = -np.inf
     tolerance_s = 0.5 / settings.rate_fps  # a frame shown at a tick may start almost a tick earlier
     try:
         for frame in frames:
-            before, thumbnail = thumbnail, frame.thumbnail_HW()
-            is_cut = (
-                latest is None or before is None
-                or _is_cut(latest.frame, before, frame, thumbnail)
-            )  # fmt: skip
-            latest = Sighting(frame, is_cut)
+            thumbnail = frame.thumbnail_HW()
+            is_cut = latest is None or _is_cut(latest, before, frame, thumbnail)
+            latest, before = frame, thumbnail
+            sighting = Sighting(frame, is_cut)
             if frame.time_s - searched_s >= settings.detect_every_s - tolerance_s:
                 searched_s = frame.time_s
-                yield from finder.add_searched(latest)
+                yield from finder.add_searched(sighting)
             else:
-                finder.add(latest)
+                finder.add(sighting)
     except TruncatedError:
         yield from finder.finish()
         raise
@@ -105,8 +105,7 @@ class _Finder:
         self._waiting.append([*self._stretch, sighting])
         self._pictures.append(picture)
         self._stretch = []
-        frame = sighting.frame
-        waiting_bytes = sum(map(len, self._waiting)) * 1.5 * frame.width * frame.height  # of 4:2:0
+        waiting_bytes = sum(map(len, self._waiting)) * sighting.frame.stored_bytes
         if len(self._pictures) >= self._detector.batch or waiting_bytes >= _WAITING_BYTES:
             yield from self._search()
 
@@ -135,7 +134,8 @@ class _Finder:
             self._settings.min_overlap,
         )  # fmt: skip
         last.faces += found
-        missed = [each for n, each in enumerate(going) if n not in {row for row, _ in pairs}]
+        rows = {row for row, _ in pairs}
+        missed = [each for row, each in enumerate(going) if row not in rows]
         patient = [
             replace(each, misses=each.misses + 1) for each in missed if each.misses + 1 < _MISSES
         ]
@@ -161,8 +161,7 @@ class _Finder:
         seen = self._detector.follow(sighting.frame, [each.expected() for each in going])
         moved: list[_Going] = []
         for each, face in zip(going, seen, strict=True):
-            boxes = [other.box_xyxy for other in sighting.faces]
-            if face and not link_boxes(boxes, [face.box_xyxy], self._settings.min_overlap):
+            if face and not any(_is_same(face, other) for other in sighting.faces):
                 sighting.faces.append(face)
                 moved.append(each.moved_to(face))
         return moved
@@ -179,6 +178,11 @@ def _is_cut(
     spread = one.std() * other.std()
     likeness = ((one - one.mean()) * (other - other.mean())).mean() / spread if spread else 0.0
     return bool(likeness < _CUT_LIKENESS)
+
+
+def _is_same(one: Detection, other: Detection) -> bool:
+    # Stricter than a link from frame to frame: two faces cheek to cheek are two.
+    return overlap(one.box_xyxy, other.box_xyxy) >= _SAME_OVERLAP
 
 
 def _centre(face: Detection) -> tuple[float, float]:

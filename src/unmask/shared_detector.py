@@ -1,10 +1,11 @@
 """One detector for many worker processes: a GPU is quick in large batches only."""
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from multiprocessing import Pipe
+from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Client, Connection, Listener, wait
 from queue import SimpleQueue
 from threading import Thread
@@ -37,7 +38,7 @@ def shared(
 
     The pictures that wait when it is free, of whatever videos, are searched together. Following,
     a millisecond a face, stays with the workers, by what they load for it. What a search raises is
-    raised in the workers.
+    raised in the workers, as a RuntimeError.
     """
     key = os.urandom(16)  # the workers' alone: what they send is unpickled
     newcomers: SimpleQueue[Connection | None] = SimpleQueue()
@@ -63,8 +64,11 @@ def _accept(
 ) -> None:
     """Hand on each worker that connects, until somebody says stop."""
     while True:
-        newcomer = listener.accept()
-        is_over = newcomer.recv() == _STOP
+        try:
+            newcomer = listener.accept()
+            is_over = newcomer.recv() == _STOP
+        except (AuthenticationError, EOFError, OSError):  # a worker that ended as it came
+            continue
         newcomers.put(None if is_over else newcomer)
         button.send(_WORKER)  # wakes the other thread, which waits for connections alone
         if is_over:
@@ -75,6 +79,19 @@ def _serve(
     detector: FaceDetector, newcomers: "SimpleQueue[Connection | None]", bell: Connection
 ) -> None:
     workers: list[Connection] = []
+    try:
+        _serve_until_stopped(detector, newcomers, bell, workers)
+    finally:
+        for worker in workers:  # so that none of them waits for ever
+            worker.close()
+
+
+def _serve_until_stopped(
+    detector: FaceDetector,
+    newcomers: "SimpleQueue[Connection | None]",
+    bell: Connection,
+    workers: list[Connection],
+) -> None:
     while True:
         asked: dict[Connection, list[Picture]] = {}
         for ready in wait([bell, *workers]):
@@ -99,7 +116,7 @@ def _serve(
 
 def _answers(
     detector: FaceDetector, asked: Sequence[Sequence[Picture]]
-) -> list[list[list[Detection]]] | list[Exception]:
+) -> list[list[list[Detection]]] | list[RuntimeError]:
     """Return what is found in everybody's pictures, those of one size searched together."""
     places = {(n, k): each for n, pictures in enumerate(asked) for k, each in enumerate(pictures)}
     found: dict[tuple[int, int], list[Detection]] = {}
@@ -111,7 +128,9 @@ def _answers(
                 faces = detector.detect([places[place] for place in batch])
                 found.update(zip(batch, faces, strict=True))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the workers' to raise
-        return [error for _ in asked]
+        # Its text: not every exception pickles.
+        failure = RuntimeError("".join(traceback.format_exception(error)))
+        return [failure for _ in asked]
     return [[found[n, k] for k in range(len(pictures))] for n, pictures in enumerate(asked)]
 
 
@@ -135,8 +154,8 @@ class _Remote:
     def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
         """Return the faces of each upright RGB picture, the largest first."""
         self._connection.send(list(pictures))
-        answer: list[list[Detection]] | Exception = self._connection.recv()
-        if isinstance(answer, Exception):
+        answer: list[list[Detection]] | RuntimeError = self._connection.recv()
+        if isinstance(answer, RuntimeError):
             raise answer
         return answer
 

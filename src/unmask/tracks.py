@@ -164,6 +164,11 @@ def link_boxes(
     return pairs
 
 
+def overlap(one: Box, other: Box) -> float:
+    """Return the intersection over union of two boxes."""
+    return float(_intersect_over_union(np.array(one), np.array(other)))
+
+
 def square_around(box_xyxy: Box, margin_ratio: float) -> Box:
     """Return the square about a box's centre: its longer side and the margin on either side."""
     left, top, right, bottom = box_xyxy

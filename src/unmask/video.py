@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +41,7 @@ _MAX_PIXELS = 8192 * 4352
 _TOLERANCE_S = 0.0005
 # Pixels across and down that share a colour sample, by format. At even heights swscale converts
 # these pixel by pixel; otherwise it blends the colours of rows, and a cut-out would differ.
+_REACH_PX = 8
 _CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 # Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
 _REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
@@ -116,6 +117,11 @@ class Frame:
         return self._sides[1 - self._turns % 2]
 
     @property
+    def stored_bytes(self) -> int:
+        """Memory that the decoded picture takes."""
+        return sum(plane.buffer_size for plane in self._picture.planes)
+
+    @property
     def _sides(self) -> tuple[int, int]:
         """Width and height of the stored picture, its pixels made square by enlarging alone."""
         width, height, ratio = self._picture.width, self._picture.height, self._pixel_ratio
@@ -150,7 +156,7 @@ class Frame:
         if self._pixel_ratio != 1 or steps is None:
             return self.rgb_HWC()[top:bottom, left:right].copy()
         left, top, right, bottom = stored = self._stored(box_xyxy)
-        part, part_left, part_top = _cut_planes(self._picture, stored, steps)
+        part, part_left, part_top = _cut_planes(self._picture, _widen(self._picture, stored), steps)
         rows = slice(top - part_top, bottom - part_top)
         columns = slice(left - part_left, right - part_left)
         return self._upright(_to_rgb(part)[rows, columns]).copy()
@@ -289,7 +295,7 @@ def read_keyframes(path: Path) -> Iterator[Frame]:
         raise _refuse(path, "none that decodes") from broken
 
 
-def read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
+def read_ahead(frames: Iterator[Frame]) -> Generator[Frame]:
     """Yield the frames while a thread already takes the next ones; an error comes in its place.
 
     Decoding leaves Python's lock, so whoever takes these frames works at the same time.
@@ -326,7 +332,7 @@ def read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def _share_of_room(frame: Frame) -> int:
-    share = math.ceil(_AHEAD_FRAMES * 1.5 * frame.width * frame.height / _AHEAD_BYTES)
+    share = math.ceil(_AHEAD_FRAMES * frame.stored_bytes / _AHEAD_BYTES)
     return min(_AHEAD_FRAMES, share)
 
 
@@ -584,7 +590,22 @@ def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
     bottom_up = any(plane.line_size < 0 for plane in picture.planes)
     # j: full range, the same layout
     name = picture.format.name.replace("yuvj", "yuv").removesuffix("10le")
-    return None if bottom_up or picture.height % 2 else _CHROMA_STEPS.get(name)
+    # Of 10 bits it scales colours by the whole width, which an odd one makes another ratio.
+    is_odd = picture.height % 2 or (picture.format.name.endswith("10le") and picture.width % 2)
+    return None if bottom_up or is_odd else _CHROMA_STEPS.get(name)
+
+
+def _widen(
+    picture: av.VideoFrame, box_xyxy: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Return the box, larger where swscale takes colours from pixels beside it."""
+    if not picture.format.name.endswith("10le"):
+        return box_xyxy
+    left, top, right, bottom = box_xyxy
+    return (
+        max(0, left - _REACH_PX), max(0, top - _REACH_PX),
+        min(picture.width, right + _REACH_PX), min(picture.height, bottom + _REACH_PX),
+    )  # fmt: skip
 
 
 def _cut_planes(
