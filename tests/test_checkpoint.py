@@ -138,7 +138,7 @@ def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: 
     assert sorted(path.name for path in folder.iterdir()) == [SETTINGS, WEIGHTS]
     assert load_file(folder / WEIGHTS).keys() == net.state_dict().keys()
     values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    assert values["format"] == 2
+    assert values["format"] == 3
     assert values["temperature"] == CARRIED.temperature
     assert values["model"] == {
         "backbone": "x3d_xs", "weights": "weights/größe.safetensors", "weights_sha256": "ab" * 32,
@@ -175,7 +175,7 @@ def test_a_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"format": 2', "[]", "null", '"format"', "1", "{}", '{"format": 2}', "\0\1"],
+    ["", "{", '{"format": 3', "[]", "null", '"format"', "1", "{}", '{"format": 3}', "\0\1"],
 )
 def test_settings_that_are_none_are_refused(folder: Path, text: str) -> None:
     (folder / SETTINGS).write_text(text)
@@ -218,7 +218,7 @@ def test_a_setting_that_the_schema_refuses_is_named(
 def test_another_format_is_refused_by_its_number(folder: Path, number: Any) -> None:
     # A later format may have other keys: the number is read first.
     edit(folder, lambda values: (values.clear(), values.update(format=number)))
-    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 2"):
+    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 3"):
         checkpoint.load(folder)
 
 
