@@ -537,10 +537,13 @@ def test_any_name_will_do(kind: str, make_video: MakeVideo, tmp_path: Path) -> N
 
 # Root may read whatever its bits say: become nobody, who may start no Python in root's home.
 CROP_AS_NOBODY = """
-import logging, os
+import logging, os, shutil
 from pathlib import Path
-from test_kinds import crop_folder, faces
-faces._CODE = ()  # this checkout may be closed, too
+from test_kinds import crop, crop_folder, faces
+# This checkout may be closed, too: load whatever is loaded on the way.
+Path("warm").mkdir()
+crop(Path(shutil.copy("videos/good.mp4", "warm")))
+faces._CODE = ()
 faces._crop_all = lambda jobs, workers, load: (faces._crop(load, job) for job in jobs)
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 if os.geteuid() == 0:
