@@ -31,7 +31,7 @@ import torch
 from unmask import faces, params
 from unmask.detector import detector_of_worker, start_worker
 from unmask.doors import workers as cores
-from unmask.tracks import square_around
+from unmask.tracks import overlap, square_around
 from unmask.video import probe, read_frames
 
 ROOT = Path(__file__).parents[1]
@@ -140,21 +140,12 @@ def agreement(mine: dict[str, Any], theirs: dict[str, Any]) -> tuple[list[float]
             if score < settings.detect.min_score or side < settings.detect.min_face_px * scale:
                 continue
             square = square_around(tuple(box), settings.margin_ratio)
-            best = max((iou(square, other) for other in squares.get(tick, [])), default=0.0)
+            best = max((overlap(square, other) for other in squares.get(tick, [])), default=0.0)
             if best < 0.3:
                 missed += 1
             else:
                 overlaps.append(best)
     return overlaps, missed
-
-
-def iou(one: Any, other: Any) -> float:
-    """Return the intersection over union of two boxes."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return shared / (sum(areas) - shared)
 
 
 def compare(videos: list[Path]) -> None:

@@ -61,8 +61,8 @@ def draw_people():
     return pairs
 
 
-def build_project(root):
-    """Run all stages on the chunk `wild` in a repository of its own, and commit."""
+def carry(root):
+    """Copy what makes a folder a project like this one, without its data."""
     for name in CARRIED:
         source, target = ROOT / name, root / name
         target.parent.mkdir(exist_ok=True, parents=True)
@@ -70,6 +70,11 @@ def build_project(root):
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, target)
+
+
+def build_project(root):
+    """Run all stages on the chunk `wild` in a repository of its own, and commit."""
+    carry(root)
     make_chunk(root / "data/chunks/wild", draw_people())
     settings = yaml.safe_load((root / "params.yaml").read_text())
     settings["chunks"] = ["wild"]

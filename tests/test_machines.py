@@ -2,14 +2,13 @@
 
 import json
 import re
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import pytest
 import yaml
-from small_project import CARRIED, RATE_FPS, ROOT, SIDE_PX, STILLS, call, commit, run, swaying
+from small_project import RATE_FPS, ROOT, SIDE_PX, STILLS, call, carry, commit, run, swaying
 from test_remote import files
 
 from unmask.video import write_video
@@ -54,13 +53,7 @@ def make_chunk(folder, stills):
 def origin(tmp_path):
     """The repository that all machines clone; its remote is a folder beside it."""
     root = tmp_path / "first"
-    for name in CARRIED:
-        source, target = ROOT / name, root / name
-        target.parent.mkdir(exist_ok=True, parents=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
+    carry(root)
     for chunk, first in zip(CHUNKS, (0, 3), strict=True):
         make_chunk(root / "data/chunks" / chunk, STILLS[first : first + 3])
     settings = yaml.safe_load((root / "params.yaml").read_text())

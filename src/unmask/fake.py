@@ -31,20 +31,12 @@ from unmask.processes import run_jobs
 from unmask.records import Reason, content_digest, write_atomically
 from unmask.video import DecodeError, TruncatedError, VideoWriter
 
-PRESET = "veryfast"
 DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of face, as in a recipe
 
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
-_CODE = (
-    "blend",
-    "cascade",
-    "detector",
-    "fake",
-    "follow",
-    "tracks",
-    "video",
-)  # a change makes videos anew
+# A change of these makes videos anew.
+_CODE = ("blend", "cascade", "detector", "fake", "follow", "tracks", "video")
 _GONE = "gone"  # in the second pass
 _PASSING = (Reason.CRASHED, Reason.TIMED_OUT, _GONE)  # what the next run need not meet again
 
@@ -452,7 +444,7 @@ def _write_videos(job: _Job, face: Face) -> list[str]:
         real, *fakes = (
             stack.enter_context(
                 VideoWriter(
-                    job.scratch / file, rate_fps=face.rate_fps, crf=crf, preset=PRESET,
+                    job.scratch / file, rate_fps=face.rate_fps, crf=crf,
                     metadata={"comment": comment},
                 )
             )
