@@ -41,6 +41,7 @@ LAYERS = (
         "tracks",
         "ledger",
         "tracking",
+        "job",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance"),
     ("disk",),

@@ -1,0 +1,116 @@
+"""Hyperparameters and files arrive as they were sent, or a sentence says what did not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unmask import job, params
+from unmask.errors import ParamsError
+from unmask.records import content_digest
+
+ROOT = Path(__file__).parents[1]
+KEY = "0" * 64
+
+
+@pytest.fixture
+def wanted() -> job.JobParams:
+    return job.job_params(params.load(ROOT / "params.yaml"), KEY)
+
+
+def test_params_arrive_as_they_were_sent(wanted: job.JobParams) -> None:
+    sent = job.hyperparameters(wanted)
+    assert sent["train.epochs"] == str(wanted.train.epochs)
+    assert sent["model.backbone"] == f'"{wanted.model.backbone}"'
+    assert job.read_hyperparameters(sent) == wanted
+
+
+def test_all_that_a_training_reads_is_sent(wanted: job.JobParams) -> None:
+    sent = wanted.model_dump()
+    settings = params.load(ROOT / "params.yaml").model_dump()
+    assert {name: sent[name] for name in sent if name != "key"} == {
+        name: settings[name] for name in sent if name != "key"
+    }
+    assert len(job.hyperparameters(wanted)) <= 100
+
+
+def test_a_value_that_is_too_long_is_refused(wanted: job.JobParams) -> None:
+    many = wanted.model_copy(update={"chunks": tuple(f"dfdc_train_part_{n}" for n in range(200))})
+    with pytest.raises(job.JobError, match=r"chunks is to be sent .* at most 2500 .* found"):
+        job.hyperparameters(many)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train.epochs": "eight"}, "train.epochs should be a value in JSON; found 'eight'"),
+        ({"train.epochs": "0"}, "train.epochs: Input should be greater"),
+        ({"train.epoch": "3"}, "train.epoch: Extra inputs"),
+        ({"key": '"x"'}, "key: String should match"),
+    ],
+)
+def test_what_the_image_does_not_know_is_named(
+    change: dict[str, str], words: str, wanted: job.JobParams
+) -> None:
+    with pytest.raises(ParamsError, match=words):
+        job.read_hyperparameters(job.hyperparameters(wanted) | change)
+
+
+def test_a_missing_hyperparameter_is_named(wanted: job.JobParams) -> None:
+    sent = job.hyperparameters(wanted)
+    del sent["train.seed"]
+    with pytest.raises(ParamsError, match=r"train.seed: Field required"):
+        job.read_hyperparameters(sent)
+
+
+# ---------------------------------------------------------------- files
+
+HELLO = job.StoredFile("faces/a/1.mp4", "5d41402abc4b2a76b9719d911017c592", 5)
+
+
+def fill_store(store: Path, content: bytes = b"hello") -> None:
+    (store / HELLO.stored).parent.mkdir(parents=True)
+    (store / HELLO.stored).write_bytes(content)
+
+
+def test_files_lie_where_the_listing_says(tmp_path: Path) -> None:
+    fill_store(tmp_path / "store")
+    twin = job.StoredFile("faces/b/2.mp4", HELLO.md5, 5)
+    (tmp_path / job.LISTING_NAME).write_text(job.listing_text([twin, HELLO]))
+    files = job.read_listing(tmp_path / job.LISTING_NAME)
+    assert files == [HELLO, twin]
+    for _ in range(2):  # a second start finds them there
+        job.lay_out(files, tmp_path / "store", tmp_path / "root", workers=2)
+    paths = [tmp_path / "root" / file.path for file in files]
+    assert [path.read_bytes() for path in paths] == [b"hello", b"hello"]
+    assert content_digest(paths[0]) == content_digest(tmp_path / "store" / HELLO.stored)
+
+
+def test_content_that_is_missing_or_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(job.JobError, match=r"faces/a/1.mp4: asked for its content.*no file"):
+        job.lay_out([HELLO], tmp_path / "store", tmp_path / "root", workers=1)
+    fill_store(tmp_path / "store", b"hallo")
+    with pytest.raises(job.JobError, match=r"asked for content of MD5 5d41402.*found 598d4c2"):
+        job.lay_out([HELLO], tmp_path / "store", tmp_path / "root", workers=1)
+    assert not (tmp_path / "root" / HELLO.path).exists()
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", ""])
+def test_a_path_outside_is_refused(path: str, tmp_path: Path) -> None:
+    listing = tmp_path / job.LISTING_NAME
+    listing.write_text(json.dumps([{"path": path, "md5": HELLO.md5, "size_bytes": 5}]))
+    with pytest.raises(job.JobError, match="no path in a checkout"):
+        job.read_listing(listing)
+
+
+@pytest.mark.parametrize("text", ["", "{}x", '[{"path": "a"}]'])
+def test_a_damaged_listing_is_refused(text: str, tmp_path: Path) -> None:
+    listing = tmp_path / job.LISTING_NAME
+    listing.write_text(text)
+    with pytest.raises(job.JobError, match="none that can be read"):
+        job.read_listing(listing)
+
+
+def test_no_listing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(job.JobError, match="none that can be read"):
+        job.read_listing(tmp_path / job.LISTING_NAME)
