@@ -4,7 +4,14 @@ import sys
 from pathlib import Path
 
 from unmask import leakage, params, records, train
-from unmask.doors import is_helper, open_tracker, run_stage, weights_cache, workers
+from unmask.doors import (
+    is_helper,
+    open_tracker,
+    run_stage,
+    train_elsewhere,
+    weights_cache,
+    workers,
+)
 
 
 def main() -> None:
@@ -19,11 +26,12 @@ def main() -> None:
         model=settings.model, train=settings.train,
     )  # fmt: skip
     plan = train.plan(chunks, sections, model, weights_cache=weights_cache())
-    with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
-        train.train(
-            chunks, sections, model, tracker,
-            plan=plan, workers=workers(), weights_cache=weights_cache(),
-        )  # fmt: skip
+    if not train_elsewhere(Path.cwd(), model, plan.key):
+        with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
+            train.train(
+                chunks, sections, model, tracker,
+                plan=plan, workers=workers(), weights_cache=weights_cache(),
+            )  # fmt: skip
     if not is_helper():
         train.forget(model)
 

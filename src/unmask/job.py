@@ -27,6 +27,10 @@ LISTING_NAME = "listing.json"
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 _MAX_KEYS, _MAX_KEY_CHARS, _MAX_VALUE_CHARS = 100, 256, 2500
 _KEY = "key"  # of the hyperparameters: the training's
+# What SageMaker reads out of a job's log: a metric's name, and where its value stands.
+METRICS = {
+    name: rf"\b{name}=([0-9.eE+-]+)" for name in ("epoch", "train_loss", "val_loss", "val_auc")
+}
 
 
 class JobError(UnmaskError):
