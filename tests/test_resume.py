@@ -61,11 +61,11 @@ def work(folder: Path, workers: int, last: int | None) -> None:
 
         setattr(owner, name, deadly)
     settings = small_settings(epochs=EPOCHS)
-    plan = train.plan([chunk], settings, folder / "model", weights_cache=folder)
+    plan = train.plan([chunk], settings, scratch=folder / "scratch", weights_cache=folder)
     (folder / "epochs_done").write_text(str(plan.epochs_done))
-    train.train([chunk], settings, folder / "model", NullTracker(), plan=plan, workers=workers,
-                weights_cache=folder)  # fmt: skip
-    train.forget(folder / "model")
+    train.train([chunk], settings, folder / "model", NullTracker(), plan=plan,
+                scratch=folder / "scratch", workers=workers, weights_cache=folder)  # fmt: skip
+    train.forget(folder / "scratch")
 
 
 def run(folder: Path, *, workers: int, last: int | None) -> int:
