@@ -17,7 +17,6 @@ from typing import Any
 
 from unmask import doors, job, leakage, params, records, train
 from unmask.errors import UnmaskError
-from unmask.tracking import Tracker
 
 logger = logging.getLogger("unmask.job")
 
@@ -67,7 +66,7 @@ def main(base: Path) -> None:
     finished = scratch / "finished"
     with doors.open_tracker(root, key=plan.key, resume=plan.epochs_done > 0) as tracker:
         train.train(
-            chunks, sections, finished, EpochLines(tracker), plan=plan, scratch=scratch,
+            chunks, sections, finished, tracker, plan=plan, scratch=scratch,
             workers=workers(), weights_cache=cache, nodes=nodes,
         )  # fmt: skip
     if not doors.is_helper():
@@ -107,21 +106,6 @@ def hand_over(finished: Path, target: Path) -> None:
     for file in files:
         shutil.move(file, target / file.name)
     (target / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-
-
-class EpochLines:
-    """A tracker that also says each epoch's numbers in the log, where SageMaker reads metrics."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tracker, name)
-
-    def log_metrics(self, values: Mapping[str, float | None], *, step: int | None = None) -> None:
-        """Say them, and note them."""
-        logger.info(job.epoch_line(values))
-        self._tracker.log_metrics(values, step=step)
 
 
 def _read_json(path: Path) -> Any:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_train import make_chunk
 from training_job import files, key, lay_down, sections
 
 from unmask import checkpoint, job, params, records, train
+from unmask.predict import Predictor
 from unmask.records import Fingerprint
 from unmask.tracking import NullTracker
 
@@ -63,6 +65,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("checkout")
     (root / "faces").mkdir()
     made = make_chunk(root / "faces/made")
+    # Three validation videos: two hosts can't share them out evenly.
+    made.records[:] = [record for record in made.records if record.video_id != "real4"]
+    del made.faces["real4"]
     lines = [records.faces_line(found) for found in made.faces.values()]
     (root / "faces/made/index.jsonl").write_text("".join(f"{line}\n" for line in lines))
     (root / "raw/made").mkdir(parents=True)
@@ -212,6 +217,20 @@ def test_two_hosts_make_one_model_and_must_agree_where_they_go_on(
     _, carried = checkpoint.load(bases[0] / "model")
     assert carried.run_key == project.wanted.key
     assert model(bases[0]).keys() >= {checkpoint.WEIGHTS, checkpoint.CARD}
+    # Each validation clip counts once, though both hosts see two of the three.
+    chunk = records.read_chunk(
+        "made", project.root / "raw/made/index.csv", project.root / "faces/made"
+    )
+    videos = chunk.of("validation")
+    assert len(videos) == 3
+    predictor = Predictor.load(bases[0] / "model", device="cpu")
+    answers = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
+    losses = [
+        np.logaddexp(0, -score.worst.logit if record.label else score.worst.logit)
+        for (record, _), score in zip(videos, answers, strict=True)
+    ]
+    history = records.read_history(bases[0] / "model" / checkpoint.HISTORY)
+    assert np.mean(losses) == pytest.approx(min(row["val_loss"] for row in history), rel=1e-4)
     assert content(bases[1] / "model") == {}
     assert not (bases[1] / "checkpoints/last.ckpt").exists()
     assert len(re.findall(job.METRICS["val_loss"], said(bases[0]))) == 4

@@ -1,13 +1,14 @@
 """Hyperparameters and files arrive as they were sent, or a sentence says what did not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from unmask import job, params
 from unmask.errors import ParamsError
-from unmask.records import content_digest
+from unmask.records import content_digest, epoch_line
 
 ROOT = Path(__file__).parents[1]
 KEY = "0" * 64
@@ -23,6 +24,16 @@ def test_params_arrive_as_they_were_sent(wanted: job.JobParams) -> None:
     assert sent["train.epochs"] == str(wanted.train.epochs)
     assert sent["model.backbone"] == f'"{wanted.model.backbone}"'
     assert job.read_hyperparameters(sent) == wanted
+
+
+def test_metrics_are_found_in_an_epochs_line() -> None:
+    row = {"epoch": 12, "train_loss": 0.25, "val_loss": float("nan"), "val_auc": 0.75}
+    found = {name: re.findall(regex, epoch_line(row)) for name, regex in job.METRICS.items()}
+    assert found == {
+        "epoch": ["12"], "train_loss": ["0.250000"], "val_loss": [], "val_auc": ["0.750000"],
+    }  # fmt: skip
+    bar = "Epoch 12: 100%|##| 2/2 [00:01<00:00, train_loss=0.25, val_auc=0.750]"
+    assert not any(re.findall(regex, bar) for regex in job.METRICS.values())
 
 
 def test_all_that_a_training_reads_is_sent(wanted: job.JobParams) -> None:

@@ -29,7 +29,7 @@ _MAX_KEYS, _MAX_KEY_CHARS, _MAX_VALUE_CHARS = 100, 256, 2500
 _KEY = "key"  # of the hyperparameters: the training's
 
 
-# What SageMaker reads of a job's log: each metric's name, and where epoch_line has its value.
+# What SageMaker reads of a job's log: each metric's name, and where records.epoch_line has it.
 METRICS = {
     name: rf"unmask epoch=\d+ (?:\S+ )*?{name}=([0-9.]+)"
     for name in ("train_loss", "val_loss", "val_auc")
@@ -130,17 +130,6 @@ def read_hyperparameters(encoded: Mapping[str, str]) -> JobParams:
             + "\n  ".join(problems)
             + "\nBuild the image from the commit that submits: containers/build_and_push."
         ) from error
-
-
-def epoch_line(row: Mapping[str, float | None]) -> str:
-    """Return the line of the log that says an epoch's numbers; it lacks what the row has not.
-
-    >>> epoch_line({"epoch": 3, "train_loss": 0.5, "val_loss": 0.25, "val_auc": None})
-    'unmask epoch=3 train_loss=0.500000 val_loss=0.250000'
-    """
-    values = [(name, row.get(name)) for name in METRICS if name != "epoch"]
-    said = [f"{name}={value:.6f}" for name, value in values if value is not None]
-    return " ".join([f"unmask epoch={row['epoch']:.0f}", *said])
 
 
 # ---------------------------------------------------------------- files

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from unmask.errors import DatasetError, UnmaskError
 from unmask.geometry import Geometry
 from unmask.params import Augment, Clips, Faces, Model, Train, check_memory
 from unmask.predict import Predictor
-from unmask.records import SPLITS, Chunk, Epoch, write_history
+from unmask.records import SPLITS, Chunk, Epoch, epoch_line, write_history
 from unmask.resume import Keeper, SwapIO
 from unmask.tracking import Tracker
 
@@ -141,6 +142,7 @@ class History(Callback):
         }
         self.rows.append(row)
         if trainer.is_global_zero:
+            logger.info(epoch_line(row))
             known = {name: value for name, value in row.items() if value is not None}
             self.tracker.log_metrics(known, step=trainer.current_epoch)
 
@@ -307,7 +309,8 @@ def _fit(
             EarlyStopping("val_loss", patience=params.train.patience),
             keeper,
             history,
-            TQDMProgressBar(refresh_rate=5),
+            # In a log bars hide the epochs' lines.
+            TQDMProgressBar(refresh_rate=5 if sys.stderr.isatty() else 0),
         ],
         plugins=[SwapIO()],
         logger=False,
