@@ -45,7 +45,8 @@ def main(base: Path) -> None:
         job.lay_out(files, store, root, workers=doors.workers())
     os.chdir(root)  # params name files of a checkout, as model.weights does
 
-    scratch, cache = base / "checkpoints", doors.weights_cache()
+    scratch, finished = base / "checkpoints/training", base / "checkpoints/model"
+    cache = doors.weights_cache()
     if available := doors.memory_bytes():
         params.check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
     raw = Path("raw")
@@ -63,7 +64,6 @@ def main(base: Path) -> None:
             f"and the files that came, it is {plan.key}. Build the image from the commit that "
             "submits, with containers/build_and_push, and submit with the packages of its lock."
         )
-    finished = scratch / "finished"
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         os.environ.setdefault("UNMASK_TRACKER", "none")  # a database would end with the machine
     # What a place did not take waits in .tracking there, and comes back in output.tar.gz.

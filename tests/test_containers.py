@@ -179,7 +179,7 @@ def test_an_interrupted_job_goes_on_to_the_same_model(
     project: Project, local_model: dict[str, str], tmp_path: Path
 ) -> None:
     base = project.job(tmp_path)
-    kept = base / "checkpoints/last.ckpt"
+    kept = base / "checkpoints/training/last.ckpt"
     process = start(base)
     give_up = time.monotonic() + 200
     while not kept.exists():
@@ -232,7 +232,7 @@ def test_two_hosts_make_one_model_and_must_agree_where_they_go_on(
     history = records.read_history(bases[0] / "model" / checkpoint.HISTORY)
     assert np.mean(losses) == pytest.approx(min(row["val_loss"] for row in history), rel=1e-4)
     assert content(bases[1] / "model") == {}
-    assert not (bases[1] / "checkpoints/last.ckpt").exists()
+    assert not (bases[1] / "checkpoints/training/last.ckpt").exists()
     assert len(re.findall(job.METRICS["val_loss"], said(bases[0]))) == 4
     assert "unmask epoch=" not in said(bases[1])
 

@@ -93,8 +93,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_as_if_it_had_not_been(undisturbed, kept, tmp_path):
-    (tmp_path / ".model.training").mkdir()
-    shutil.copy(kept, tmp_path / ".model.training")  # another training's: of no use
+    (tmp_path / "scratch").mkdir()
+    shutil.copy(kept, tmp_path / "scratch")  # another training's: of no use
     done = 0
     for last, (_, name, _, expected) in enumerate(KILLED):
         # Workers ask for a resumed epoch's clips before Lightning says which epoch it is.

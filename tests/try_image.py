@@ -6,6 +6,7 @@ made. Downloads gigabytes. The image stays, as unmask:test.
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -71,13 +72,17 @@ def build() -> None:
                "--build-arg", f"BASE_IMAGE={BASE}", *secrets, ".")  # fmt: skip
 
 
-def mounts(base: Path) -> list[str]:
-    """Return the options that put a job's folders where SageMaker does."""
+def options(base: Path) -> list[str]:
+    """Return the options of podman's run that put a job's folders where SageMaker does."""
+    found = ["--network", "host", "--shm-size", "2g"]
     for name in ("input", "model", "output", "checkpoints"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    names = ("input", "model", "output", "checkpoints")
-    return ["--network", "host", "--ulimit", "host", "--shm-size", "2g",
-            *(f"--volume={base / name}:/opt/ml/{name}" for name in names)]  # fmt: skip
+        found.append(f"--volume={base / name}:/opt/ml/{name}")
+    # Podman asks for more than it has by itself, which some machines refuse.
+    for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        soft, hard = resource.getrlimit(limit)
+        found.append(f"--ulimit={name}={soft}:{hard}")
+    return found
 
 
 def content(base: Path) -> dict[str, str]:
@@ -93,7 +98,7 @@ def content(base: Path) -> dict[str, str]:
 def train(base: Path) -> None:
     """Run a job to its end."""
     began = time.monotonic()
-    code = podman("run", "--rm", *mounts(base), IMAGE, "train", check=False)
+    code = podman("run", "--rm", *options(base), IMAGE, "train", check=False)
     assert code == 0, f"exit code {code}: see above"
     say(f"trained in {time.monotonic() - began:.0f} s")
 
@@ -101,9 +106,9 @@ def train(base: Path) -> None:
 def train_interrupted(base: Path) -> None:
     """Start a job, stop it after its first epoch as SageMaker would, and start it again."""
     name = f"unmask-image-test-{os.getpid()}"
-    podman("run", "--detach", "--name", name, *mounts(base), IMAGE, "train")
+    podman("run", "--detach", "--name", name, *options(base), IMAGE, "train")
     give_up = time.monotonic() + 600
-    while not (base / "checkpoints/last.ckpt").exists():
+    while not (base / "checkpoints/training/last.ckpt").exists():
         assert time.monotonic() < give_up
         assert podman("container", "exists", name, check=False) == 0
         time.sleep(0.05)
