@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from sagemaker_training import environment, errors
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 INTERRUPTED = 128 + signal.SIGTERM  # the exit code, as a shell would say it
 GRACE_S = 60  # SageMaker kills the container 120 s after its signal
+REPEAT_S = 2
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the job was asked to end
@@ -54,23 +56,30 @@ def supervise(command: list[str], *, grace_s: float) -> tuple[int, bool]:
     SIGTERM becomes SIGINT for the program, which Python and Lightning end on in an orderly way;
     what is still there after grace_s, waiting for another instance perhaps, is killed.
     """
-    came = threading.Event()
+    came, ended = threading.Event(), threading.Event()
     # A session of its own: its loaders and its helpers on other GPUs are killed with it.
     program = subprocess.Popen(command, start_new_session=True)
-    killer = threading.Timer(grace_s, os.killpg, (program.pid, signal.SIGKILL))
+
+    def end() -> None:
+        last_s = time.monotonic() + grace_s
+        while time.monotonic() < last_s:
+            # More than once: Python swallows what is raised in a __del__, as a loader's.
+            program.send_signal(signal.SIGINT)
+            if ended.wait(min(REPEAT_S, grace_s)):
+                return
+        os.killpg(program.pid, signal.SIGKILL)
 
     def forward(*_: object) -> None:
         if not came.is_set():
             came.set()
             logger.warning("SIGTERM came: the training ends")
-            program.send_signal(signal.SIGINT)
-            killer.start()
+            threading.Thread(target=end, daemon=True).start()
 
     before = signal.signal(signal.SIGTERM, forward)
     try:
         return program.wait(), came.is_set()
     finally:
-        killer.cancel()
+        ended.set()
         signal.signal(signal.SIGTERM, before)
 
 

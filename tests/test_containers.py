@@ -308,6 +308,21 @@ def test_sigterm_interrupts_the_program_and_comes_back_to_whom_it_belongs(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_interruption_that_python_swallows_is_repeated(launch, tmp_path: Path) -> None:
+    code = f"""if True:
+        import pathlib, time
+        class Loader:
+            def __del__(self):
+                pathlib.Path({str(tmp_path / "up")!r}).touch()
+                time.sleep(60)
+        Loader()
+        pathlib.Path({str(tmp_path / "swallowed")!r}).touch()
+        time.sleep(60)"""
+    found = supervise(launch, code, term_when=tmp_path / "up")
+    assert found == (-signal.SIGINT, True)
+    assert (tmp_path / "swallowed").exists()
+
+
 def test_what_does_not_end_is_killed(launch, tmp_path: Path) -> None:
     code = f"""if True:
         import pathlib, signal, time

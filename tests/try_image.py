@@ -24,7 +24,7 @@ DEBIAN, BASE, IMAGE = "bookworm", "localhost/debian:bookworm-slim", "unmask:test
 # What an index of one's own is set by: pip's settings, not ours.
 PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout")
 # Quick, and the shipped weights: not a useful model.
-CLIPS, TRAIN = {"side_px": 64}, {"epochs": 3, "batch_size": 8, "milestone": 1}
+CLIPS, TRAIN = {"side_px": 64}, {"epochs": 2, "batch_size": 8, "milestone": 1}
 
 
 def say(text: str) -> None:
