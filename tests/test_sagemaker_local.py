@@ -81,7 +81,7 @@ def test_the_container_gets_what_a_job_gets_and_no_keys(training: Training, saw:
     sent = json.loads((saw / "hyperparameters.json").read_text())
     assert job.read_hyperparameters(sent) == job.job_params(training.settings, KEY)
     files = job.read_listing(saw / job.LISTING / job.LISTING_NAME)
-    job.lay_out(files, saw / job.FILES, saw / "root", workers=1)
+    job.lay_out(files, [saw / job.FILES], saw / "root", workers=1)
     assert (saw / "root/faces/1.mp4").read_bytes() == b"hello"
     assert checkpoint.read_settings(model).run_key == KEY
     assert sorted(path.name for path in training.root.iterdir()) == ["faces", "model"]

@@ -32,7 +32,6 @@ def test_an_option_goes_before_a_variable() -> None:
         ({"max_wait_s": 90000}, "max_wait_s is of use only with spot"),
         ({"spot": True, "max_wait_s": 600}, "includes max_run_s 86400: it is no less"),
         ({"max_run_s": 3_000_000}, "max_run_s: .*less than or equal to 2419200; found 3000000"),
-        ({"instance_count": 2}, "a training runs on all GPUs of one machine"),
         ({"instance_type": "g5.xlarge"}, "instance_type: String should match"),
         ({"subnets": ("a",)}, "a VPC needs subnets and security_groups"),
         ({"tags": ("team",)}, "'team' is no pair name=value"),

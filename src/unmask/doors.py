@@ -74,8 +74,8 @@ def memory_bytes() -> int | None:
 
 
 def is_helper() -> bool:
-    """Say whether DDP started this process beside another: it runs the script once a GPU."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
+    """Say whether this process trains beside another, the first: DDP's, once a GPU or a node."""
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
 def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) -> tracking.Tracker:

@@ -64,7 +64,9 @@ def find_training(root: Path, settings: Params, *, weights_cache: Path) -> Train
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train,
     )  # fmt: skip
-    plan = train.plan(chunks, sections, root / "model", weights_cache=weights_cache)
+    plan = train.plan(
+        chunks, sections, scratch=root / ".model.training", weights_cache=weights_cache
+    )
     return Training(root, settings, plan.key)
 
 
@@ -139,21 +141,30 @@ def prepare(
     bucket = check_bucket(account, wishes.bucket)
     image = check_image(account, wishes.image, commit=commit)
     check_quota(account, wishes)
-    store, unsent = _choose_store(account, bucket, wishes, root, files)
-    listing, manifest = job.listing_text(files), sagemaker_data.manifest_text(store, files)
+    own = sagemaker_data.own_store(bucket, wishes.prefix)
+    remote, held = _held_by_remote(account, wishes, root, files)
+    others = [file for file in files if file not in held]
+    unsent = _unsent(account, own, others)
     folder = f"{wishes.prefix}/lists"
-    texts = {
-        sagemaker_data.text_name(folder, manifest, "manifest.json"): manifest,
-        sagemaker_data.text_name(folder, listing, job.LISTING_NAME): listing,
-    }
-    manifest_name, listing_name = texts
+    texts, channels = {}, {}
+    stores = {job.FILES: (own, others), job.REMOTE: (remote, held)}
+    for channel, (store, contents) in stores.items():
+        if store and contents:
+            text = sagemaker_data.manifest_text(store, contents)
+            name = sagemaker_data.text_name(folder, text, "manifest.json")
+            texts[name] = text
+            channels[channel] = ("ManifestFile", f"s3://{bucket}/{name}")
+    listing = job.listing_text(files)
+    name = sagemaker_data.text_name(folder, listing, job.LISTING_NAME)
+    texts[name] = listing
+    # A prefix, not the object's name: so it lies in the channel's folder as listing.json.
+    prefix = f"s3://{bucket}/{name.removesuffix(job.LISTING_NAME)}"
+    channels[job.LISTING] = ("S3Prefix", prefix)
     lock = root / "dvc.lock"
     request = training_request(
         account, wishes, role=role, image=image, hyperparameters=hyperparameters,
         name=next_name(training.key, latest(account, training.key)),
-        manifest=f"s3://{bucket}/{manifest_name}",
-        # A prefix, not the object's name: so it lies in the channel's folder as listing.json.
-        listing=f"s3://{bucket}/{listing_name.removesuffix(job.LISTING_NAME)}",
+        channels=channels,
         checkpoints=f"s3://{bucket}/{wishes.prefix}/checkpoints/{training.key}",
         tags={
             "unmask:key": training.key,
@@ -162,28 +173,29 @@ def prepare(
         },
         reporting=reporting,
     )  # fmt: skip
-    return Submission(account, training, wishes, store, unsent, texts, request)
+    return Submission(account, training, wishes, own, unsent, texts, request)
 
 
-def _choose_store(
-    account: Account, bucket: str, wishes: Wishes, root: Path, files: list[StoredFile]
-) -> tuple[Store, list[StoredFile]]:
-    """Return where the job shall read, and what has to be sent there first."""
-    s3 = account.client("s3")
+def _held_by_remote(
+    account: Account, wishes: Wishes, root: Path, files: list[StoredFile]
+) -> tuple[Store | None, set[StoredFile]]:
+    """Return DVC's remote, where a job may read it, and the files that it holds."""
     remote = sagemaker_data.remote_store(root) if wishes.use_dvc_remote else None
-    if remote and bucket_region(account, remote.bucket) == account.region:
-        with asking(f"for what {remote.uri} holds", "s3:ListBucket"):
-            absent = sagemaker_data.missing(s3, remote, files)
-        if not absent:
-            log.info("the job reads DVC's remote, %s", remote.uri)
-            return remote, []
-        log.info("DVC's remote lacks %d of the files: `dvc push` sends them there", len(absent))
-    own = sagemaker_data.own_store(bucket, wishes.prefix)
+    if remote is None or bucket_region(account, remote.bucket) != account.region:
+        return None, set()
+    with asking(f"for what {remote.uri} holds", "s3:ListBucket"):
+        absent = {file.md5 for file in sagemaker_data.missing(account.client("s3"), remote, files)}
+    held = {file for file in files if file.md5 not in absent}
+    log.info("the job reads %d of %d files in DVC's remote, %s", len(held), len(files), remote.uri)
+    return (remote, held) if held else (None, held)
+
+
+def _unsent(account: Account, own: Store, files: list[StoredFile]) -> list[StoredFile]:
     with asking(f"for what {own.uri} holds", "s3:ListBucket"):
-        unsent = sagemaker_data.missing(s3, own, files)
+        unsent = sagemaker_data.missing(account.client("s3"), own, files)
     size_mb = sum(file.size_bytes for file in unsent) / 1e6
-    log.info("%s holds all but %d files, %.1f MB", own.uri, len(unsent), size_mb)
-    return own, unsent
+    log.info("%s lacks %d of %d files, %.1f MB", own.uri, len(unsent), len(files), size_mb)
+    return unsent
 
 
 def tracker_variables(variables: Mapping[str, str]) -> dict[str, str]:
@@ -235,13 +247,15 @@ def training_request(
     role: str,
     image: str,
     hyperparameters: dict[str, str],
-    manifest: str,
-    listing: str,
+    channels: Mapping[str, tuple[str, str]],
     checkpoints: str,
     tags: Mapping[str, str],
     reporting: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the request for CreateTrainingJob, as the SDK makes it."""
+    """Return the request for CreateTrainingJob, as the SDK makes it.
+
+    channels have each one's kind of address in S3, and the address.
+    """
     sdk = import_sdk()
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.training import configs
@@ -288,8 +302,7 @@ def training_request(
             ),
             checkpoint_config=configs.CheckpointConfig(s3_uri=checkpoints, local_path=CHECKPOINTS),
             input_data_config=[
-                channel(job.FILES, "ManifestFile", manifest),
-                channel(job.LISTING, "S3Prefix", listing),
+                channel(each, kind, address) for each, (kind, address) in channels.items()
             ],
             hyperparameters=hyperparameters,  # text each: the SDK leaves text as it is
             environment={**wishes.environment, **reporting},

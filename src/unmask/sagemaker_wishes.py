@@ -77,7 +77,7 @@ class Wishes(BaseModel):
         str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="Machine to train on.")
     ] = "ml.g5.xlarge"
     instance_count: Annotated[
-        int, Field(ge=1, description="Machines; a training runs on the GPUs of one.")
+        int, Field(ge=1, description="Machines that share each step (DDP).")
     ] = 1
     volume_gb: Annotated[int, Field(ge=1, le=16384, description="Disk of the machine, in GB.")] = 50
     max_run_s: Annotated[
@@ -121,11 +121,6 @@ class Wishes(BaseModel):
         problems = []
         if {".", ".."} & set(self.prefix.split("/")):
             problems.append(f"prefix: {self.prefix!r} should hold no step up")
-        if self.instance_count > 1:
-            problems.append(
-                f"instance_count is {self.instance_count}: a training runs on all GPUs of one "
-                "machine, the others would do the same again. Choose a larger instance_type"
-            )
         if self.spot and self.max_wait_s is None:
             problems.append(
                 "spot needs max_wait_s, the seconds to wait for spare capacity and to run in all"
