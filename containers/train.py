@@ -20,7 +20,6 @@ from unmask.errors import UnmaskError
 
 logger = logging.getLogger("unmask.job")
 
-DIGESTS = "digests.json"  # beside the model's files: what the submitter checks them by
 PORT = "29500"  # of the first instance, where the others find it: torch's usual
 SHARED_MEMORY_BYTES = 2**30  # loader workers hand clips over there; Docker gives 64 MB
 
@@ -110,7 +109,7 @@ def hand_over(finished: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.move(file, target / file.name)
-    (target / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+    (target / job.DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> Any:

@@ -80,8 +80,18 @@ def test_what_differs_from_the_commit_is_built_only_on_request(
 
 def test_no_engine_is_said(script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(script.BuildError, match="found neither docker nor podman"):
+    with pytest.raises(script.BuildError, match="no docker or podman that answers"):
         script.find_engine()
+
+
+def test_an_engine_that_does_not_answer_is_passed_over(
+    script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in (("docker", 1), ("podman", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert script.find_engine() == "podman"
 
 
 # ---------------------------------------------------------------- AWS

@@ -25,6 +25,7 @@ from unmask.errors import ParamsError, UnmaskError
 # which a job may have one or both, and the listing's file.
 FILES, REMOTE, LISTING = "files", "remote", "listing"
 LISTING_NAME = "listing.json"
+DIGESTS = "digests.json"  # beside the model's files, which a job makes: name -> SHA-256
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 _MAX_KEYS, _MAX_KEY_CHARS, _MAX_VALUE_CHARS = 100, 256, 2500
 _KEY = "key"  # of the hyperparameters: the training's

@@ -15,9 +15,8 @@ from typing import IO, Any
 from unmask import checkpoint
 from unmask.disk import writing
 from unmask.errors import WeightsError
-from unmask.job import JobError
+from unmask.job import DIGESTS, JobError
 
-DIGESTS = "digests.json"  # name -> SHA-256, written by the job beside the model's files
 MAX_BYTES = 2**29  # all of it, unpacked: a model of X3D-L has 25 MB
 MAX_FILES = 100
 _BLOCK_BYTES = 2**20
