@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from unmask import params
+from unmask import federated_cli, params
 from unmask.errors import UnmaskError
 
 
@@ -25,6 +25,9 @@ class _Group(click.Group):
 @click.version_option(package_name="unmask")
 def main() -> None:
     """Train, version and defend a deepfake video detector."""
+
+
+main.add_command(federated_cli.federated)
 
 
 @main.command()
