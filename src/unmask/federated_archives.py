@@ -71,7 +71,8 @@ def build_wheel(root: Path, folder: Path) -> Path:
     if done.returncode:
         raise FederatedError(
             f"Asked for the wheel of {root.resolve()}; hatchling said: "
-            f"{done.stderr.strip()[-500:]} Run this in a checkout of unmask, with hatchling installed (`make install`)."
+            f"{done.stderr.strip()[-500:]} Run this in a checkout of unmask, with hatchling "
+            "installed (`make install`)."
         )
     [wheel] = folder.glob("*.whl")
     return wheel

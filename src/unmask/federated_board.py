@@ -16,8 +16,8 @@ POOLED = "pooled"  # the plan that others are compared with
 HEADINGS = ("rank", "plan", "trained on", "log-loss", "vs pooled", "AUC", "coverage")
 NOTE = (
     "Lower log-loss is better; ln 2 = 0.693 is a constant 0.5. Each number is the mean over the "
-    "test organisations, weighted by their videos with a score; coverage by all their videos. vs pooled "
-    "is the log-loss that not pooling the videos cost, by the same code on the same samples."
+    "test organisations, weighted by their videos with a score; coverage by all their videos. vs "
+    "pooled is the log-loss that not pooling the videos cost, by the same code on the same samples."
 )
 
 
