@@ -140,8 +140,19 @@ def test_what_substra_refuses_is_said_in_its_words(assets, tmp_path):
     members, _ = make_members(tmp_path / "all", ["org1", "org2"])
     plan = single("org1", ["org2"])
     lost = Assets(replace(assets.opener, path=tmp_path / "gone.py"), assets.functions)
-    with pytest.raises(FederatedError, match=r"Substra stopped:(.|\n)*gone\.py"):
+    with pytest.raises(FederatedError, match=r"asked Substra for 5 tasks; it(.|\n)*gone\.py"):
         run_checked(plan, members, lost, tmp_path / "run")
+
+
+def test_a_function_that_gives_nothing_is_named_too(assets, tmp_path):
+    members, _ = make_members(tmp_path / "all", ["org1", "org2"])
+    assets = replaced(assets, "train", "pass\n", tmp_path / "idle")
+    logs = tmp_path / "run/logs"
+    logs.mkdir(parents=True)
+    (logs / "predict-org2.log").write_text("of a run before")
+    with pytest.raises(FederatedError, match=r"asked org1 for the task train-1-org1(.|\n)*No such"):
+        run_checked(single("org1", ["org2"]), members, assets, tmp_path / "run")
+    assert not (logs / "predict-org2.log").exists()
 
 
 def test_ending_early_ends_the_task_too(assets, tmp_path):

@@ -158,8 +158,8 @@ def run_local(
         plans, members, assets, folder, environment=task_environment(os.environ, folder),
         backend=backend or "subprocess",
     )  # fmt: skip
-    submissions = []
-    for step in progress(steps, total=sum(len(plan.tasks) for plan in plans), label="tasks"):
+    submissions, count = [], sum(len(plan.tasks) + 1 for plan in plans)
+    for step in progress(steps, total=count, label="tasks"):
         if step.submission:
             submissions.append(step.submission)
         if step.submission and step.is_new:

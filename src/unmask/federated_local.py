@@ -71,7 +71,10 @@ def run(
     Raises:
         FederatedError: a task failed; the message says which, where, and the end of its log.
     """
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in logs.glob("*.log"):  # of a run that did not end
+        old.unlink()
     job = {
         "backend": backend,
         "plan": asdict(plan),
@@ -88,21 +91,19 @@ def run(
         job_file = Path(work, "job.json")
         job_file.write_text(json.dumps(job))
         command = [sys.executable, "-m", "unmask.federated_local", "job.json"]
-        with (folder / "logs/substra.log").open("w") as log:
+        with (logs / "substra.log").open("w") as log:
             child = subprocess.Popen(
                 command, cwd=work, env=dict(environment), stdout=subprocess.PIPE, stderr=log,
                 text=True, start_new_session=True,
             )  # fmt: skip
         try:
             assert child.stdout is not None
+            done = 0
             for line in child.stdout:
-                yield _read_event(plan, folder, json.loads(line))
+                yield Done(**json.loads(line))
+                done += 1
             if child.wait():
-                raise FederatedError(
-                    f"Asked for plan {plan.name} on this machine; Substra stopped:\n"
-                    f"{_tail(folder / 'logs/substra.log')}\nMend what it names and run again: "
-                    "plans that are done are kept."
-                )
+                raise _failure(plan, done, logs)
         finally:
             _end(child)
 
@@ -114,21 +115,22 @@ def _asset_row(asset: Asset) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _read_event(plan: Plan, folder: Path, event: Mapping[str, Any]) -> Done:
-    if not event["failed"]:
-        return Done(event["task"], event["value"])
-    [task] = [task for task in plan.tasks if task.name == event["task"]]
-    log = folder / "logs" / f"{task.name}.log"
-    raise FederatedError(
-        f"Plan {plan.name}: asked {task.organisation} for the task {task.name}; its function "
-        f"{task.function} failed. {log} ends:\n{_tail(log)}\nMend what it names and run again: "
-        "plans that are done are kept."
-    )
-
-
-def _tail(log: Path) -> str:
+def _failure(plan: Plan, done: int, logs: Path) -> FederatedError:
+    """Return what went wrong after so many tasks: in the next one, or before the first."""
+    log, what = logs / "substra.log", f"asked Substra for {len(plan.tasks)} tasks; it stopped"
+    for task in plan.tasks[done : done + 1]:
+        if (logs / f"{task.name}.log").exists():
+            log = logs / f"{task.name}.log"
+            what = (
+                f"asked {task.organisation} for the task {task.name}; its function "
+                f"{task.function} failed"
+            )
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(f"  | {line}" for line in lines[-LOG_LINES:])
+    tail = "\n".join(f"  | {line}" for line in lines[-LOG_LINES:])
+    return FederatedError(
+        f"Plan {plan.name}: {what}. {log} ends:\n{tail}\nMend what it names and run again: plans "
+        "that are done are kept."
+    )
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -148,7 +150,7 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def main(job_file: Path) -> None:
-    """Run a job's plan in this process; write a line of JSON to stdout for each task."""
+    """Run a job's plan in this process; write a line of JSON to stdout for each task done."""
     job = json.loads(job_file.read_text())
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     plan = federated_plans.read_plan(job["plan"])
@@ -165,20 +167,14 @@ def main(job_file: Path) -> None:
             tasks = schemas.UpdateComputePlanTasksSpec(key=made.key, tasks=[spec])
             try:
                 submitter.add_compute_plan_tasks(made.key, tasks)
-            except (BuildError, ExecutionError) as error:
-                log.write(f"{error}\n")
-                _say(events, task.name, None, failed=True)
-                return
+            except (BuildError, ExecutionError) as error:  # its own words are in the log
+                sys.exit(str(error))
         if FUNCTIONS[task.function].is_metric:
             output = FUNCTIONS[task.function].output
             value = submitter.get_task_output_asset(keys.tasks[task.name], output).asset
         if task.name == plan.model_task:
             _fetch_model(submitter, keys.tasks[task.name], Path(job["folder"]))
-        _say(events, task.name, value, failed=False)
-
-
-def _say(events: TextIO, task: str, value: float | None, *, failed: bool) -> None:
-    events.write(json.dumps({"task": task, "value": value, "failed": failed}) + "\n")
+        events.write(json.dumps({"task": task.name, "value": value}) + "\n")
 
 
 def _talk_to(log: TextIO) -> None:
