@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from unmask.federated_archives import LIGHT, LOCK, Recipe, build_wheel, pack, pick_requirements
+from unmask.federated_archives import (
+    LIGHT,
+    LOCK,
+    Recipe,
+    build_wheel,
+    check_installed,
+    pack,
+    pick_requirements,
+)
 from unmask.federated_plans import FUNCTIONS
 from unmask.federated_samples import FederatedError
 
@@ -107,6 +115,12 @@ def test_light_functions_install_little(packed):
 def test_a_package_that_is_not_pinned_is_an_error():
     with pytest.raises(FederatedError, match="Asked for absent of"):
         pick_requirements("numpy==2.0 \\\n    --hash=sha256:00\n", ["absent", "numpy"])
+
+
+def test_code_that_would_not_run_is_not_packed_for_a_run_here(checkout):
+    check_installed(ROOT)
+    with pytest.raises(FederatedError, match="tasks here would import unmask from"):
+        check_installed(checkout)
 
 
 def test_a_folder_that_is_no_checkout_is_an_error(checkout, tmp_path):

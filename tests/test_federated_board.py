@@ -92,13 +92,16 @@ def test_an_empty_folder_and_a_damaged_submission_are_errors(tmp_path):
 def test_a_key_follows_all_that_decides_a_result():
     plan = single("a", ("a",))
     keys = {
-        submission_key(plan, {"train": "1"}, "o", {"a": ["s"]}),
-        submission_key(single("b", ("a",)), {"train": "1"}, "o", {"a": ["s"]}),
-        submission_key(plan, {"train": "2"}, "o", {"a": ["s"]}),
-        submission_key(plan, {"train": "1"}, "p", {"a": ["s"]}),
-        submission_key(plan, {"train": "1"}, "o", {"a": ["t"]}),
+        submission_key(plan, {"train": "1"}, "o", {"a": ["s"]}, backend="subprocess"),
+        submission_key(
+            single("b", ("a",)), {"train": "1"}, "o", {"a": ["s"]}, backend="subprocess"
+        ),
+        submission_key(plan, {"train": "2"}, "o", {"a": ["s"]}, backend="subprocess"),
+        submission_key(plan, {"train": "1"}, "p", {"a": ["s"]}, backend="subprocess"),
+        submission_key(plan, {"train": "1"}, "o", {"a": ["t"]}, backend="subprocess"),
+        submission_key(plan, {"train": "1"}, "o", {"a": ["s"]}, backend="docker"),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert samples_digest(["x", "y", "x"]) == samples_digest(["y", "x"])
 
 

@@ -120,6 +120,21 @@ def test_one_chunk_named_twice_is_refused(chunk, tmp_path):
         make_samples("north", [*dealt, *dealt], tmp_path)
 
 
+def test_a_crop_that_is_missing_is_an_error(chunk, tmp_path):
+    lost = shutil.copytree(chunk.faces_dir, tmp_path / "faces")
+    (lost / "real3_0.mp4").unlink()
+    dealt = deal([cropped(replace(chunk, faces_dir=lost), PAINTED)], ["north"])["north"]
+    with pytest.raises(DatasetError, match=r"real3_0\.mp4 is listed and not there"):
+        make_samples("north", dealt, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a b"])
+def test_a_name_that_is_no_folders_is_refused(tmp_path, name):
+    with pytest.raises(DatasetError, match="Give it another one"):
+        make_samples(name, [], tmp_path / "in")
+    assert not (tmp_path / "in").exists()
+
+
 def test_a_copy_is_made_where_links_are_not_possible(chunk, tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError("no links here")

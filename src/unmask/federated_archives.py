@@ -78,6 +78,22 @@ def build_wheel(root: Path, folder: Path) -> Path:
     return wheel
 
 
+def check_installed(root: Path) -> None:
+    """Pass if the unmask that this Python imports is the checkout's in root.
+
+    Substra's subprocess mode runs functions with this Python, not with the wheel in the archive.
+
+    Raises:
+        FederatedError: it is another one: results would carry the digests of code that did not run.
+    """
+    ours, packed = Path(__file__).resolve().parent, (root / "src/unmask").resolve()
+    if ours != packed:
+        raise FederatedError(
+            f"Asked to run the functions of {packed}; tasks here would import unmask from {ours}. "
+            "Run this in that checkout, or install this one (`make install`)."
+        )
+
+
 def pack(root: Path, recipe: Recipe, out: Path) -> Assets:
     """Write the archives of all functions of the checkout in root to out; return the assets.
 

@@ -59,14 +59,20 @@ def _digest(values: object) -> str:
 
 
 def submission_key(
-    plan: Plan, functions: Mapping[str, str], opener: str, samples: Mapping[str, Sequence[str]]
+    plan: Plan,
+    functions: Mapping[str, str],
+    opener: str,
+    samples: Mapping[str, Sequence[str]],
+    *,
+    backend: str,
 ) -> str:
     """Return the digest of all that decides what a plan scores.
 
     functions and opener are SHA-256 of what will be run; samples are their names, made of their
     content, by organisation.
     """
-    return _digest([plan.digest, dict(functions), opener, {k: list(v) for k, v in samples.items()}])
+    names = {organisation: list(own) for organisation, own in samples.items()}
+    return _digest([plan.digest, dict(functions), opener, names, backend])
 
 
 def samples_digest(samples: Iterable[str]) -> str:

@@ -144,6 +144,8 @@ def run_local(
     from unmask.train import Settings
 
     set_up_logging()
+    if backend is None:
+        federated_archives.check_installed(Path())
     settings, names = params.load(), _names(organisations)
     training = Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,

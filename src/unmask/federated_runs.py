@@ -136,7 +136,9 @@ def _run_plan(
     own = [member for member in members if member.name in used]
     functions = {name: asset.sha256 for name, asset in sorted(assets.functions.items())}
     samples = {member.name: [sample.name for sample in member.samples] for member in own}
-    key = federated_board.submission_key(plan, functions, assets.opener.sha256, samples)
+    key = federated_board.submission_key(
+        plan, functions, assets.opener.sha256, samples, backend=backend
+    )
     submissions = folder / SUBMISSIONS
     if federated_board.path_of(submissions, key).is_file():
         [known] = [each for each in federated_board.read_all(submissions) if each.key == key]

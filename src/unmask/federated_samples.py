@@ -203,9 +203,15 @@ def make_samples(
     its content. One that is not asked for any more is left alone, but out of the manifest.
 
     Raises:
-        DatasetError: two samples are the same.
+        DatasetError: two samples are the same, a crop is missing, or the organisation's name is no
+            plain one.
         DiskError: the disk takes no more.
     """
+    if not re.fullmatch("[0-9A-Za-z][0-9A-Za-z._-]*", organisation):
+        raise DatasetError(
+            f"Asked for samples of {organisation!r}; a name is made of letters, digits, dots and "
+            "dashes, as it names a folder. Give it another one."
+        )
     home = folder / organisation
     samples = [_make_sample(material, records, home) for material, records in dealt]
     names = [sample.name for sample in samples]
@@ -225,6 +231,11 @@ def _make_sample(material: Material, records: Sequence[VideoRecord], home: Path)
     files = {
         name: material.folder / name for record in records for name in material.files_of(record)
     }
+    if missing := [str(path) for path in files.values() if not path.is_file()]:
+        raise DatasetError(
+            f"Asked for samples of {material.chunk}; {missing[0]} is listed and not there. Run "
+            "`dvc repro`, or `dvc checkout` to take it from the cache."
+        )
     contents = {name: content_digest(path) for name, path in sorted(files.items())}
     about = {"format": FORMAT, "chunk": material.chunk, "faces": material.faces}
     rows = [repr(record) for record in records]
