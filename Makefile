@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro test check lock install pretrain grid experiments
+.PHONY: repro test check lock install pretrain grid experiments image-test
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -11,10 +11,14 @@ repro: install  ## chunk -> crops -> model -> metrics; only what is not up to da
 test: install  ## all tests; the slow ones last
 	$(BIN)/python -m pytest
 
+image-test: install  ## builds the image of training jobs and trains in it; skips without podman
+	$(BIN)/python tests/try_image.py
+
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint containers/Dockerfile
 
 # The article's grid. A plain loop, because a worker of `dvc exp run --queue` can hang after some
 # experiments (DVC's issue 10398, open). What has its name already was done: an interrupted grid goes on.
@@ -55,3 +59,7 @@ lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra container \
+	  --constraint requirements.lock --generate-hashes --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --output-file containers/requirements.lock pyproject.toml

@@ -4,11 +4,19 @@ import sys
 from pathlib import Path
 
 from unmask import leakage, params, records, train
-from unmask.doors import is_helper, open_tracker, run_stage, weights_cache, workers
+from unmask.doors import (
+    is_helper,
+    open_tracker,
+    run_stage,
+    train_elsewhere,
+    weights_cache,
+    workers,
+)
 
 
 def main() -> None:
     raw, faces, model = map(Path, sys.argv[1:])
+    scratch = model.with_name(f".{model.name}.training")
     settings = params.load()
     # Each chunk was checked alone; a person or a file may also stand in two of them.
     listings = [leakage.read_listing(name, raw / name) for name in settings.chunks]
@@ -18,14 +26,15 @@ def main() -> None:
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train,
     )  # fmt: skip
-    plan = train.plan(chunks, sections, model, weights_cache=weights_cache())
-    with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
-        train.train(
-            chunks, sections, model, tracker,
-            plan=plan, workers=workers(), weights_cache=weights_cache(),
-        )  # fmt: skip
+    plan = train.plan(chunks, sections, scratch=scratch, weights_cache=weights_cache())
+    if not train_elsewhere(Path.cwd(), model, plan.key):
+        with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
+            train.train(
+                chunks, sections, model, tracker,
+                plan=plan, scratch=scratch, workers=workers(), weights_cache=weights_cache(),
+            )  # fmt: skip
     if not is_helper():
-        train.forget(model)
+        train.forget(scratch)
 
 
 if __name__ == "__main__":

@@ -746,3 +746,5 @@ def test_ranks_are_padded_to_equal_shares_from_the_start(count: int, ranks: int,
     joined = [index for step in zip(*shares, strict=True) for index in step]
     whole = draws(EpochSampler(count, shuffle_seed=3), 0)
     assert joined == (whole * ranks)[: each * ranks]
+    both = torch.tensor([[share, [index + 100 for index in share]] for share in shares])
+    assert samplers[0].join(both).tolist() == [whole, [index + 100 for index in whole]]

@@ -15,7 +15,7 @@ from unmask.tracking import NullTracker, TrackingError
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("UNMASK_TRACKER", "UNMASK_REGISTER"):
+    for name in ("UNMASK_TRACKER", "UNMASK_REGISTER", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -27,7 +27,9 @@ def test_a_tracker_that_nobody_knows_is_refused(
         doors.open_tracker(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "value"), [("UNMASK_TRACKER", "none"), ("LOCAL_RANK", "1")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("UNMASK_TRACKER", "none"), ("LOCAL_RANK", "1"), ("NODE_RANK", "1")]
+)
 def test_a_model_carries_its_key_also_where_nothing_is_kept(
     name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

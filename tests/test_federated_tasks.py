@@ -24,7 +24,7 @@ from unmask.federated_tasks import lay_out, predict, read_settings, settings_tex
 from unmask.predict import Predictor
 from unmask.records import Chunk, Reason, VideoRecord, read_faces, write_index
 from unmask.tracking import NullTracker
-from unmask.train import forget, plan
+from unmask.train import plan
 from unmask.train import train as train_library
 
 
@@ -98,11 +98,12 @@ def test_train_and_predict_are_those_of_the_library(trained, folder):
 
     settings, model, chunk = slow_settings(), folder / "model", trained.chunk
     # What dvc repro trains on: the same rows of the same chunk, test videos beside them.
-    planned = plan([chunk], settings, model, weights_cache=folder)
+    scratch = folder / "scratch"
+    planned = plan([chunk], settings, scratch=scratch, weights_cache=folder)
     train_library(
-        [chunk], settings, model, NullTracker(), plan=planned, workers=0, weights_cache=folder
-    )
-    forget(model)
+        [chunk], settings, model, NullTracker(),
+        plan=planned, scratch=scratch, workers=0, weights_cache=folder,
+    )  # fmt: skip
     federated_state.unpack(trained.state, folder / "unpacked")
     for name in ("weights.safetensors", "checkpoint.json"):
         assert (folder / "unpacked" / name).read_bytes() == (model / name).read_bytes()

@@ -1,13 +1,14 @@
 """Hyperparameters and files arrive as they were sent, or a sentence says what did not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from unmask import job, params
 from unmask.errors import ParamsError
-from unmask.records import content_digest
+from unmask.records import content_digest, epoch_line
 
 ROOT = Path(__file__).parents[1]
 KEY = "0" * 64
@@ -23,6 +24,16 @@ def test_params_arrive_as_they_were_sent(wanted: job.JobParams) -> None:
     assert sent["train.epochs"] == str(wanted.train.epochs)
     assert sent["model.backbone"] == f'"{wanted.model.backbone}"'
     assert job.read_hyperparameters(sent) == wanted
+
+
+def test_metrics_are_found_in_an_epochs_line() -> None:
+    row = {"epoch": 12, "train_loss": 0.25, "val_loss": float("nan"), "val_auc": 0.75}
+    found = {name: re.findall(regex, epoch_line(row)) for name, regex in job.METRICS.items()}
+    assert found == {
+        "epoch": ["12"], "train_loss": ["0.250000"], "val_loss": [], "val_auc": ["0.750000"],
+    }  # fmt: skip
+    bar = "Epoch 12: 100%|##| 2/2 [00:01<00:00, train_loss=0.25, val_auc=0.750]"
+    assert not any(re.findall(regex, bar) for regex in job.METRICS.values())
 
 
 def test_all_that_a_training_reads_is_sent(wanted: job.JobParams) -> None:
@@ -80,7 +91,7 @@ def test_files_lie_where_the_listing_says(tmp_path: Path) -> None:
     files = job.read_listing(tmp_path / job.LISTING_NAME)
     assert files == [HELLO, twin]
     for _ in range(2):  # a second start finds them there
-        job.lay_out(files, tmp_path / "store", tmp_path / "root", workers=2)
+        job.lay_out(files, [tmp_path / "store"], tmp_path / "root", workers=2)
     paths = [tmp_path / "root" / file.path for file in files]
     assert [path.read_bytes() for path in paths] == [b"hello", b"hello"]
     assert content_digest(paths[0]) == content_digest(tmp_path / "store" / HELLO.stored)
@@ -88,10 +99,10 @@ def test_files_lie_where_the_listing_says(tmp_path: Path) -> None:
 
 def test_content_that_is_missing_or_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(job.JobError, match=r"faces/a/1.mp4: asked for its content.*no file"):
-        job.lay_out([HELLO], tmp_path / "store", tmp_path / "root", workers=1)
+        job.lay_out([HELLO], [tmp_path / "store"], tmp_path / "root", workers=1)
     fill_store(tmp_path / "store", b"hallo")
     with pytest.raises(job.JobError, match=r"asked for content of MD5 5d41402.*found 598d4c2"):
-        job.lay_out([HELLO], tmp_path / "store", tmp_path / "root", workers=1)
+        job.lay_out([HELLO], [tmp_path / "store"], tmp_path / "root", workers=1)
     assert not (tmp_path / "root" / HELLO.path).exists()
 
 

@@ -27,6 +27,12 @@ LAYERS = (
     ("doors",),
     ("federated_runs",),
     ("federated_tasks", "federated_local"),
+    ("sagemaker_local",),
+    ("sagemaker",),
+    ("sagemaker_jobs",),
+    ("sagemaker_fetch", "sagemaker_data"),
+    ("sagemaker_checks",),
+    ("sagemaker_wishes",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
     ("predict", "report", "card", "track_mlflow", "track_wandb", "federated_specs"),
     (
@@ -83,18 +89,23 @@ OWNERS = {
     "timm": {"backbones"},
     "mlflow": {"mlflow_client", "track_mlflow", "mlflow_model"},
     "wandb": {"track_wandb"},
-    "sagemaker": set(),
+    "sagemaker": {"sagemaker", "sagemaker_local"},
+    "boto3": {"sagemaker_checks", "mlflow_client"},  # mlflow_client knows its errors
+    "botocore": {"sagemaker", "sagemaker_checks", "sagemaker_jobs", "mlflow_client"},
+    "dvc": {"sagemaker_data"},
     "substra": {"federated_specs", "federated_local"},
     "substratools": {"federated"},  # the functions and the opener, which it runs
     "sklearn": set(),  # the tests check our metrics against it
 }
 
 # Not deps of a stage. params has no defaults: it can refuse a run, never change one. doors only
-# says where words and runs go. So that nothing hides behind them, they import only HARMLESS ones.
+# says where words and runs go, and trainings: what comes back from elsewhere has the key of what
+# was asked for. So that nothing hides behind them, they import only HARMLESS ones.
 APART = {"__init__", "params", "doors"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "mlflow_client", "provenance", "spool", "track_mlflow", "track_wandb",
+    "errors", "geometry", "mlflow_client", "provenance", "sagemaker", "sagemaker_checks",
+    "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool", "track_mlflow", "track_wandb",
     "tracking",
 }  # fmt: skip
 
@@ -103,6 +114,8 @@ UNTESTED = {
     "__init__",  # a docstring
     "__main__",  # a call of cli; the pipeline's test runs it
     "errors",  # names without code; each is raised in the test of the module that raises it
+    "sagemaker_checks",  # test_sagemaker asks these two of a server
+    "sagemaker_jobs",
     "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers
 }
 

@@ -317,6 +317,13 @@ def test_a_history_comes_back_as_it_was(tmp_path: Path) -> None:
     assert records.read_history(path) == epochs
 
 
+def test_an_epochs_line_says_what_there_is() -> None:
+    row = {"epoch": 3, "train_loss": 0.5, "val_loss": 1 / 3, "val_auc": None, "lr_head": 1e-3}
+    line = "unmask epoch=3 train_loss=0.500000 val_loss=0.333333"
+    assert records.epoch_line(row) == line
+    assert records.epoch_line(row | {"val_auc": 1.0}) == f"{line} val_auc=1.000000"
+
+
 @pytest.mark.parametrize("text", [None, "", "epoch,train_loss\n0,1\n", "a\nb\n"])
 def test_a_history_that_is_none_says_what_to_do(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "history.csv"

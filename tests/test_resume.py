@@ -61,11 +61,11 @@ def work(folder: Path, workers: int, last: int | None) -> None:
 
         setattr(owner, name, deadly)
     settings = small_settings(epochs=EPOCHS)
-    plan = train.plan([chunk], settings, folder / "model", weights_cache=folder)
+    plan = train.plan([chunk], settings, scratch=folder / "scratch", weights_cache=folder)
     (folder / "epochs_done").write_text(str(plan.epochs_done))
-    train.train([chunk], settings, folder / "model", NullTracker(), plan=plan, workers=workers,
-                weights_cache=folder)  # fmt: skip
-    train.forget(folder / "model")
+    train.train([chunk], settings, folder / "model", NullTracker(), plan=plan,
+                scratch=folder / "scratch", workers=workers, weights_cache=folder)  # fmt: skip
+    train.forget(folder / "scratch")
 
 
 def run(folder: Path, *, workers: int, last: int | None) -> int:
@@ -93,8 +93,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_as_if_it_had_not_been(undisturbed, kept, tmp_path):
-    (tmp_path / ".model.training").mkdir()
-    shutil.copy(kept, tmp_path / ".model.training")  # another training's: of no use
+    (tmp_path / "scratch").mkdir()
+    shutil.copy(kept, tmp_path / "scratch")  # another training's: of no use
     done = 0
     for last, (_, name, _, expected) in enumerate(KILLED):
         # Workers ask for a resumed epoch's clips before Lightning says which epoch it is.

@@ -85,9 +85,13 @@ def settings():
 def run(chunks, settings, model_dir, tracker, *, workers=0):
     """Do what the stage does; return what it planned."""
     cache = model_dir.parent
-    planned = plan(chunks, settings, model_dir, weights_cache=cache)
-    train(chunks, settings, model_dir, tracker, plan=planned, workers=workers, weights_cache=cache)
-    forget(model_dir)
+    scratch = model_dir.with_name("scratch")
+    planned = plan(chunks, settings, scratch=scratch, weights_cache=cache)
+    train(
+        chunks, settings, model_dir, tracker,
+        plan=planned, scratch=scratch, workers=workers, weights_cache=cache,
+    )  # fmt: skip
+    forget(scratch)
     return planned
 
 
@@ -128,7 +132,7 @@ def test_the_model_carries_what_made_its_input(trained, settings):
     folder, _, chunk = trained
     read = checkpoint.read_settings(folder / "model")
     assert (read.faces, read.clips, read.model) == (settings.faces, settings.clips, settings.model)
-    assert read.run_key == plan([chunk], settings, folder / "model", weights_cache=folder).key
+    assert read.run_key == plan([chunk], settings, scratch=folder, weights_cache=folder).key
     assert 0.05 <= read.temperature <= 20
 
 

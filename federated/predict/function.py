@@ -1,12 +1,13 @@
 """Score an organisation's videos with a model."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import substratools
 
 from unmask import federated_tasks
-from unmask.doors import set_up_logging, workers
 
 
 @substratools.register
@@ -14,10 +15,10 @@ def predict(inputs: dict[str, Any], outputs: dict[str, str], task_properties: An
     """Write each video's probability to be fake, or why it has none."""
     federated_tasks.predict(
         inputs["datasamples"], Path(inputs["model"]), Path(outputs["predictions"]), Path(),
-        workers=workers(),
+        workers=os.cpu_count() or 1,
     )  # fmt: skip
 
 
 if __name__ == "__main__":  # training's workers import this file again
-    set_up_logging()
+    logging.basicConfig(level=logging.INFO)
     substratools.execute()

@@ -1,12 +1,13 @@
 """Train on an organisation's videos, from the archive's weights or from another model's."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import substratools
 
 from unmask import federated_tasks
-from unmask.doors import set_up_logging, workers
 
 
 @substratools.register
@@ -15,10 +16,10 @@ def train(inputs: dict[str, Any], outputs: dict[str, str], task_properties: Any)
     start = inputs.get("start")
     federated_tasks.train(
         inputs["datasamples"], Path("settings.json"), Path(start) if start else None,
-        Path(outputs["model"]), Path(), workers=workers(),
+        Path(outputs["model"]), Path(), workers=os.cpu_count() or 1,
     )  # fmt: skip
 
 
 if __name__ == "__main__":  # training's workers import this file again
-    set_up_logging()
+    logging.basicConfig(level=logging.INFO)
     substratools.execute()

@@ -10,9 +10,11 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
+from torch.utils.data import DataLoader
 
 from unmask import scores
 from unmask.backbones import blocks
+from unmask.clips import EpochSampler
 from unmask.params import Train
 
 logger = logging.getLogger(__name__)
@@ -67,10 +69,15 @@ class Classifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log val_loss (log-loss of clips) and val_auc."""
         pairs = [torch.stack(pair) for pair in self._validation]
+        self._validation.clear()
         gathered = self.all_gather(torch.cat(pairs, dim=1))  # (2, N), or (ranks, 2, N) under DDP
         assert isinstance(gathered, torch.Tensor)
-        logits, labels = gathered.movedim(-2, 0).flatten(1)
-        self._validation.clear()
+        if self.trainer.world_size > 1:
+            loader = self.trainer.val_dataloaders
+            assert isinstance(loader, DataLoader)
+            assert isinstance(loader.sampler, EpochSampler)
+            gathered = loader.sampler.join(gathered)
+        logits, labels = gathered
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels)
         self.log("val_loss", loss, prog_bar=True, rank_zero_only=True)
         if 0 < labels.mean() < 1 and bool(logits.isfinite().all()):

@@ -1,14 +1,22 @@
 """The command line. Heavy imports stand inside the commands, so that `unmask --help` is quick."""
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import federated_cli, params
+from unmask import federated_cli, params, sagemaker_wishes
 from unmask.errors import UnmaskError
+
+if TYPE_CHECKING:
+    from unmask.sagemaker_checks import Account
+    from unmask.sagemaker_jobs import Job
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
@@ -175,3 +183,155 @@ def log(alias: str | None, model: Path) -> None:
         doors.register_model(root, model, alias, key=checkpoint.read_settings(model).run_key)
     for line in doors.upload_runs(root):
         click.echo(line)
+
+
+# ---------------------------------------------------------------- training on SageMaker
+
+
+@main.group()
+def sagemaker() -> None:
+    """Train on AWS: the same params, data and code, on a machine of SageMaker.
+
+    Each option is also a variable, such as UNMASK_SAGEMAKER_ROLE. With UNMASK_TRAIN_ON=sagemaker
+    `dvc repro` trains there: it submits, waits and takes the model in.
+    """
+
+
+def _with_wishes(command: Command) -> Command:
+    """Give a command an option for each wish; what is not given is None or empty."""
+    for name, wish in reversed(sagemaker_wishes.Wishes.model_fields.items()):
+        flag = name.replace("_", "-")
+        hint = "" if wish.default in (None, (), {}) else f" [default: {wish.default}]"
+        words = f"{wish.description}{hint} [{sagemaker_wishes.variable(name)}]"
+        if wish.annotation is bool:
+            option = click.option(f"--{flag}/--no-{flag}", default=None, help=words)
+        elif isinstance(wish.default, (tuple, dict)):
+            singular = "--variable" if name == "environment" else f"--{flag.removesuffix('s')}"
+            option = click.option(singular, name, multiple=True, help=f"{words} Can be repeated.")
+        else:
+            kinds = {wish.annotation, *get_args(wish.annotation)}
+            kind = next((kind for kind in (int, float) if kind in kinds), str)
+            option = click.option(f"--{flag}", name, type=kind, help=words)
+        command = option(command)
+    return command
+
+
+def _wishes(given: dict[str, Any]) -> sagemaker_wishes.Wishes:
+    known = {name: value for name, value in given.items() if value not in (None, ())}
+    return sagemaker_wishes.read_wishes(os.environ, known)
+
+
+@sagemaker.command()
+@click.option("--dry-run", is_flag=True, help="Print the request as JSON; send nothing.")
+@click.option("--local", is_flag=True, help="Train in the image on this machine, with docker.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the job has ended.")
+@click.option(
+    "--model",
+    default="model",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="With --local: where the model is put.",
+)
+@_with_wishes
+def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) -> None:
+    """Send the training that `dvc repro` would do, and print its job's name.
+
+    A job of the same params, data and code that runs or has completed is taken for it. Crops are
+    sent once, or read from the DVC remote where that is in the job's region and holds them.
+    """
+    from unmask import doors
+    from unmask import sagemaker as jobs
+    from unmask.sagemaker_checks import sign_in
+
+    doors.set_up_logging()
+    wishes = _wishes(given)
+    settings = params.load()
+    training = jobs.find_training(Path.cwd(), settings, weights_cache=doors.weights_cache())
+    if local:
+        _train_locally(training, wishes, model)
+        return
+    account = sign_in(wishes.region)
+    if dry_run:
+        prepared = jobs.prepare(account, training, wishes, variables=os.environ)
+        click.echo(json.dumps(prepared.request, indent=2))
+        return
+    found = doors.send_training(account, training, wishes)
+    click.echo(found.name)
+    if wait:
+        doors.await_job(account, found, wishes)
+        click.echo(
+            "Completed. `UNMASK_TRAIN_ON=sagemaker dvc repro` takes its model in and evaluates it; "
+            "`unmask sagemaker fetch` only fetches it.",
+            err=True,
+        )
+
+
+def _train_locally(training: Any, wishes: sagemaker_wishes.Wishes, model: Path) -> None:
+    from unmask import doors, provenance, sagemaker_data, sagemaker_local
+
+    commit = provenance.source_tags(training.root).get("mlflow.source.git.commit")
+    settings = training.settings
+    sagemaker_local.train_locally(
+        training,
+        sagemaker_data.find_files(training.root, settings.chunks, settings.model.weights),
+        model,
+        image=wishes.image or f"unmask:{commit}",
+        variables={**wishes.environment, "UNMASK_TRACKER": "none"},
+        on_gpu=doors.has_gpu(),
+    )
+    click.echo(f"{model} is there", err=True)
+
+
+def _find_job(name: str | None, region: str | None) -> "tuple[Account, Job]":
+    """Return the named job, or the last one of the training that is next in this checkout."""
+    from unmask import doors, sagemaker_jobs
+    from unmask import sagemaker as jobs
+    from unmask.sagemaker_checks import sign_in
+
+    doors.set_up_logging()
+    account = sign_in(_wishes({"region": region}).region)
+    if name:
+        return account, sagemaker_jobs.describe(account, name)
+    settings = params.load()
+    training = jobs.find_training(Path.cwd(), settings, weights_cache=doors.weights_cache())
+    found = sagemaker_jobs.latest(account, training.key)
+    if found is None:
+        raise UnmaskError(
+            f"Asked for a job of the training {training.key[:12]}, the one of these params, data "
+            f"and code; there is none in {account.region}. Name a job, or submit one."
+        )
+    return account, found
+
+
+@sagemaker.command()
+@click.argument("job", required=False)
+@click.option("--region", help="AWS region; that of your AWS settings by default.")
+def status(job: str | None, region: str | None) -> None:
+    """Say how far JOB is; by default the last one of this checkout's params, data and code."""
+    _, found = _find_job(job, region)
+    click.echo(found.line)
+
+
+@sagemaker.command()
+@click.argument("job", required=False)
+@click.option("--region", help="AWS region; that of your AWS settings by default.")
+def stop(job: str | None, region: str | None) -> None:
+    """Stop JOB; what it has done is kept, and the next job of the same key goes on from it."""
+    from unmask import sagemaker_jobs
+
+    account, found = _find_job(job, region)
+    sagemaker_jobs.stop(account, found.name)
+    click.echo(f"{found.name} was told to stop")
+
+
+@sagemaker.command()
+@click.argument("job", required=False)
+@click.option("--model", default="model", type=click.Path(path_type=Path), show_default=True)
+@click.option("--region", help="AWS region; that of your AWS settings by default.")
+def fetch(job: str | None, model: Path, region: str | None) -> None:
+    """Put the model that JOB made in the place of --model, after checking that it is its own."""
+    from unmask import sagemaker_jobs
+
+    account, found = _find_job(job, region)
+    sagemaker_jobs.fetch(account, found, model)
+    click.echo(f"{model} is of {found.name}")

@@ -248,3 +248,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.random.default_rng([self.shuffle_seed, self.epoch]).permutation(self.count)
         padded = np.resize(order, len(self) * self.ranks)
         return iter([(self.epoch, int(index)) for index in padded[self.rank :: self.ranks]])
+
+    def join(self, shares_RXN: torch.Tensor) -> torch.Tensor:
+        """Return in order what the ranks made of their shares, (X, count): once for each item."""
+        return shares_RXN.movedim(0, -1).flatten(-2)[..., : self.count]

@@ -1,21 +1,30 @@
-"""What the doors share: words to stderr, one line for a user's mistake, the way to a tracker."""
+"""What the doors share: words to stderr, a user's mistake in a line, ways to trackers and jobs."""
 
 import logging
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
-from unmask import mlflow_client, provenance, spool, track_mlflow, track_wandb, tracking
+from unmask import mlflow_client, params, provenance, spool, track_mlflow, track_wandb, tracking
 from unmask.errors import UnmaskError
 
+if TYPE_CHECKING:
+    from unmask.sagemaker import Submission, Training
+    from unmask.sagemaker_checks import Account
+    from unmask.sagemaker_jobs import Job
+    from unmask.sagemaker_wishes import Wishes
+
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 TRACKERS = ("mlflow", "wandb", "none")
+PLACES = ("here", "sagemaker")  # to train in
 SPOOLS = ".tracking"  # in Git's and DVC's list of what they ignore
 
 
@@ -65,8 +74,8 @@ def memory_bytes() -> int | None:
 
 
 def is_helper() -> bool:
-    """Say whether DDP started this process beside another: it runs the script once a GPU."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
+    """Say whether this process trains beside another, the first: DDP's, once a GPU or a node."""
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
 def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) -> tracking.Tracker:
@@ -162,3 +171,86 @@ def weights_cache() -> Path:
     """Return where weights fetched from the web are kept, for all checkouts of this user."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "unmask"
+
+
+# ---------------------------------------------------------------- training elsewhere
+
+
+def train_elsewhere(root: Path, model: Path, key: str) -> bool:
+    """Train where UNMASK_TRAIN_ON says, and return whether that is elsewhere.
+
+    If so the model is there afterwards. A job of that key that runs or has ended is taken for it:
+    a wait that was interrupted goes on.
+
+    Raises:
+        UnmaskError: no such place is known, or the job can't be had.
+    """
+    place = os.environ.get("UNMASK_TRAIN_ON") or "here"
+    if place not in PLACES:
+        raise UnmaskError(
+            f"UNMASK_TRAIN_ON is {place!r}; known are {', '.join(PLACES)}. Set it to one of them."
+        )
+    if place == "here":
+        return False
+    from unmask import sagemaker, sagemaker_checks, sagemaker_jobs, sagemaker_wishes
+
+    wishes = sagemaker_wishes.read_wishes(os.environ, {})
+    account = sagemaker_checks.sign_in(wishes.region)
+    training = sagemaker.Training(root, params.load(root / "params.yaml"), key)
+    found = send_training(account, training, wishes)
+    found = await_job(account, found, wishes)
+    sagemaker_jobs.fetch(account, found, model)
+    if not sagemaker.reports(os.environ):
+        with open_tracker(root, key=key, resume=True) as tracker:
+            sagemaker.report(tracker, training, model)
+    return True
+
+
+def send_training(account: "Account", training: "Training", wishes: "Wishes") -> "Job":
+    """Return the training's job: one that stands, or else a new one, after sending its files."""
+    from unmask import sagemaker, sagemaker_jobs
+
+    standing = sagemaker_jobs.standing(
+        account, training.key, poll_s=wishes.poll_s, sleep=time.sleep
+    )
+    if standing:
+        log.info("%s is of the same params, data and code: no second job", standing.name)
+        return standing
+    submission = sagemaker.prepare(account, training, wishes, variables=os.environ)
+    return _start(submission)
+
+
+def _start(submission: "Submission") -> "Job":
+    sent = submission.send_files()
+    try:
+        for _ in progress(sent, total=len(submission.unsent), label="upload"):
+            pass
+    except KeyboardInterrupt as interrupt:
+        raise UnmaskError(
+            "Asked to send a job's files; you stopped it, and no job was started. Type the same "
+            "again: what has arrived is kept."
+        ) from interrupt
+    started = submission.start()
+    log.info("started %s", started.name)
+    return started
+
+
+def await_job(account: "Account", found: "Job", wishes: "Wishes") -> "Job":
+    """Return the job when it has completed; Ctrl-C asks whether it shall stop."""
+    from unmask import sagemaker_jobs
+
+    return sagemaker_jobs.await_end(
+        account, found.name, poll_s=wishes.poll_s, sleep=time.sleep, ask_to_stop=_ask_to_stop
+    )
+
+
+def _ask_to_stop() -> bool:
+    """Say whether a job shall stop; where nobody can answer, or somebody won't, it goes on."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write("\nStop the job? It costs money while it runs. [s]top, [l]eave it running: ")
+    sys.stderr.flush()
+    try:
+        return sys.stdin.readline().strip().lower().startswith("s")
+    except KeyboardInterrupt:
+        return False

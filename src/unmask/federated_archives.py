@@ -19,7 +19,11 @@ from unmask.records import content_digest
 
 LOCK = "requirements.lock"
 LIGHT = ("numpy", "safetensors", "substratools")  # all that a mean or a metric imports
-HEAVY = ("train", "predict")
+HEAVY = (
+    *LIGHT, "av", "facenet-pytorch", "fvcore", "lightning", "opencv-python-headless", "pydantic",
+    "pytorchvideo", "pyyaml", "torch", "torchvision", "tqdm",
+)  # fmt: skip
+NEEDS = {"train": HEAVY, "predict": HEAVY}
 OPENER, DESCRIPTION = "opener.py", "description.md"
 
 
@@ -112,7 +116,7 @@ def pack(root: Path, recipe: Recipe, out: Path) -> Assets:
 def _pack(root: Path, name: str, recipe: Recipe, wheel: Path, out: Path) -> Asset:
     home = root / "federated" / name
     lock = _read(root / LOCK).decode()
-    requirements = lock if name in HEAVY else pick_requirements(lock, LIGHT)
+    requirements = pick_requirements(lock, NEEDS.get(name, LIGHT))
     members = {file: _read(home / file) for file in ("function.py", "Dockerfile")}
     members |= {wheel.name: _read(wheel), "requirements.txt": requirements.encode()}
     if name == "train":
@@ -140,15 +144,27 @@ def _read(path: Path) -> bytes:
 
 
 def pick_requirements(lock: str, names: Collection[str]) -> str:
-    """Return the packages of a lock that have these names, with their hashes.
+    """Return the packages of a lock that have these names and all that they need, with hashes.
+
+    Who needs a package, the lock says below it.
 
     Raises:
-        FederatedError: one is not in the lock.
+        FederatedError: one of the names is not in the lock.
     """
     blocks = re.findall(r"^[\w.-]+==.*\n(?:[ \t].*\n)*", lock, flags=re.MULTILINE)
-    kept = [block for block in blocks if block.partition("==")[0] in names]
-    if missing := sorted(set(names) - {block.partition("==")[0] for block in kept}):
+    if missing := sorted(set(names) - {_name(block) for block in blocks}):
         raise FederatedError(
             f"Asked for {', '.join(missing)} of {LOCK}; it does not pin them. Run `make lock`."
         )
-    return "".join(kept)
+    kept = set(names)
+    while more := {_name(b) for b in blocks if kept & _needed_by(b)} - kept:
+        kept |= more
+    return "".join(block for block in blocks if _name(block) in kept)
+
+
+def _name(block: str) -> str:
+    return block.partition("==")[0]
+
+
+def _needed_by(block: str) -> set[str]:
+    return set(re.findall(r"^ +#(?: via)? +([\w.-]+)", block, flags=re.MULTILINE))

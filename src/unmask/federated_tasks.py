@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unmask.train import Settings
 
 # In a task's folder. Relative: the paths of a start's weights is part of the training's key.
-FACES, START, MODEL = "faces", "start", "model"
+FACES, START, MODEL, SCRATCH = "faces", "start", "model", "training"
 
 
 def train(
@@ -71,12 +71,13 @@ def _train(chunks: list[Chunk], settings: "Settings", model_dir: Path, *, worker
     from unmask.tracking import NullTracker
 
     caches = model_dir.parent  # unused: an archive brings its weights
-    plan = training.plan(chunks, settings, model_dir, weights_cache=caches)
+    scratch = model_dir.with_name(SCRATCH)
+    plan = training.plan(chunks, settings, scratch=scratch, weights_cache=caches)
     training.train(
         chunks, settings, model_dir, NullTracker(plan.key),
-        plan=plan, workers=workers, weights_cache=caches,
+        plan=plan, scratch=scratch, workers=workers, weights_cache=caches,
     )  # fmt: skip
-    training.forget(model_dir)
+    training.forget(scratch)
 
 
 def predict(videos: Videos, model: Path, out: Path, folder: Path, *, workers: int) -> None:

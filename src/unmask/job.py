@@ -21,12 +21,18 @@ from pydantic import Field, ValidationError
 from unmask import params
 from unmask.errors import ParamsError, UnmaskError
 
-# The channels of a job, folders below /opt/ml/input/data: the store, and the listing's file.
-FILES, LISTING = "files", "listing"
+# The channels of a job, folders below /opt/ml/input/data: the stores, our own and DVC's remote, of
+# which a job may have one or both, and the listing's file.
+FILES, REMOTE, LISTING = "files", "remote", "listing"
 LISTING_NAME = "listing.json"
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
 _MAX_KEYS, _MAX_KEY_CHARS, _MAX_VALUE_CHARS = 100, 256, 2500
 _KEY = "key"  # of the hyperparameters: the training's
+# What SageMaker reads of a job's log: each metric's name, and where records.epoch_line has it.
+METRICS = {
+    name: rf"unmask epoch=\d+ (?:\S+ )*?{name}=([0-9.]+)"
+    for name in ("train_loss", "val_loss", "val_auc")
+} | {"epoch": r"unmask epoch=(\d+)"}
 
 
 class JobError(UnmaskError):
@@ -154,18 +160,22 @@ def read_listing(path: Path) -> list[StoredFile]:
     return files
 
 
-def lay_out(files: Sequence[StoredFile], store: Path, root: Path, *, workers: int) -> None:
-    """Put each file of a store at its path below root, by a hard link where that is possible.
+def lay_out(
+    files: Sequence[StoredFile], stores: Sequence[Path], root: Path, *, workers: int
+) -> None:
+    """Put each file of the stores at its path below root, by a hard link where that is possible.
 
     Raises:
-        JobError: a file is not in the store, or not what the listing says.
+        JobError: a file is in none of the stores, or not what the listing says.
     """
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
-        list(pool.map(partial(_place, store, root), files))
+        list(pool.map(partial(_place, stores, root), files))
 
 
-def _place(store: Path, root: Path, file: StoredFile) -> None:
-    source, target = store / file.stored, root / file.path
+def _place(stores: Sequence[Path], root: Path, file: StoredFile) -> None:
+    sources = [store / file.stored for store in stores]
+    source = next((path for path in sources if path.is_file()), sources[0])
+    target = root / file.path
     try:
         with source.open("rb") as content:
             found = hashlib.file_digest(content, "md5").hexdigest()

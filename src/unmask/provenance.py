@@ -35,6 +35,11 @@ def source_tags(root: Path) -> dict[str, str]:
     }
 
 
+def has_changes(root: Path, folder: str) -> bool:
+    """Say whether tracked files of a folder differ from the Git commit."""
+    return bool(_git(root, "status", "--porcelain", "-uno", "--", folder))
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     # No locks: DVC may be using the repository too.
     command = ["git", "-C", str(root), "--no-optional-locks", *arguments]

@@ -249,6 +249,16 @@ def write_history(path: Path, history: Iterable[Epoch]) -> None:
     write_atomically(path, "\n".join([",".join(EPOCH_COLUMNS), *lines]) + "\n")
 
 
+def epoch_line(row: Epoch) -> str:
+    """Return the line of a log that says an epoch's numbers; without an AUC where there is none.
+
+    job.METRICS reads it.
+    """
+    values = [(name, row[name]) for name in ("train_loss", "val_loss", "val_auc")]
+    said = [f"{name}={value:.6f}" for name, value in values if value is not None]
+    return " ".join([f"unmask epoch={row['epoch']}", *said])
+
+
 def read_history(path: Path) -> list[Epoch]:
     """Return what write_history wrote.
 

@@ -22,6 +22,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from unmask.errors import UnmaskError
 from unmask.records import Chunk
 
 logger = logging.getLogger(__name__)
@@ -82,11 +83,12 @@ class Keeper(Checkpoint):
     """Keeps the weights of the best epoch, and after every epoch writes all the next one needs.
 
     Lightning's ModelCheckpoint would make two files of it, one of which can be ahead of the other.
+    epochs_done is how many the file holds: what this process will go on from.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, *, epochs_done: int = 0) -> None:
         self.path, self.key = path, key
-        self.epochs_done = 0
+        self.epochs_done = epochs_done
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
         self._stopped = False
@@ -107,6 +109,23 @@ class Keeper(Checkpoint):
         self.best_loss = state_dict["best_loss"]
         self.best_state = state_dict["best_state"]
         self._stopped = state_dict["stopped"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Refuse ranks that would go on from different epochs, each from a file of its own.
+
+        Raises:
+            UnmaskError: they would.
+        """
+        if trainer.world_size == 1:
+            return
+        own = torch.tensor(self.epochs_done, device=trainer.strategy.root_device)
+        found = trainer.strategy.all_gather(own).tolist()
+        if len(set(found)) > 1:
+            raise UnmaskError(
+                "Asked all processes of a training to go on from the same epoch; by rank they have "
+                f"{found} epochs done, of the training with this key. Give them all the same "
+                f"{self.path.name}, or delete it everywhere to start afresh."
+            )
 
     def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
         """Stay stopped where EarlyStopping had its say: Lightning does not remember it."""

@@ -29,18 +29,11 @@ from unmask.video import probe, read_frames, write_video
 
 FRAME_PX = 320
 RATE_FPS = 25.0
-PRESET = "veryfast"  # half of the stage was x264 at medium
 DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks are interpolated
 _METADATA = "metadata.json"
 _LEDGER = ".sample.jsonl"
-_CODE = (
-    "blend",
-    "cascade",
-    "detector",
-    "sample",
-    "tracks",
-    "video",
-)  # a change of these makes pairs anew
+# A change of these makes pairs anew.
+_CODE = ("blend", "cascade", "detector", "sample", "tracks", "video")
 
 
 @dataclass(frozen=True)
@@ -318,7 +311,6 @@ def _make_pair(job: _Job) -> _Job:
             shoot(forge),
             rate_fps=rate_fps,
             crf=crf,
-            preset=PRESET,
             metadata={"comment": comment},
         )
     return job

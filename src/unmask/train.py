@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from unmask.errors import DatasetError, UnmaskError
 from unmask.geometry import Geometry
 from unmask.params import Augment, Clips, Faces, Model, Train, check_memory
 from unmask.predict import Predictor
-from unmask.records import SPLITS, Chunk, Epoch, write_history
+from unmask.records import SPLITS, Chunk, Epoch, epoch_line, write_history
 from unmask.resume import Keeper, SwapIO
 from unmask.tracking import Tracker
 
@@ -141,6 +142,7 @@ class History(Callback):
         }
         self.rows.append(row)
         if trainer.is_global_zero:
+            logger.info(epoch_line(row))
             known = {name: value for name, value in row.items() if value is not None}
             self.tracker.log_metrics(known, step=trainer.current_epoch)
 
@@ -153,10 +155,8 @@ class Plan:
     epochs_done: int
 
 
-def plan(
-    chunks: Sequence[Chunk], params: Settings, model_dir: Path, *, weights_cache: Path
-) -> Plan:
-    """Return the training's key, and how far an interrupted one with that key got.
+def plan(chunks: Sequence[Chunk], params: Settings, *, scratch: Path, weights_cache: Path) -> Plan:
+    """Return the training's key, and how far an interrupted one with that key got in scratch.
 
     Raises:
         ParamsError: a batch takes more memory than there is.
@@ -168,7 +168,7 @@ def plan(
         model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
     )
     key = resume.training_key(_dumped(params), chunks, weights.sha256 if weights else None)
-    done = resume.epochs_done(_scratch(model_dir) / LAST, key)
+    done = resume.epochs_done(scratch / LAST, key)
     if done:
         logger.info("training was cut off after %d whole epochs: it goes on from there", done)
     return Plan(key, done)
@@ -188,10 +188,6 @@ def _dumped(params: Settings) -> dict[str, Any]:
     return {name: part.model_dump(mode="json") for name, part in vars(params).items()}
 
 
-def _scratch(model_dir: Path) -> Path:
-    return model_dir.with_name(f".{model_dir.name}.training")
-
-
 def train(
     chunks: Sequence[Chunk],
     params: Settings,
@@ -199,10 +195,17 @@ def train(
     tracker: Tracker,
     *,
     plan: Plan,
+    scratch: Path,
     workers: int,
     weights_cache: Path,
+    nodes: int = 1,
 ) -> None:
     """Train on the chunks' training tracks and write model_dir.
+
+    scratch is a folder on model_dir's disk for what an interrupted training goes on from. On
+    several nodes each calls it, in an environment that Lightning knows its place by (MASTER_ADDR,
+    MASTER_PORT, NODE_RANK); the first alone writes the model. train.batch_size is each GPU's or,
+    without GPUs, each node's: more of them make the batches of a step larger.
 
     The epoch with the lowest validation log-loss is kept; the temperature is fitted on the
     validation videos, scored as predict scores them, or on validation clips where the fakes among
@@ -211,7 +214,8 @@ def train(
 
     Raises:
         DatasetError: training or validation lacks a class.
-        UnmaskError: no epoch ended with a validation loss that is a number.
+        UnmaskError: no epoch ended with a validation loss that is a number; nodes were planned
+            to go on from different epochs.
         WeightsError: model.weights can't be had or does not fit.
     """
     torch.manual_seed(params.train.seed)
@@ -234,12 +238,11 @@ def train(
         ClipDataset(validation, geometry, augment=None, seed=params.train.seed),
         batch_size=params.train.batch_size, workers=workers,
     )  # fmt: skip
-    scratch = _scratch(model_dir)
     if not plan.epochs_done:
         (scratch / LAST).unlink(missing_ok=True)
     history = History(tracker)
-    keeper = Keeper(scratch / LAST, plan.key)
-    if not _fit(classifier, data, params, history, keeper, resumes=plan.epochs_done > 0):
+    keeper = Keeper(scratch / LAST, plan.key, epochs_done=plan.epochs_done)
+    if not _fit(classifier, data, params, history, keeper, nodes=nodes):
         return  # another rank writes the model
     if not keeper.best_state:
         raise UnmaskError(
@@ -265,9 +268,9 @@ def train(
     tracker.log_model(model_dir)
 
 
-def forget(model_dir: Path) -> None:
+def forget(scratch: Path) -> None:
     """Delete what an interrupted training would go on from: last of all, once nothing is left."""
-    shutil.rmtree(_scratch(model_dir), ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _swap(whole: Path, model_dir: Path) -> None:
@@ -287,16 +290,18 @@ def _fit(
     history: History,
     keeper: Keeper,
     *,
-    resumes: bool,
+    nodes: int,
 ) -> bool:
     """Run Lightning; return whether this rank writes the model."""
+    resumes = keeper.epochs_done > 0
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         classifier.to(memory_format=torch.channels_last_3d)
     trainer = Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices="auto" if on_gpu else 1,
-        strategy="ddp" if on_gpu and torch.cuda.device_count() > 1 else "auto",
+        num_nodes=nodes,
+        strategy="ddp" if nodes > 1 or (on_gpu and torch.cuda.device_count() > 1) else "auto",
         precision=params.train.cuda_precision if on_gpu else "32-true",
         max_epochs=params.train.epochs,
         callbacks=[
@@ -304,7 +309,8 @@ def _fit(
             EarlyStopping("val_loss", patience=params.train.patience),
             keeper,
             history,
-            TQDMProgressBar(refresh_rate=5),
+            # In a log bars hide the epochs' lines.
+            TQDMProgressBar(refresh_rate=5 if sys.stderr.isatty() else 0),
         ],
         plugins=[SwapIO()],
         logger=False,

@@ -42,6 +42,7 @@ _TOLERANCE_S = 0.0005
 # Pixels across and down that share a colour sample, by format. At even heights swscale converts
 # these pixel by pixel; otherwise it blends the colours of rows, and a cut-out would differ.
 _REACH_PX = 8
+_TEN_BIT = "10le"
 _CHROMA_STEPS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 # Weighs every pixel, colour at full resolution: without the second flag white comes out as 253.
 _REDUCE = Interpolation.AREA | Interpolation.FULL_CHR_H_INT
@@ -105,6 +106,7 @@ class Frame:
     duration_s: float
     _picture: av.VideoFrame
     _pixel_ratio: float = 1.0  # width to height of a stored pixel
+    _is_mirrored: bool = False  # upright means to put its rows upside down, then to turn it
 
     @property
     def width(self) -> int:
@@ -198,15 +200,6 @@ class Frame:
         if self._is_mirrored:
             top, bottom = height - bottom, height - top
         return left, top, right, bottom
-
-    @property
-    def _is_mirrored(self) -> bool:
-        """Whether being upright means to put its rows upside down, then to turn it."""
-        found: Any = self._picture.side_data.get("DISPLAYMATRIX")  # PyAV's stub lacks this key
-        if found is None:
-            return False
-        a, b, _, c, d = map(float, np.frombuffer(found, np.int32)[:5])
-        return a * d < b * c
 
     def _upright(self, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         rows = slice(None, None, -1 if self._is_mirrored else 1)
@@ -453,6 +446,7 @@ def _decode(
     first_s: Fraction | None = None  # what the file calls 0 s
     last_s = -step_s
     skipper = _Skipper(stream, unit_s, rate_fps) if rate_fps and not by_dts else None
+    turn_deg, is_mirrored = math.nan, False
     for picture in _decode_pictures(container, stream, path, skipper):
         stamp = picture.dts if by_dts else picture.pts
         time_s = last_s + step_s
@@ -469,7 +463,18 @@ def _decode(
         if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
             duration_s = step_s
         _forget_odd_colours(picture)
-        yield Frame(float(time_s), float(duration_s), picture, pixel_ratio)
+        # Once a turn: a picture asked for its side data is freed only by the garbage collector.
+        if picture.rotation != turn_deg:
+            turn_deg, is_mirrored = picture.rotation, _is_mirrored(picture)
+        yield Frame(float(time_s), float(duration_s), picture, pixel_ratio, is_mirrored)
+
+
+def _is_mirrored(picture: av.VideoFrame) -> bool:
+    found: Any = picture.side_data.get("DISPLAYMATRIX")  # PyAV's stub lacks this key
+    if found is None:
+        return False
+    a, b, _, c, d = map(float, np.frombuffer(found, np.int32)[:5])
+    return a * d < b * c
 
 
 _Packet: TypeAlias = "av.Packet[VideoStream]"  # generic in its stub alone
@@ -589,17 +594,21 @@ def _convert(picture: av.VideoFrame, name: str, **options: Any) -> NDArray[np.ui
 def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
     bottom_up = any(plane.line_size < 0 for plane in picture.planes)
     # j: full range, the same layout
-    name = picture.format.name.replace("yuvj", "yuv").removesuffix("10le")
+    name = picture.format.name.replace("yuvj", "yuv").removesuffix(_TEN_BIT)
     # Of 10 bits it scales colours by the whole width, which an odd one makes another ratio.
-    is_odd = picture.height % 2 or (picture.format.name.endswith("10le") and picture.width % 2)
+    is_odd = picture.height % 2 or (_sample_bytes(picture) == 2 and picture.width % 2)
     return None if bottom_up or is_odd else _CHROMA_STEPS.get(name)
+
+
+def _sample_bytes(picture: av.VideoFrame) -> int:
+    return 2 if picture.format.name.endswith(_TEN_BIT) else 1
 
 
 def _widen(
     picture: av.VideoFrame, box_xyxy: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
     """Return the box, larger where swscale takes colours from pixels beside it."""
-    if not picture.format.name.endswith("10le"):
+    if _sample_bytes(picture) == 1:
         return box_xyxy
     left, top, right, bottom = box_xyxy
     return (
@@ -616,7 +625,7 @@ def _cut_planes(
     right = min(picture.width, math.ceil(box_xyxy[2] / 2) * 2)
     bottom = math.ceil(box_xyxy[3] / 2) * 2
     part = av.VideoFrame(right - left, bottom - top, picture.format.name)
-    sample_bytes = 2 if picture.format.name.endswith("10le") else 1
+    sample_bytes = _sample_bytes(picture)
     part.colorspace, part.color_range = picture.colorspace, picture.color_range
     for index, (source, target) in enumerate(zip(picture.planes, part.planes, strict=True)):
         x, y = (left // chroma_steps[0], top // chroma_steps[1]) if index else (left, top)

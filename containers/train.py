@@ -1,0 +1,153 @@
+"""The program of a training job: stages/train.py on SageMaker's folders, once on each instance.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html has the folders.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unmask import doors, job, leakage, params, records, train
+from unmask.errors import UnmaskError
+
+logger = logging.getLogger("unmask.job")
+
+DIGESTS = "digests.json"  # beside the model's files: what the submitter checks them by
+PORT = "29500"  # of the first instance, where the others find it: torch's usual
+SHARED_MEMORY_BYTES = 2**30  # loader workers hand clips over there; Docker gives 64 MB
+
+
+def main(base: Path) -> None:
+    """Train what the job's folders ask for; the model is in base/model.
+
+    What an interrupted training goes on from is in base/checkpoints, replaced after every epoch.
+    It stays: SageMaker keeps it in S3, for a job of the same key.
+
+    Raises:
+        UnmaskError: the job can't be done.
+    """
+    config = base / "input/config"
+    wanted = job.read_hyperparameters(_own(_read_json(config / "hyperparameters.json")))
+    nodes = join_cluster(_read_json(config / "resourceconfig.json"))
+    # Beside the store, on the disk that SageMaker gives to data: links, not copies.
+    root = base / "input/data/checkout"
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # DDP's other processes here come later
+        data = base / "input/data"
+        files = job.read_listing(data / job.LISTING / job.LISTING_NAME)
+        stores = [data / name for name in (job.FILES, job.REMOTE)]
+        job.lay_out(files, stores, root, workers=doors.workers())
+    os.chdir(root)  # params name files of a checkout, as model.weights does
+
+    scratch, finished = base / "checkpoints/training", base / "checkpoints/model"
+    cache = doors.weights_cache()
+    if available := doors.memory_bytes():
+        params.check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
+    raw = Path("raw")
+    listings = [leakage.read_listing(name, raw / name) for name in wanted.chunks]
+    leakage.check(listings, wanted.raw)
+    chunks = records.read_chunks(wanted.chunks, raw, Path("faces"))
+    sections = train.Settings(
+        faces=wanted.faces, clips=wanted.clips, augment=wanted.augment,
+        model=wanted.model, train=wanted.train,
+    )  # fmt: skip
+    plan = train.plan(chunks, sections, scratch=scratch, weights_cache=cache)
+    if plan.key != wanted.key:
+        raise job.JobError(
+            f"The job asks for the training {wanted.key}; with this image's code and libraries, "
+            f"and the files that came, it is {plan.key}. Build the image from the commit that "
+            "submits, with containers/build_and_push, and submit with the packages of its lock."
+        )
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        os.environ.setdefault("UNMASK_TRACKER", "none")  # a database would end with the machine
+    # What a place did not take waits in .tracking there, and comes back in output.tar.gz.
+    notes = base / "output/data"
+    with doors.open_tracker(notes, key=plan.key, resume=plan.epochs_done > 0) as tracker:
+        train.train(
+            chunks, sections, finished, tracker, plan=plan, scratch=scratch,
+            workers=workers(), weights_cache=cache, nodes=nodes,
+        )  # fmt: skip
+    if not doors.is_helper():
+        hand_over(finished, base / "model")
+
+
+def join_cluster(resources: Mapping[str, Any]) -> int:
+    """Return how many instances train, once this one's environment says its place among them."""
+    hosts = sorted(resources["hosts"])
+    if len(hosts) > 1:
+        os.environ["NODE_RANK"] = str(hosts.index(resources["current_host"]))
+        os.environ["MASTER_ADDR"] = hosts[0]
+        os.environ.setdefault("MASTER_PORT", PORT)
+        if network := resources.get("network_interface_name"):
+            # Of several networks both would take the first, which may lead nowhere.
+            os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = network
+    return len(hosts)
+
+
+def workers() -> int:
+    """Return how many processes may load clips."""
+    shared_bytes = shutil.disk_usage("/dev/shm").total
+    if shared_bytes < SHARED_MEMORY_BYTES:
+        logger.info(
+            "/dev/shm has %d MB: clips are loaded without processes of their own (docker run "
+            "--shm-size)", shared_bytes // 2**20,
+        )  # fmt: skip
+        return 0
+    return doors.workers()
+
+
+def hand_over(finished: Path, target: Path) -> None:
+    """Move the model's files to the folder that SageMaker packs, with their SHA-256 beside them."""
+    files = sorted(finished.iterdir())
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.move(file, target / file.name)
+    (target / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _own(hyperparameters: Mapping[str, str]) -> dict[str, str]:
+    """Return them without the toolkit's, such as sagemaker_region, which the SDK may add."""
+    return {
+        name: text for name, text in hyperparameters.items() if not name.startswith("sagemaker_")
+    }
+
+
+def run(base: Path) -> None:
+    """Run main; where it fails, write why to base/output/failure, the reason first.
+
+    SageMaker shows the file's first 1024 characters.
+    """
+    # How launch.py says that the job is interrupted. Not by SIGTERM: Lightning answers that, before
+    # any handler of ours, by a broadcast to the other ranks, which may be in the midst of another.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    doors.set_up_logging()
+    try:
+        main(base)
+    except UnmaskError as error:
+        _note(base, str(error))
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        reason = "".join(traceback.format_exception_only(error))
+        _note(base, f"{reason}\n{traceback.format_exc()}")
+        raise
+
+
+def _note(base: Path, failure: str) -> None:
+    (base / "output").mkdir(parents=True, exist_ok=True)
+    (base / "output/failure").write_text(failure, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
