@@ -88,14 +88,15 @@ def test_a_leaderboard_of_nothing_is_an_error(checkout):
 
 @pytest.mark.slow
 def test_a_benchmark_runs_is_kept_and_is_shown(checkout):
-    words = ["run-local", "--organisations", "1", "--plan", "single"]
+    words = ["run-local", "--organisations", "2", "--plan", "pooled"]
     done = type_in(*words)
     assert done.exit_code == 0, done.output
     [line] = [line for line in done.output.splitlines() if line.startswith("1 ")]
     [submission] = read_all(checkout / ".federated/submissions")
-    assert f"single-org1  org1        {submission.mean('log_loss'):.4f}" in line
-    assert "single-org1" in (checkout / ".federated/leaderboard.html").read_text()
-    model = checkout / f".federated/plans/single-org1-{submission.key[:16]}/model.zip"
+    assert f"pooled  org1, org2  {submission.mean('log_loss'):.4f}    +0.0000" in line
+    assert set(submission.scores) == {"org1", "org2"}
+    assert "pooled" in (checkout / ".federated/leaderboard.html").read_text()
+    model = checkout / f".federated/plans/pooled-{submission.key[:16]}/model.zip"
     kept = model.stat().st_mtime_ns
     again = type_in(*words)
     assert line in again.output
