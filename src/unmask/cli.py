@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import params, sagemaker_wishes
+from unmask import federated_cli, params, sagemaker_wishes
 from unmask.errors import UnmaskError
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class _Group(click.Group):
 @click.version_option(package_name="unmask")
 def main() -> None:
     """Train, version and defend a deepfake video detector."""
+
+
+main.add_command(federated_cli.federated)
 
 
 @main.command()

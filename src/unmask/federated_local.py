@@ -1,0 +1,228 @@
+"""A plan on this machine: Substra's subprocess mode, several organisations in one process.
+
+That process is a child with an environment of its own, as Substra hands a task all that it has,
+secrets too. Tasks are given to it one at a time, so each one's words go to a file of its own and
+it is known which failed: Substra's local mode keeps neither.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import substra
+from substra.sdk import schemas
+from substra.sdk.backends.local.compute.spawner.base import BuildError, ExecutionError
+
+from unmask import federated_plans, federated_specs
+from unmask.federated_archives import Asset, Assets
+from unmask.federated_plans import FUNCTIONS, Plan
+from unmask.federated_samples import SIDES, FederatedError, Sample, Side
+
+logger = logging.getLogger(__name__)
+
+Backend = Literal["subprocess", "docker"]
+LOG_LINES = 25  # of a failed task, in the error
+
+
+@dataclass(frozen=True)
+class Participant:
+    """An organisation on this machine: its samples, and the folder of each by name."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    folders: Mapping[str, Path]
+
+    def folders_of(self, side: Side) -> list[Path]:
+        """Return the folders of one side's samples."""
+        return [self.folders[sample.name] for sample in self.samples if sample.side == side]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task that is done; a metric's has its value."""
+
+    task: str
+    value: float | None
+
+
+def run(
+    plan: Plan,
+    participants: Sequence[Participant],
+    assets: Assets,
+    folder: Path,
+    *,
+    environment: Mapping[str, str],
+    backend: Backend = "subprocess",
+) -> Generator[Done, None, None]:
+    """Yield each task as it is done; then folder has model.zip, and logs/ what each task said.
+
+    environment is all that tasks see of this machine's. The plan should have been checked: nothing
+    here does it.
+
+    Raises:
+        FederatedError: a task failed; the message says which, where, and the end of its log.
+    """
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in logs.glob("*.log"):  # of a run that did not end
+        old.unlink()
+    job = {
+        "backend": backend,
+        "plan": asdict(plan),
+        "samples": {
+            each.name: {side: [str(p.resolve()) for p in each.folders_of(side)] for side in SIDES}
+            for each in participants
+        },
+        "opener": _asset_row(assets.opener),
+        "functions": {name: _asset_row(asset) for name, asset in assets.functions.items()},
+        "folder": str(folder.resolve()),
+    }  # fmt: skip
+    # Substra fills the current folder; all of it goes when the plan has run.
+    with tempfile.TemporaryDirectory(prefix=".substra-", dir=folder) as work:
+        job_file = Path(work, "job.json")
+        job_file.write_text(json.dumps(job))
+        command = [sys.executable, "-m", "unmask.federated_local", "job.json"]
+        with (logs / "substra.log").open("w") as log:
+            child = subprocess.Popen(
+                command, cwd=work, env=dict(environment), stdout=subprocess.PIPE, stderr=log,
+                text=True, start_new_session=True,
+            )  # fmt: skip
+        try:
+            assert child.stdout is not None
+            done = 0
+            for line in child.stdout:
+                yield Done(**json.loads(line))
+                done += 1
+            if child.wait():
+                raise _failure(plan, done, logs)
+        finally:
+            _end(child)
+
+
+def _asset_row(asset: Asset) -> dict[str, str]:
+    return {
+        "path": str(asset.path.resolve()), "description": str(asset.description.resolve()),
+        "sha256": asset.sha256,
+    }  # fmt: skip
+
+
+def _failure(plan: Plan, done: int, logs: Path) -> FederatedError:
+    """Return what went wrong after so many tasks: in the next one, or before the first."""
+    log, what = logs / "substra.log", f"asked Substra for {len(plan.tasks)} tasks; it stopped"
+    for task in plan.tasks[done : done + 1]:
+        if (logs / f"{task.name}.log").exists():
+            log = logs / f"{task.name}.log"
+            what = (
+                f"asked {task.organisation} for the task {task.name}; its function "
+                f"{task.function} failed"
+            )
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(f"  | {line}" for line in lines[-LOG_LINES:])
+    return FederatedError(
+        f"Plan {plan.name}: {what}. {log} ends:\n{tail}\nMend what it names and run again: plans "
+        "that are done are kept."
+    )
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End the child and the task it runs, which Ctrl-C here does not reach."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+# ---------------------------------------------------------------- in the child
+
+
+def main(job_file: Path) -> None:
+    """Run a job's plan in this process; write a line of JSON to stdout for each task done."""
+    job = json.loads(job_file.read_text())
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    plan = federated_plans.read_plan(job["plan"])
+    backend = schemas.BackendType(job["backend"])
+    clients = {name: substra.Client(backend_type=backend, url="") for name in job["samples"]}
+    keys = _register(job, plan, clients)
+    submitter = next(iter(clients.values()))
+    made = submitter.add_compute_plan(schemas.ComputePlanSpec(name=plan.name))
+    for task in plan.tasks:
+        value = None
+        with (Path(job["folder"]) / "logs" / f"{task.name}.log").open("w") as log:
+            _talk_to(log)
+            spec = federated_specs.task_spec(task, keys)
+            tasks = schemas.UpdateComputePlanTasksSpec(key=made.key, tasks=[spec])
+            try:
+                submitter.add_compute_plan_tasks(made.key, tasks)
+            except (BuildError, ExecutionError) as error:  # its own words are in the log
+                sys.exit(str(error))
+        if FUNCTIONS[task.function].is_metric:
+            output = FUNCTIONS[task.function].output
+            value = submitter.get_task_output_asset(keys.tasks[task.name], output).asset
+        if task.name == plan.model_task:
+            _fetch_model(submitter, keys.tasks[task.name], Path(job["folder"]))
+        events.write(json.dumps({"task": task.name, "value": value}) + "\n")
+
+
+def _talk_to(log: TextIO) -> None:
+    """Send what this process and its children say to the file."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(log.fileno(), stream.fileno())
+
+
+def _fetch_model(client: substra.Client, task_key: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as fetched:
+        client.download_model_from_task(task_key, "model", fetched)
+        [file] = Path(fetched).iterdir()
+        file.replace(folder / "model.zip")
+
+
+def _register(
+    job: Mapping[str, Any], plan: Plan, clients: Mapping[str, substra.Client]
+) -> federated_specs.Keys:
+    """Register functions, datasets and samples: everybody here may use everything."""
+    ids = {name: client.organization_info().organization_id for name, client in clients.items()}
+    everybody = list(ids.values())
+    submitter = next(iter(clients.values()))
+    functions = {
+        name: submitter.add_function(
+            federated_specs.function_spec(name, _asset(job["functions"][name]), everybody)
+        )
+        for name in sorted({task.function for task in plan.tasks})
+    }
+    opener = _asset(job["opener"])
+    datasets: dict[tuple[str, Side], str] = {}
+    samples: dict[tuple[str, Side], list[str]] = {}
+    for name, client in clients.items():
+        for side in SIDES:
+            if paths := job["samples"][name][side]:
+                spec = federated_specs.dataset_spec(name, side, opener, everybody)
+                key = client.add_dataset(spec)
+                datasets[name, side] = key
+                samples[name, side] = client.add_data_samples(
+                    schemas.DataSampleSpec(paths=paths, data_manager_keys=[key])
+                )
+    tasks = {task.name: str(uuid.uuid4()) for task in plan.tasks}
+    return federated_specs.Keys(ids, functions, datasets, samples, tasks)
+
+
+def _asset(row: Mapping[str, str]) -> Asset:
+    return Asset(Path(row["path"]), Path(row["description"]), row["sha256"])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

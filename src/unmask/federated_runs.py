@@ -1,0 +1,168 @@
+"""The whole benchmark on this machine: which plans, each checked, run and written down."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unmask import backbones, federated_board, federated_local, federated_plans, federated_tasks
+from unmask.disk import sole_writer
+from unmask.federated_archives import Assets, Recipe
+from unmask.federated_board import Submission
+from unmask.federated_local import Backend, Participant
+from unmask.federated_plans import FUNCTIONS, Organisation, Plan
+from unmask.federated_samples import FederatedError, read_manifest
+from unmask.records import content_digest
+from unmask.train import Settings
+
+KINDS = ("single", "sequence", "fedavg", "pooled")
+POOL = "pool"  # the organisation that has everybody's train samples: only on one machine
+SUBMISSIONS, PLANS, MODEL = "submissions", "plans", "model.zip"
+
+
+def recipe(settings: Settings, *, weights_cache: Path) -> Recipe:
+    """Return what `train`'s archive is made of; the weights that it asks for go into it.
+
+    Raises:
+        WeightsError: model.weights can't be had.
+    """
+    model = settings.model
+    found = backbones.find_weights(
+        model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
+    )
+    if found is None:
+        return Recipe(federated_tasks.settings_text(settings), None, "")
+    # A path in this checkout stays as it is: then a training has the key that it has in DVC.
+    name = model.weights
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).suffix:
+        name = f"weights/{found.path.name}"
+        model = model.model_copy(update={"weights": name, "weights_sha256": found.sha256})
+    text = federated_tasks.settings_text(replace(settings, model=model))
+    return Recipe(text, found.path, name)
+
+
+def plans_of(kinds: Sequence[str], organisations: Sequence[str], *, rounds: int) -> list[Plan]:
+    """Return the plans of these kinds; each is tested on all organisations."""
+    everybody = tuple(organisations)
+    plans: list[Plan] = []
+    if "single" in kinds:
+        plans += [federated_plans.single(name, everybody) for name in everybody]
+    if "sequence" in kinds:
+        plans.append(federated_plans.sequence(everybody, everybody))
+    if "fedavg" in kinds:
+        plans.append(federated_plans.fedavg(everybody, everybody, rounds=rounds))
+    if "pooled" in kinds:
+        plans.append(federated_plans.pooled(POOL, everybody, everybody))
+    return plans
+
+
+def participants(names: Sequence[str], samples_dir: Path) -> list[Participant]:
+    """Return the organisations whose samples make_samples put into samples_dir.
+
+    Raises:
+        DatasetError: one has no manifest there.
+    """
+    found = []
+    for name in names:
+        samples = tuple(read_manifest(samples_dir / name))
+        folders = {each.name: samples_dir / name / each.side / each.name for each in samples}
+        found.append(Participant(name, samples, folders))
+    return found
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a benchmark says while it runs: a task that is done, or a whole plan."""
+
+    plan: Plan
+    task: str
+    submission: Submission | None = None  # with a plan's last step
+    is_new: bool = False  # where the submission was not there before
+
+
+def run(
+    plans: Sequence[Plan],
+    members: Sequence[Participant],
+    assets: Assets,
+    folder: Path,
+    *,
+    environment: Mapping[str, str],
+    backend: Backend = "subprocess",
+) -> Iterator[Step]:
+    """Yield each task of the plans; a plan that was run before, by the same code, is kept.
+
+    Results are in folder/submissions, models and logs in folder/plans/<plan>-<key>.
+
+    Raises:
+        FederatedError: a plan is refused, before any is run; or a task failed.
+        DiskError: another run writes into folder.
+    """
+    everybody = [*members, *([_pool(members)] if any(map(_is_pooled, plans)) else [])]
+    for plan in plans:
+        _check(plan, everybody)
+    with sole_writer(folder):
+        for plan in plans:
+            yield from _run_plan(plan, everybody, assets, folder, environment, backend)
+
+
+def _is_pooled(plan: Plan) -> bool:
+    return any(task.organisation == POOL for task in plan.tasks)
+
+
+def _pool(members: Sequence[Participant]) -> Participant:
+    """Return an organisation that has the train samples of all, where they lie."""
+    if any(member.name == POOL for member in members):
+        raise FederatedError(f"Asked for an organisation {POOL}; give it another name.")
+    samples = [each for member in members for each in member.samples if each.side == "train"]
+    folders = {name: path for member in members for name, path in member.folders.items()}
+    return Participant(POOL, tuple(samples), folders)
+
+
+def _check(plan: Plan, members: Sequence[Participant]) -> None:
+    names = [member.name for member in members]
+    federated_plans.check(
+        plan,
+        [Organisation(each.name, each.samples, tuple(names)) for each in members],
+        submitter=names[0],
+        functions_open_to=dict.fromkeys(FUNCTIONS, names),
+    )
+
+
+def _run_plan(
+    plan: Plan, members: Sequence[Participant], assets: Assets, folder: Path,
+    environment: Mapping[str, str], backend: Backend,
+) -> Iterator[Step]:  # fmt: skip
+    used = {task.organisation for task in plan.tasks}
+    own = [member for member in members if member.name in used]
+    functions = {name: asset.sha256 for name, asset in sorted(assets.functions.items())}
+    samples = {member.name: [sample.name for sample in member.samples] for member in own}
+    key = federated_board.submission_key(
+        plan, functions, assets.opener.sha256, samples, backend=backend
+    )
+    submissions = folder / SUBMISSIONS
+    if federated_board.path_of(submissions, key).is_file():
+        [known] = [each for each in federated_board.read_all(submissions) if each.key == key]
+        yield Step(plan, "kept", known)
+        return
+    home = folder / PLANS / f"{plan.name}-{key[:16]}"
+    values: dict[str, float] = {}
+    with closing(
+        federated_local.run(plan, own, assets, home, environment=environment, backend=backend)
+    ) as tasks:
+        for done in tasks:
+            if done.value is not None:
+                values[done.task] = done.value
+            yield Step(plan, done.task)
+    videos = {
+        member.name: sum(s.reals + s.fakes for s in member.samples if s.side == "test")
+        for member in own
+    }
+    scores = federated_board.scores_of(plan, values)
+    submission = Submission(
+        plan=plan.name, train_on=plan.train_on, scores=scores,
+        videos={name: videos[name] for name in scores}, functions=functions,
+        samples=federated_board.samples_digest(each.name for m in members for each in m.samples),
+        model=content_digest(home / MODEL), backend=backend, key=key,
+    )  # fmt: skip
+    federated_board.write(submissions, submission)
+    yield Step(plan, "done", submission, is_new=True)
