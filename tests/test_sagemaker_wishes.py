@@ -26,6 +26,16 @@ def test_an_option_goes_before_a_variable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "given", "region"), [("", {}, "a"), ("b", {}, "b"), ("b", {"region": "c"}, "c")]
+)
+def test_the_nearest_word_on_the_region_counts(
+    own: str, given: dict[str, str], region: str
+) -> None:
+    variables = {"AWS_REGION": "a", "UNMASK_SAGEMAKER_REGION": own}
+    assert read_wishes(variables, given).region == region
+
+
+@pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"spot": "yes"}, "spot needs max_wait_s"),

@@ -106,7 +106,7 @@ def sign_in(region: str | None) -> Account:
     if session.region_name is None:
         raise JobError(
             "Asked for a job in a region of AWS; found none. Give --region, or set "
-            f"{VARIABLE}REGION or AWS_DEFAULT_REGION, such as eu-west-1."
+            f"{VARIABLE}REGION or AWS_REGION, such as eu-west-1."
         )
     with asking("who you are", "sts:GetCallerIdentity"):
         number = session.client("sts").get_caller_identity()["Account"]

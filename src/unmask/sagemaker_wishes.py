@@ -187,6 +187,8 @@ def read_wishes(variables: Mapping[str, str], given: Mapping[str, Any]) -> Wishe
     """
     known = {variable(name): name for name in Wishes.model_fields}
     found: dict[str, Any] = {}
+    if region := variables.get("AWS_REGION"):  # boto3 alone reads AWS_DEFAULT_REGION only
+        found["region"] = region
     for set_one, text in variables.items():
         if not set_one.startswith(VARIABLE) or not text:
             continue
