@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,19 @@ def paint_indices(frames: int, size: tuple[int, int] = (128, 96)) -> Iterator[Pi
     return (paint_index(index, size) for index in range(frames))
 
 
+@contextmanager
+def _usual_priority() -> Iterator[None]:
+    """Undo what SVT-AV1 does as root: it makes its caller, and all it starts, real-time processes.
+
+    Two of them that wait for a third by spinning then hold both cores for good.
+    """
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
 def make_video_file(
     path: Path,
     *,
@@ -80,7 +94,10 @@ def make_video_file(
         times_s = [float(index / rate) for index in range(frames)]
     defaults = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}
     container_options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
-    with av.open(f"file:{path}", "w", container_options=container_options) as container:
+    with (
+        _usual_priority(),
+        av.open(f"file:{path}", "w", container_options=container_options) as container,
+    ):
         stream = container.add_stream(codec, rate, options=defaults | (options or {}))
         stream.width, stream.height = size if rotation_deg % 180 == 0 else size[::-1]
         stream.pix_fmt = pix_fmt

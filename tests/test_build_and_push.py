@@ -40,11 +40,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "UNMASK_ECR_REPOSITORY",
                  "UNMASK_REGISTRY", "UNMASK_BUILD_OPTIONS"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    commit(root)
+    return root
+
+
+def commit(root: Path) -> None:
     who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
            "GIT_COMMITTER_EMAIL": "a@b"}  # fmt: skip
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+    for command in (["add", "."], ["commit", "-qm", "all"]):
         subprocess.run(["git", *command], cwd=root, env=os.environ | who, check=True)
-    return root
 
 
 @pytest.fixture
@@ -64,7 +69,19 @@ def head(checkout: Path) -> str:
 
 def test_the_tag_is_the_commit(script, checkout: Path) -> None:
     (checkout / "notes.txt").write_text("not in the image")
-    assert script.read_commit(allow_dirty=False) == head(checkout)
+    tag = head(checkout)
+    assert script.read_commit(allow_dirty=False) == tag
+    commit(checkout)  # of what is not in the image
+    assert script.read_commit(allow_dirty=False) == tag != head(checkout)
+    (checkout / "LICENSE").write_text("others")
+    commit(checkout)
+    assert script.read_commit(allow_dirty=False) == head(checkout) != tag
+
+
+def test_a_checkout_without_a_commit_has_no_image(script, checkout: Path) -> None:
+    shutil.rmtree(checkout / ".git")
+    with pytest.raises(script.BuildError, match="Asked for an image of the last commit"):
+        script.read_commit(allow_dirty=False)
 
 
 @pytest.mark.parametrize("file", ["LICENSE", "src/unmask/new.py"])

@@ -383,7 +383,7 @@ def test_code_that_is_in_no_commit_is_in_no_image(
     unmask: Callable[..., Result], service: Service, root: Path
 ) -> None:
     (root / "src/unmask/clips.py").write_text("# mine\n")
-    assert "src/ has changes that are not in it" in refuse(unmask("submit"))
+    assert "these files have changes that are in no commit" in refuse(unmask("submit"))
     assert service.requests == []
 
 

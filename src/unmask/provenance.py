@@ -4,6 +4,9 @@ import re
 import subprocess
 from pathlib import Path
 
+# What is in the image of training jobs, or decides what is; its README only describes the wheel.
+IMAGE = (".dockerignore", "LICENSE", "containers", "pyproject.toml", "src")
+
 
 def main_checkout(root: Path) -> Path:
     """Return the checkout that lasts: DVC runs experiments in copies that it deletes afterwards.
@@ -35,9 +38,17 @@ def source_tags(root: Path) -> dict[str, str]:
     }
 
 
-def has_changes(root: Path, folder: str) -> bool:
-    """Say whether tracked files of a folder differ from the Git commit."""
-    return bool(_git(root, "status", "--porcelain", "-uno", "--", folder))
+def image_commit(root: Path) -> str | None:
+    """Return the last commit that changed what is in the image of training jobs: the image's tag.
+
+    A commit of metrics or params needs no other image.
+    """
+    return _git(root, "log", "-1", "--format=%H", "--", *IMAGE) or None
+
+
+def image_changes(root: Path) -> str:
+    """Return what of the image's content differs from the commit, as `git status` lists it."""
+    return _git(root, "status", "--porcelain", "--", *IMAGE) or ""
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -30,7 +30,6 @@ from unmask.tracking import Tracker, environment
 
 log = logging.getLogger(__name__)
 
-CODE = "src"  # what an image is built from
 CHECKPOINTS = "/opt/ml/checkpoints"  # SageMaker keeps this folder and the prefix in S3 alike
 _UPLOADS = 8  # at a time
 
@@ -129,17 +128,19 @@ def prepare(
     reporting = tracker_variables(variables)
     hyperparameters = training.hyperparameters
     commit = provenance.source_tags(root).get("mlflow.source.git.commit")
-    if wishes.image is None and provenance.has_changes(root, CODE):
+    changes = provenance.image_changes(root)
+    if wishes.image is None and changes:
         raise JobError(
-            f"Asked for the image of the commit {commit}; {CODE}/ has changes that are not in it. "
-            "Commit them and run containers/build_and_push, or name an image by --image."
+            "Asked for the image of this checkout's code; these files have changes that are in no "
+            f"commit:\n{changes}\nCommit them and run containers/build_and_push, or name an image "
+            "by --image."
         )
     files = sagemaker_data.find_files(
         root, training.settings.chunks, training.settings.model.weights
     )
     role = check_role(account, wishes.role)
     bucket = check_bucket(account, wishes.bucket)
-    image = check_image(account, wishes.image, commit=commit)
+    image = check_image(account, wishes.image, commit=provenance.image_commit(root))
     check_quota(account, wishes)
     own = sagemaker_data.own_store(bucket, wishes.prefix)
     remote, held = _held_by_remote(account, wishes, root, files)
