@@ -116,7 +116,10 @@ def test_the_script_has_the_same_commands():
     commands = [
         re.findall(r"^  ([a-z][\w-]+)  ", text, flags=re.MULTILINE) for text in (said, ours)
     ]
-    assert commands == [["leaderboard", "run-local", "samples"]] * 2
+    assert (
+        commands
+        == [["fetch", "leaderboard", "register", "run-local", "samples", "status", "submit"]] * 2
+    )
 
 
 def test_tasks_see_no_secrets_and_find_what_they_import(tmp_path):

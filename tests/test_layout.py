@@ -25,7 +25,8 @@ LAYERS = (
     ("cli", *DOORS),
     ("federated_cli",),
     ("doors",),
-    ("federated_runs",),
+    ("federated_runs", "federated_remote", "federated_remote_watch"),
+    ("federated_remote_wanted", "federated_remote_client"),
     ("federated_tasks", "federated_local"),
     ("sagemaker_local",),
     ("sagemaker",),
@@ -45,6 +46,8 @@ LAYERS = (
         "mlflow_client",
         "federated_archives",
         "federated_board",
+        "federated_remote_config",
+        "federated_remote_keys",
     ),
     (
         "faces",
@@ -93,7 +96,13 @@ OWNERS = {
     "boto3": {"sagemaker_checks", "mlflow_client"},  # mlflow_client knows its errors
     "botocore": {"sagemaker", "sagemaker_checks", "sagemaker_jobs", "mlflow_client"},
     "dvc": {"sagemaker_data"},
-    "substra": {"federated_specs", "federated_local"},
+    "substra": {
+        "federated_specs",
+        "federated_local",
+        "federated_remote",
+        "federated_remote_client",
+        "federated_remote_watch",
+    },
     "substratools": {"federated"},  # the functions and the opener, which it runs
     "sklearn": set(),  # the tests check our metrics against it
 }
@@ -114,6 +123,11 @@ UNTESTED = {
     "__init__",  # a docstring
     "__main__",  # a call of cli; the pipeline's test runs it
     "errors",  # names without code; each is raised in the test of the module that raises it
+    "federated_remote_client",  # test_federated_remote asks these of a server
+    "federated_remote_config",
+    "federated_remote_keys",
+    "federated_remote_wanted",
+    "federated_remote_watch",
     "sagemaker_checks",  # test_sagemaker asks these two of a server
     "sagemaker_jobs",
     "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers

@@ -108,9 +108,18 @@ def pack(root: Path, recipe: Recipe, out: Path) -> Assets:
     with tempfile.TemporaryDirectory(prefix="unmask-wheel-") as folder:
         wheel = build_wheel(root, Path(folder))
         functions = {name: _pack(root, name, recipe, wheel, out) for name in FUNCTIONS}
+    return Assets(opener_of(root), functions)
+
+
+def opener_of(root: Path) -> Asset:
+    """Return the datasets' opener of the checkout in root.
+
+    Raises:
+        FederatedError: a file of it is missing.
+    """
     dataset = root / "federated/dataset"
-    opener = _asset(dataset / OPENER, dataset / DESCRIPTION)
-    return Assets(opener, functions)
+    _read(dataset / OPENER)
+    return _asset(dataset / OPENER, dataset / DESCRIPTION)
 
 
 def _pack(root: Path, name: str, recipe: Recipe, wheel: Path, out: Path) -> Asset:

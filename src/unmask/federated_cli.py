@@ -1,7 +1,8 @@
 """`unmask federated`: the benchmark's commands. Heavy imports stand inside them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,8 +12,12 @@ from unmask import params
 from unmask.errors import UnmaskError
 
 if TYPE_CHECKING:
+    from unmask.federated_archives import Assets
     from unmask.federated_board import Submission
-    from unmask.federated_runs import Step
+    from unmask.federated_remote import Secrets
+    from unmask.federated_remote_client import Node
+    from unmask.federated_remote_config import Network
+    from unmask.federated_remote_keys import SentPlan
     from unmask.federated_samples import Sample
 
 FOLDER = ".federated"  # in Git's list of what it ignores
@@ -30,6 +35,10 @@ _raw = click.option("--raw", default="raw", type=click.Path(path_type=Path), sho
 _faces = click.option(
     "--faces", default="faces", type=click.Path(path_type=Path), show_default=True
 )
+_config = click.option(
+    "--config", required=True, type=click.Path(path_type=Path),
+    help="Who takes part and where: organisations.yaml; secrets come from the environment.",
+)  # fmt: skip
 _whole = click.option(
     "--whole-videos", is_flag=True, help="Samples hold raw/<chunk>/videos; tasks crop the faces."
 )
@@ -140,20 +149,14 @@ def run_local(
     benchmark goes on with the plan that it was at.
     """
     from unmask import federated_archives, federated_runs
-    from unmask.doors import progress, set_up_logging, weights_cache
-    from unmask.train import Settings
+    from unmask.doors import progress, set_up_logging
 
     set_up_logging()
     if backend is None:
         federated_archives.check_installed(Path())
-    settings, names = params.load(), _names(organisations)
-    training = Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
-    )  # fmt: skip
+    names = _names(organisations)
     _make_samples(names, (), folder, raw, faces, whole_videos=whole_videos)
-    recipe = federated_runs.recipe(training, weights_cache=weights_cache())
-    assets = federated_archives.pack(Path(), recipe, folder / "archives")
+    assets = _pack(folder)
     plans = federated_runs.plans_of(kinds or federated_runs.KINDS, names, rounds=rounds)
     members = federated_runs.participants(names, folder / "samples")
     steps = federated_runs.run(
@@ -165,8 +168,23 @@ def run_local(
         if step.submission:
             submissions.append(step.submission)
         if step.submission and step.is_new:
-            _track(step)
+            _track(step.submission)
     _show(submissions, folder)
+
+
+def _pack(folder: Path) -> "Assets":
+    """Return all that is registered but the samples, by params.yaml."""
+    from unmask import federated_archives, federated_runs
+    from unmask.doors import weights_cache
+    from unmask.train import Settings
+
+    settings = params.load()
+    training = Settings(
+        faces=settings.faces, clips=settings.clips, augment=settings.augment,
+        model=settings.model, train=settings.train,
+    )  # fmt: skip
+    recipe = federated_runs.recipe(training, weights_cache=weights_cache())
+    return federated_archives.pack(Path(), recipe, folder / "archives")
 
 
 def task_environment(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -179,13 +197,11 @@ def task_environment(environment: Mapping[str, str], folder: Path) -> dict[str, 
     return kept | {"HOME": str(folder.resolve())}
 
 
-def _track(step: "Step") -> None:
+def _track(submission: "Submission") -> None:
     """Write a plan's run down where the tracker is."""
     from unmask.doors import open_tracker
     from unmask.federated_plans import METRICS
 
-    submission = step.submission
-    assert submission is not None
     with open_tracker(Path.cwd(), key=f"federated-{submission.key[:16]}") as tracker:
         tracker.log_params({"plan": submission.plan, "train_on": ",".join(submission.train_on)})
         tracker.log_tags({"code": submission.code, "backend": submission.backend})
@@ -195,6 +211,147 @@ def _track(step: "Step") -> None:
             for organisation, scores in submission.scores.items()
             for metric, value in scores.items()
         })  # fmt: skip
+
+
+@federated.command()
+@_config
+@click.option(
+    "--plan", "kinds", multiple=True, type=click.Choice(["single", "sequence", "fedavg"]),
+    help="Send these kinds of plan alone; can be given several times.",
+)  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; ask no node anything.")
+@_folder
+def submit(config: Path, kinds: tuple[str, ...], rounds: int, dry_run: bool, folder: Path) -> None:
+    """Register on a real network what the plans need, and the plans.
+
+    What is registered is not sent again, so an interrupted submission goes on by the same command.
+    """
+    from unmask import federated_remote, federated_remote_config, federated_remote_wanted
+    from unmask.disk import sole_writer
+    from unmask.doors import progress, set_up_logging
+    from unmask.federated_remote_keys import NAME, AssetKeys
+
+    set_up_logging()
+    network, secrets = _network(config)
+    members = federated_remote_config.read_members(network)
+    plans = federated_remote_wanted.plans_of(
+        kinds or federated_remote_wanted.KINDS, members, rounds
+    )
+    federated_remote_wanted.check(plans, network, members)
+    assets = _pack(folder)
+    wanted = federated_remote_wanted.wanted_by(network, plans, members, assets)
+    with sole_writer(folder):
+        keys = AssetKeys(folder / NAME)
+        federated_remote.read_others_keys(network, keys)
+        if dry_run:
+            for each in federated_remote.preview(network, plans, members, assets, keys):
+                where = network.organisations[each.owner].url
+                click.echo(f"{'send' if each.is_new else 'there'}  {where}  {each.name}")
+            return
+        steps = federated_remote.submit(network, plans, members, assets, keys, secrets)
+        sent = list(progress(steps, total=len(wanted) + len(plans), label="assets"))
+    for each in sent:
+        if each.name.startswith("plan "):
+            click.echo(f"{each.name}: {'sent' if each.is_new else 'was there'}")
+    new = sum(each.is_new for each in sent)
+    click.echo(f"{new} registered, {len(sent) - new} were there", err=True)
+
+
+@federated.command()
+@_config
+@click.option("--organisation", required=True, help="Whose samples to register.")
+@_folder
+def register(config: Path, organisation: str, folder: Path) -> None:
+    """Register an owner's samples on its node; a submitter needs FOLDER's assets_keys.json then."""
+    from unmask import (
+        federated_archives,
+        federated_remote,
+        federated_remote_config,
+        federated_remote_wanted,
+    )
+    from unmask.disk import sole_writer
+    from unmask.doors import progress, set_up_logging
+    from unmask.federated_remote_keys import NAME, AssetKeys
+
+    set_up_logging()
+    network, secrets = _network(config)
+    federated_remote_config.check_name(network, organisation)
+    member = federated_remote_config.read_members(network)[organisation]
+    opener = federated_archives.opener_of(Path())
+    wanted = federated_remote_wanted.wanted_data(network, member, opener)
+    with sole_writer(folder):
+        steps = federated_remote.register(network, wanted, AssetKeys(folder / NAME), secrets)
+        sent = list(progress(steps, total=len(wanted), label="samples"))
+    new = sum(each.is_new for each in sent)
+    click.echo(f"{new} registered, {len(sent) - new} were there: {folder / NAME}")
+
+
+@federated.command()
+@_config
+@_folder
+def status(config: Path, folder: Path) -> None:
+    """Print the tasks of all plans that were sent, by organisation, and what failed ones said."""
+    from unmask import federated_remote_watch
+
+    with _sent_plans(config, folder) as (node, plans):
+        states = [federated_remote_watch.status(node, sent) for sent in plans.values()]
+    for state in states:
+        click.echo(federated_remote_watch.table(state))
+    if failed := federated_remote_watch.failures(states):
+        raise UnmaskError(f"{failed} task(s) failed; their logs are above.")
+
+
+@federated.command()
+@_config
+@_folder
+def fetch(config: Path, folder: Path) -> None:
+    """Fetch what plans scored, and models that the submitter may have; print the leaderboard."""
+    from unmask import federated_board, federated_remote_watch
+
+    fetched, problems = [], []
+    with _sent_plans(config, folder) as (node, plans):
+        for key, sent in plans.items():
+            home = folder / "plans" / f"{sent.plan['name']}-{key[:16]}"
+            try:
+                submission = federated_remote_watch.fetch(node, sent, key, home)
+            except UnmaskError as error:  # the others' results are wanted still
+                problems.append(str(error))
+                continue
+            is_new = not federated_board.path_of(folder / "submissions", key).is_file()
+            federated_board.write(folder / "submissions", submission)
+            fetched.append(submission)
+            if is_new:
+                _track(submission)
+    if fetched:
+        _show(fetched, folder)
+    if problems:
+        raise UnmaskError("\n".join(problems))
+
+
+def _network(config: Path) -> "tuple[Network, Secrets]":
+    """Return who takes part, and what the environment has to open their nodes."""
+    from unmask import federated_remote_config
+
+    network = federated_remote_config.read_network(config)
+    return network, {
+        name: federated_remote_config.read_secret(member, os.environ)
+        for name, member in network.organisations.items()
+    }
+
+
+@contextmanager
+def _sent_plans(config: Path, folder: Path) -> "Iterator[tuple[Node, dict[str, SentPlan]]]":
+    """Open the submitter's node; give it with the plans that were sent from it."""
+    from unmask import federated_remote
+    from unmask.doors import set_up_logging
+    from unmask.federated_remote_keys import NAME, AssetKeys
+
+    set_up_logging()
+    network, secrets = _network(config)
+    plans = federated_remote.sent_from(network, AssetKeys(folder / NAME))
+    with federated_remote.submitter_node(network, secrets) as node:
+        yield node, plans
 
 
 @federated.command()
