@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unmask import doors, job, leakage, params, records, train
 from unmask.errors import UnmaskError
 
@@ -33,13 +35,18 @@ def main(base: Path) -> None:
     Raises:
         UnmaskError: the job can't be done.
     """
+    if Path("/proc/driver/nvidia").exists() and not torch.cuda.is_available():
+        raise job.JobError(
+            "Asked to train on this machine's GPU; torch can't use it, most often as the driver is "
+            "older than its CUDA (see the warning above). Choose another instance type."
+        )
     config = base / "input/config"
     wanted = job.read_hyperparameters(_own(_read_json(config / "hyperparameters.json")))
     nodes = join_cluster(_read_json(config / "resourceconfig.json"))
     # Beside the store, on the disk that SageMaker gives to data: links, not copies.
-    root = base / "input/data/checkout"
+    data = base / "input/data"
+    root = (data if os.access(data, os.W_OK) else base) / "checkout"
     if os.environ.get("LOCAL_RANK", "0") == "0":  # DDP's other processes here come later
-        data = base / "input/data"
         files = job.read_listing(data / job.LISTING / job.LISTING_NAME)
         stores = [data / name for name in (job.FILES, job.REMOTE)]
         job.lay_out(files, stores, root, workers=doors.workers())

@@ -37,7 +37,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "FROM scratch\nCOPY LICENSE /\nARG GIT_COMMIT\nLABEL revision=${GIT_COMMIT}\n"
     )
     (root / "LICENSE").write_text("all of it\n")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "UNMASK_ECR_REPOSITORY",
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "UNMASK_SAGEMAKER_REPOSITORY",
                  "UNMASK_REGISTRY", "UNMASK_BUILD_OPTIONS"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)

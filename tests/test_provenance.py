@@ -16,6 +16,24 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def test_the_image_is_of_the_last_commit_that_changed_it(tmp_path: Path) -> None:
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    (origin / "src").mkdir(parents=True)
+    git(origin, "init")
+    commits = []
+    for name in ("src/a.py", "dvc.lock"):
+        (origin / name).touch()
+        git(origin, "add", ".")
+        git(origin, "commit", "-m", name)
+        commits.append(git(origin, "rev-parse", "HEAD"))
+    assert provenance.image_commit(origin) == commits[0]
+    assert not provenance.image_changes(origin)
+    (origin / "src/b.py").touch()
+    assert "src/b.py" in provenance.image_changes(origin)
+    git(tmp_path, "clone", "--depth", "1", f"file://{origin}", str(clone))
+    assert provenance.image_commit(clone) is None  # it would be another one, that nobody built
+
+
 def test_source_tags_name_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
     git(tmp_path, "init")
     (tmp_path / "metrics").mkdir()

@@ -34,7 +34,7 @@ from small_project import call, run
 
 from unmask import checkpoint, job, params
 from unmask.cli import main
-from unmask.sagemaker import find_training, prepare
+from unmask.sagemaker import find_training, prepare, tracker_variables
 from unmask.sagemaker_checks import sign_in
 from unmask.sagemaker_wishes import read_wishes
 
@@ -170,6 +170,21 @@ def test_the_params_arrive_as_the_container_reads_them(
     assert sent["train.epochs"] == "8"
     settings = params.load(root / "params.yaml")
     assert job.read_hyperparameters(sent) == job.job_params(settings, key_of(service))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"},
+        {"MLFLOW_TRACKING_URI": "arn:aws:sagemaker:eu-west-1:1:mlflow-tracking-server/a"},
+        {"MLFLOW_TRACKING_PASSWORD": "secret"},
+        {"UNMASK_TRACKER": "wandb"},
+    ],
+)
+def test_a_job_reports_only_where_it_is_let_in(change: dict[str, str]) -> None:
+    variables = {"MLFLOW_TRACKING_URI": "https://mlflow.example.org"}
+    assert tracker_variables(variables)["UNMASK_TRACKER"] == "mlflow"
+    assert tracker_variables(variables | change) == {"UNMASK_TRACKER": "none"}
 
 
 def read_channels(service: Service, folder: Path) -> Path:
@@ -325,6 +340,9 @@ def test_what_a_dvc_remote_holds_is_read_where_it_is(
         (["--spot"], "spot needs max_wait_s"),
         (["--instance-type", "ml.p4d.24xlarge"], "`ml.p4d.24xlarge for training job usage` is 0"),
         (["--tag", "aws:x=y"], "not begin with aws:"),
+        (["--repository", "faces"], "/faces:"),
+        (["--variable", "UNMASK_TRACKER=wandb"], "is set from the one of that name here"),
+        (["--local"], "name it by --image"),
     ],
 )  # fmt: skip
 def test_what_can_not_work_is_refused_before_it_costs(

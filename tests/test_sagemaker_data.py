@@ -35,6 +35,13 @@ def test_weights_outside_of_the_checkout_are_refused(tmp_path: Path) -> None:
             find_files(tmp_path / "checkout", [], weights)
 
 
+def test_weights_from_the_web_are_refused(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    with pytest.raises(JobError, match="which a job would have to fetch from the web"):
+        find_files(tmp_path, [], "kinetics400")
+
+
 def test_a_folder_that_dvc_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="Asked DVC for the crops"):
         find_files(tmp_path, ["wild"], "none")

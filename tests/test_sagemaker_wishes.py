@@ -55,11 +55,17 @@ def test_the_nearest_word_on_the_region_counts(
         ({"prefix": "/a"}, "prefix: String should match"),
         ({"prefix": "a/../b"}, "prefix: .*no step up"),
         ({"wish": 1}, "wish: Extra inputs"),
+        ({"environment": "HF_TOKEN=x"}, "HF_TOKEN looks like a secret"),
+        ({"environment": "PROXY=http://ann:x@proxy"}, "PROXY looks like a secret"),
     ],
 )
 def test_what_can_not_be_is_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(JobError, match=words):
         read_wishes({}, given)
+
+
+def test_what_only_sounds_like_a_secret_is_taken() -> None:
+    read_wishes({}, {"environment": "TOKENIZERS_PARALLELISM=false"})
 
 
 def test_a_variable_that_means_nothing_is_refused() -> None:

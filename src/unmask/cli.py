@@ -248,7 +248,12 @@ def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) ->
     settings = params.load()
     training = jobs.find_training(Path.cwd(), settings, weights_cache=doors.weights_cache())
     if local:
-        _train_locally(training, wishes, model)
+        if dry_run or not wait or wishes.image is None:
+            raise UnmaskError(
+                "--local trains in an image of this machine, here and now: name it by --image, "
+                "such as unmask:test of `make image-test`, without --dry-run and --no-wait."
+            )
+        _train_locally(training, wishes, wishes.image, model)
         return
     account = sign_in(wishes.region)
     if dry_run:
@@ -266,16 +271,15 @@ def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) ->
         )
 
 
-def _train_locally(training: Any, wishes: sagemaker_wishes.Wishes, model: Path) -> None:
-    from unmask import doors, provenance, sagemaker_data, sagemaker_local
+def _train_locally(training: Any, wishes: sagemaker_wishes.Wishes, image: str, model: Path) -> None:
+    from unmask import doors, sagemaker_data, sagemaker_local
 
-    commit = provenance.source_tags(training.root).get("mlflow.source.git.commit")
     settings = training.settings
     sagemaker_local.train_locally(
         training,
         sagemaker_data.find_files(training.root, settings.chunks, settings.model.weights),
         model,
-        image=wishes.image or f"unmask:{commit}",
+        image=image,
         variables={**wishes.environment, "UNMASK_TRACKER": "none"},
         on_gpu=doors.has_gpu(),
     )

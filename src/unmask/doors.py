@@ -67,8 +67,8 @@ def has_gpu() -> bool:
 
 
 def memory_bytes() -> int | None:
-    """Return this machine's memory; None where it trains on a GPU, which has its own."""
-    if Path("/proc/driver/nvidia").exists() or not hasattr(os, "sysconf"):
+    """Return this machine's memory; None where training is done by a GPU or elsewhere."""
+    if _place() != "here" or Path("/proc/driver/nvidia").exists() or not hasattr(os, "sysconf"):
         return None
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -185,12 +185,7 @@ def train_elsewhere(root: Path, model: Path, key: str) -> bool:
     Raises:
         UnmaskError: no such place is known, or the job can't be had.
     """
-    place = os.environ.get("UNMASK_TRAIN_ON") or "here"
-    if place not in PLACES:
-        raise UnmaskError(
-            f"UNMASK_TRAIN_ON is {place!r}; known are {', '.join(PLACES)}. Set it to one of them."
-        )
-    if place == "here":
+    if _place() == "here":
         return False
     from unmask import sagemaker, sagemaker_checks, sagemaker_jobs, sagemaker_wishes
 
@@ -204,6 +199,15 @@ def train_elsewhere(root: Path, model: Path, key: str) -> bool:
         with open_tracker(root, key=key, resume=True) as tracker:
             sagemaker.report(tracker, training, model)
     return True
+
+
+def _place() -> str:
+    place = os.environ.get("UNMASK_TRAIN_ON") or "here"
+    if place not in PLACES:
+        raise UnmaskError(
+            f"UNMASK_TRAIN_ON is {place!r}; known are {', '.join(PLACES)}. Set it to one of them."
+        )
+    return place
 
 
 def send_training(account: "Account", training: "Training", wishes: "Wishes") -> "Job":

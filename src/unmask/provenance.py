@@ -41,8 +41,11 @@ def source_tags(root: Path) -> dict[str, str]:
 def image_commit(root: Path) -> str | None:
     """Return the last commit that changed what is in the image of training jobs: the image's tag.
 
-    A commit of metrics or params needs no other image.
+    A commit of metrics or params needs no other image. None where there is no commit, or where a
+    shallow clone hides which one it was.
     """
+    if _git(root, "rev-parse", "--is-shallow-repository") == "true":
+        return None
     return _git(root, "log", "-1", "--format=%H", "--", *IMAGE) or None
 
 

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = "/opt/ml/checkpoints"  # SageMaker keeps this folder and the prefix in S3 alike
 _UPLOADS = 8  # at a time
+_SIGN_IN = ("USERNAME", "PASSWORD", "TOKEN")  # what a server asks for, and a job is not given
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ def prepare(
     reporting = tracker_variables(variables)
     hyperparameters = training.hyperparameters
     commit = provenance.source_tags(root).get("mlflow.source.git.commit")
+    if clashing := sorted(set(reporting) & set(wishes.environment)):
+        raise JobError(
+            f"Asked for the variable {clashing[0]} in the job, which is set from the one of that "
+            "name here. Leave it out."
+        )
     changes = provenance.image_changes(root)
     if wishes.image is None and changes:
         raise JobError(
@@ -140,7 +146,9 @@ def prepare(
     )
     role = check_role(account, wishes.role)
     bucket = check_bucket(account, wishes.bucket)
-    image = check_image(account, wishes.image, commit=provenance.image_commit(root))
+    image = check_image(
+        account, wishes.image, commit=provenance.image_commit(root), repository=wishes.repository
+    )
     check_quota(account, wishes)
     own = sagemaker_data.own_store(bucket, wishes.prefix)
     remote, held = _held_by_remote(account, wishes, root, files)
@@ -212,7 +220,8 @@ def tracker_variables(variables: Mapping[str, str]) -> dict[str, str]:
         raise JobError(
             f"Asked for a job that reports to {mlflow_client.shown(uri)}; MLFLOW_TRACKING_URI "
             "holds a user, a password or a query, which everybody would read who may describe the "
-            "job. Put them into MLFLOW_TRACKING_USERNAME and _PASSWORD, which stay here."
+            "job. Put them into MLFLOW_TRACKING_USERNAME and _PASSWORD, which stay here: then the "
+            "run is written down from here."
         )
     return {
         "UNMASK_TRACKER": "mlflow",
@@ -224,13 +233,15 @@ def tracker_variables(variables: Mapping[str, str]) -> dict[str, str]:
 def reports(variables: Mapping[str, str]) -> bool:
     """Say whether a job can report to the tracker that the variables name, from where it runs."""
     tracker = variables.get("UNMASK_TRACKER") or "mlflow"
-    return tracker == "mlflow" and _is_public(variables.get("MLFLOW_TRACKING_URI", ""))
+    is_open = not any(variables.get(f"MLFLOW_TRACKING_{each}") for each in _SIGN_IN)
+    return tracker == "mlflow" and is_open and _is_public(variables.get("MLFLOW_TRACKING_URI", ""))
 
 
 def _is_public(uri: str) -> bool:
-    """Say whether an MLflow server may be reached from elsewhere; a file's never is."""
-    if uri.startswith("arn:"):
-        return True  # MLflow in SageMaker
+    """Say whether an MLflow server may be reached from elsewhere; a file's never is.
+
+    Nor is SageMaker's own, by an ARN: its plugin is not in the image.
+    """
     parts = urlsplit(uri)
     host = parts.hostname or "localhost"
     try:

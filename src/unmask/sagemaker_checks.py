@@ -13,7 +13,6 @@ from unmask.sagemaker_wishes import VARIABLE, Wishes
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
-REPOSITORY = "unmask"  # in ECR; containers/build_and_push names it so
 _BUILD = "Build and push it: containers/build_and_push"
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
@@ -201,7 +200,7 @@ def check_role(account: Account, role: str | None) -> str:
     return role
 
 
-def check_image(account: Account, image: str | None, *, commit: str | None) -> str:
+def check_image(account: Account, image: str | None, *, commit: str | None, repository: str) -> str:
     """Return the image to train in: as asked, or of the commit in this account's ECR.
 
     Raises:
@@ -211,12 +210,12 @@ def check_image(account: Account, image: str | None, *, commit: str | None) -> s
 
     if image is None and commit is None:
         raise JobError(
-            "Asked for the image of this checkout's Git commit; found no commit. Give --image, or "
-            "submit from a clone."
+            "Asked for the image of this checkout's Git commit; found no commit, or a shallow "
+            "clone, which hides it. Run `git fetch --unshallow`, or give --image."
         )
     if image is None:
         host = f"{account.number}.dkr.ecr.{account.region}.amazonaws.com"
-        image = f"{host}/{REPOSITORY}:{commit}"
+        image = f"{host}/{repository}:{commit}"
     parts = _ECR.fullmatch(image)
     if not parts:
         raise JobError(

@@ -95,8 +95,13 @@ def _files_of(root: Path, path: str, out: Any, *, stage: str) -> list[StoredFile
 
 def _weights_file(root: Path, weights: str) -> list[StoredFile]:
     """Return the starting weights where they are a file: they may be in Git, so DVC isn't asked."""
-    if weights in ("none", "kinetics400"):
+    if weights == "none":
         return []
+    if weights == "kinetics400":
+        raise JobError(
+            "model.weights is kinetics400, which a job would have to fetch from the web. Download "
+            "the file into weights/, and name it in model.weights, with its model.weights_sha256."
+        )
     path = (root / weights).resolve()
     if root.resolve() not in path.parents or Path(weights).is_absolute():
         raise JobError(

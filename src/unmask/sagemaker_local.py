@@ -35,7 +35,10 @@ def train_locally(
         JobError: there is no such image, no container engine, or the training failed.
     """
     _check_image(image)
-    with tempfile.TemporaryDirectory(prefix=".unmask-job-", dir=training.root) as made:
+    # A container of Docker's writes as root: what of its files can't be deleted stays.
+    with tempfile.TemporaryDirectory(
+        prefix=".unmask-job-", dir=training.root, ignore_cleanup_errors=True
+    ) as made:
         folder = Path(made)  # nobody else may look into it
         store, listing = folder / job.FILES, folder / job.LISTING
         for file in files:
@@ -77,7 +80,7 @@ def _run(
 ) -> Path:
     """Return the archive that the container left."""
     root, config = folder / "container", folder / "config.yaml"
-    root.mkdir()
+    (root / "model").mkdir(parents=True)  # ours, so that what root puts there can be deleted
     config.write_text(json.dumps(_CONFIG), encoding="utf-8")  # JSON is YAML
     sdk = import_sdk()
     from sagemaker.core.training import configs

@@ -24,7 +24,10 @@ _MAX_TAGS, _OWN_TAGS = 50, 3
 _MAX_TAG_NAME, _MAX_TAG_VALUE = 128, 256
 _MAX_VARIABLES, _OWN_VARIABLES, _MAX_VARIABLE_CHARS = 100, 3, 512
 # Whoever may describe a job reads its environment.
-_SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|(ACCESS|API|PRIVATE)_?KEY", re.I)
+_SECRET = re.compile(
+    r"PASSWORD|PASSWD|SECRET|CREDENTIAL|(^|_)TOKEN($|_)|(ACCESS|API|PRIVATE)_?KEY", re.I
+)
+_SECRET_VALUE = re.compile(r"://[^/\s]*@")  # a user, perhaps with a password, in a URL
 
 
 def _listed(value: object) -> object:
@@ -73,6 +76,9 @@ class Wishes(BaseModel):
         Text | None,
         Field(description="Image; by default unmask in your ECR, tagged with the Git commit."),
     ] = None
+    repository: Annotated[
+        Text, Field(description="ECR repository of the image, as containers/build_and_push has it.")
+    ] = "unmask"
     instance_type: Annotated[
         str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="Machine to train on.")
     ] = "ml.g5.xlarge"
@@ -166,7 +172,7 @@ class Wishes(BaseModel):
                     f"environment's {name} has {len(value)} characters: at most "
                     f"{_MAX_VARIABLE_CHARS}"
                 )
-            if _SECRET.search(name):
+            if _SECRET.search(name) or _SECRET_VALUE.search(value):
                 problems.append(
                     f"environment's {name} looks like a secret, which everybody who may describe "
                     "the job would read. Let the role of the job have access instead"

@@ -159,10 +159,8 @@ def plan(chunks: Sequence[Chunk], params: Settings, *, scratch: Path, weights_ca
     """Return the training's key, and how far an interrupted one with that key got in scratch.
 
     Raises:
-        ParamsError: a batch takes more memory than there is.
         WeightsError: model.weights can't be had.
     """
-    _check_gpu_memory(params)
     model = params.model
     weights = backbones.find_weights(
         model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
@@ -214,10 +212,12 @@ def train(
 
     Raises:
         DatasetError: training or validation lacks a class.
+        ParamsError: a batch takes more memory than the GPU has.
         UnmaskError: no epoch ended with a validation loss that is a number; nodes were planned
             to go on from different epochs.
         WeightsError: model.weights can't be had or does not fit.
     """
+    _check_gpu_memory(params)
     torch.manual_seed(params.train.seed)
     geometry = params.clips.geometry(params.model.backbone)
     training, validation = items_of(chunks, params.train)
