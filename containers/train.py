@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from unmask import doors, job, leakage, params, records, train
+from unmask import doors, job, params, train
 from unmask.errors import UnmaskError
 
 logger = logging.getLogger("unmask.job")
@@ -56,10 +56,7 @@ def main(base: Path) -> None:
     cache = doors.weights_cache()
     if available := doors.memory_bytes():
         params.check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
-    raw = Path("raw")
-    listings = [leakage.read_listing(name, raw / name) for name in wanted.chunks]
-    leakage.check(listings, wanted.raw)
-    chunks = records.read_chunks(wanted.chunks, raw, Path("faces"))
+    chunks = train.read_chunks(wanted.chunks, Path("raw"), Path("faces"), wanted.raw)
     sections = train.Settings(
         faces=wanted.faces, clips=wanted.clips, augment=wanted.augment,
         model=wanted.model, train=wanted.train,

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from unmask import leakage, params, records, train
+from unmask import params, train
 from unmask.doors import (
     is_helper,
     open_tracker,
@@ -18,10 +18,7 @@ def main() -> None:
     raw, faces, model = map(Path, sys.argv[1:])
     scratch = model.with_name(f".{model.name}.training")
     settings = params.load()
-    # Each chunk was checked alone; a person or a file may also stand in two of them.
-    listings = [leakage.read_listing(name, raw / name) for name in settings.chunks]
-    leakage.check(listings, settings.raw)
-    chunks = records.read_chunks(settings.chunks, raw, faces)
+    chunks = train.read_chunks(settings.chunks, raw, faces, settings.raw)
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train,

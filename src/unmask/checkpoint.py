@@ -1,6 +1,7 @@
 """A model's folder: weights, and the params that made their input. Loads weights only."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def save(folder: Path, net: nn.Module, checkpoint: Checkpoint) -> None:
         "run_key": checkpoint.run_key,
     }
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
+def swap(whole: Path, folder: Path) -> None:
+    """Put a whole model in the place of the one in folder: at no moment is a part of one there.
+
+    What was in folder is left beside whole, as `old`.
+    """
+    if folder.exists():
+        old = whole.with_name("old")
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+    whole.rename(folder)
 
 
 def load(folder: Path) -> tuple[nn.Module, Checkpoint]:

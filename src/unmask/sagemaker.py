@@ -55,11 +55,9 @@ def find_training(root: Path, settings: Params, *, weights_cache: Path) -> Train
     Raises:
         UnmaskError: it can't be trained as things are, here or elsewhere.
     """
-    from unmask import leakage, records, train  # torch takes seconds
+    from unmask import train  # torch takes seconds
 
-    listings = [leakage.read_listing(name, root / "raw" / name) for name in settings.chunks]
-    leakage.check(listings, settings.raw)
-    chunks = records.read_chunks(settings.chunks, root / "raw", root / "faces")
+    chunks = train.read_chunks(settings.chunks, root / "raw", root / "faces", settings.raw)
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train,

@@ -57,7 +57,7 @@ def _take_in(
     unpack(packed, whole, address, most_bytes=most_bytes)
     check(whole, address, key=key)
     with writing(model_dir):
-        _swap(whole, model_dir)
+        checkpoint.swap(whole, model_dir)
 
 
 @contextmanager
@@ -155,10 +155,3 @@ def check(folder: Path, address: str, *, key: str) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _swap(whole: Path, model_dir: Path) -> None:
-    """Put the new folder in the old one's place: at no moment is a part of a model there."""
-    if model_dir.exists():
-        model_dir.rename(whole.with_name("old"))
-    whole.rename(model_dir)

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from torch import nn
 from torch.utils.data import DataLoader
 
-from unmask import backbones, card, checkpoint, resume, scores
+from unmask import backbones, card, checkpoint, leakage, records, resume, scores
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import Classifier, MilestoneFinetuning
 from unmask.clips import (
@@ -30,7 +30,7 @@ from unmask.clips import (
 )
 from unmask.errors import DatasetError, UnmaskError
 from unmask.geometry import Geometry
-from unmask.params import Augment, Clips, Faces, Model, Train, check_memory
+from unmask.params import Augment, Clips, Faces, Model, Raw, Train, check_memory
 from unmask.predict import Predictor
 from unmask.records import SPLITS, Chunk, Epoch, epoch_line, write_history
 from unmask.resume import Keeper, SwapIO
@@ -50,6 +50,18 @@ class Settings:
     augment: Augment
     model: Model
     train: Train
+
+
+def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) -> list[Chunk]:
+    """Return the named chunks, once no two splits of them together leak.
+
+    Raises:
+        DatasetError: they leak, or a chunk's file is missing or damaged.
+    """
+    # Each chunk was checked alone; a person or a file may also stand in two of them.
+    listings = [leakage.read_listing(name, raw_dir / name) for name in names]
+    leakage.check(listings, raw)
+    return records.read_chunks(names, raw_dir, faces_dir)
 
 
 def items_of(chunks: Sequence[Chunk], settings: Train) -> tuple[list[ClipItem], list[ClipItem]]:
@@ -263,7 +275,7 @@ def train(
     facts = _card_facts(chunks, params, net, geometry, history.rows, origin.sha256)
     (whole / checkpoint.CARD).write_text(card.model_card(facts), encoding="utf-8")
     write_history(whole / checkpoint.HISTORY, history.rows)
-    _swap(whole, model_dir)
+    checkpoint.swap(whole, model_dir)
     tracker.log_file(model_dir / checkpoint.CARD)
     tracker.log_model(model_dir)
 
@@ -271,16 +283,6 @@ def train(
 def forget(scratch: Path) -> None:
     """Delete what an interrupted training would go on from: last of all, once nothing is left."""
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _swap(whole: Path, model_dir: Path) -> None:
-    """Put the new folder in the old one's place: at no moment is a part of a model there."""
-    if model_dir.exists():
-        old = whole.with_name("old")
-        if old.exists():
-            shutil.rmtree(old)
-        model_dir.rename(old)
-    whole.rename(model_dir)
 
 
 def _fit(
