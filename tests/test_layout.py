@@ -27,7 +27,7 @@ LAYERS = (
     ("doors",),
     ("federated_runs", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
-    ("federated_tasks", "federated_local"),
+    ("federated_tasks", "federated_local", "split_study"),
     ("sagemaker_local",),
     ("sagemaker",),
     ("sagemaker_jobs",),

@@ -185,6 +185,54 @@ def log(alias: str | None, model: Path) -> None:
         click.echo(line)
 
 
+@main.command("split-study")
+@click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--without",
+    type=click.Choice(["train", "validation", "test"]),
+    multiple=True,
+    help="Leave out a split of the chunks' own: those whom the starting weights have seen.",
+)
+@click.option("--raw", default="raw", type=click.Path(path_type=Path), show_default=True)
+@click.option("--faces", default="faces", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--out", default="split_study", type=click.Path(path_type=Path), show_default=True,
+    help="A folder, for the summary, its picture and what an interrupted study goes on from.",
+)  # fmt: skip
+def split_study(
+    folds: int, seed: int, without: tuple[str, ...], raw: Path, faces: Path, out: Path
+) -> None:
+    """Train with splits by clip and by source, all else equal: what does the leak make look good?
+
+    The first is how the article splits, so that a fake's original may be trained on. Each of the
+    two is cross-validated over the chunks' videos with the params as they are, so it takes twice
+    as many trainings as there are folds; interrupted, it goes on. Run `dvc repro faces` first.
+    """
+    from unmask import doors, train
+    from unmask import split_study as study
+
+    doors.set_up_logging()
+    settings = params.load()
+    sections = train.Settings(
+        faces=settings.faces, clips=settings.clips, augment=settings.augment,
+        model=settings.model, train=settings.train,
+    )  # fmt: skip
+    chunks = study.leave_out(
+        train.read_chunks(settings.chunks, raw, faces, settings.raw), set(without)
+    )
+    answers = study.run(
+        chunks, sections, out / ".scratch", folds=folds, seed=seed,
+        workers=doors.workers(), weights_cache=doors.weights_cache(),
+    )  # fmt: skip
+    found: dict[str, list[study.HeldOut]] = {way: [] for way in study.WAYS}
+    for way, rows in doors.progress(answers, total=2 * folds, label="trainings"):
+        found[way] += rows
+    summary = study.summarise(found, settings.evaluate)
+    study.write(summary, out)
+    click.echo(study.table(summary))
+
+
 # ---------------------------------------------------------------- training on SageMaker
 
 

@@ -221,12 +221,51 @@ def bootstrap_interval(
     Resamples where metric raises OneClassError are dropped, and Interval.resamples counts the
     rest. None if more than half are dropped, or if there is one group, which cannot vary.
     """
+    labels, scores = read_labels_and_scores("bootstrap_interval", labels_N, scores_N)
+    return _interval(
+        lambda rows: metric(labels[rows], scores[rows]),
+        labels, groups_N, resamples=resamples, seed=seed, level=level,
+    )  # fmt: skip
+
+
+def paired_interval(
+    metric: Metric,
+    labels_N: ArrayLike,
+    scores_N: ArrayLike,
+    others_N: ArrayLike,
+    groups_N: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+    level: float = 0.95,
+) -> Interval | None:
+    """Return the interval of how far metric over scores_N is above that over others_N.
+
+    As bootstrap_interval; both are scores of the same videos, and each resample draws the same of
+    both. So what makes a video hard for both does not widen it.
+    """
+    labels, scores = read_labels_and_scores("paired_interval", labels_N, scores_N)
+    _, others = read_labels_and_scores("paired_interval", labels_N, others_N)
+    return _interval(
+        lambda rows: metric(labels[rows], scores[rows]) - metric(labels[rows], others[rows]),
+        labels, groups_N, resamples=resamples, seed=seed, level=level,
+    )  # fmt: skip
+
+
+def _interval(
+    value_of: Callable[[Ints], float],
+    labels: Ints,
+    groups_N: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> Interval | None:
     if resamples < 1 or not 0 < level < 1:
         raise UnmaskError(
             f"bootstrap_interval: asked for {resamples} resamples at level {level}; pass at least "
             "1 resample and a level between 0 and 1."
         )
-    labels, scores = read_labels_and_scores("bootstrap_interval", labels_N, scores_N)
     names_G, group_of_N = np.unique(np.asarray(groups_N), return_inverse=True)
     if group_of_N.shape != labels.shape:
         raise UnmaskError(
@@ -242,9 +281,8 @@ def bootstrap_interval(
     for _ in range(resamples):
         drawn_G = generator.integers(group_count, size=group_count)
         times_drawn_G = np.bincount(drawn_G, minlength=group_count)
-        rows = np.repeat(rows_N, times_drawn_G[group_of_N])
         try:
-            values.append(metric(labels[rows], scores[rows]))
+            values.append(value_of(np.repeat(rows_N, times_drawn_G[group_of_N])))
         except OneClassError:
             continue
     if 2 * len(values) < resamples:

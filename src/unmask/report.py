@@ -62,11 +62,11 @@ def write_plots(folder: Path, splits: Mapping[str, tuple[ArrayLike, ArrayLike]])
     }
     _write_curves(folder, scored)
     _write_test_tables(folder, *scored.get("test", (np.empty(0, np.int64), np.empty(0))))
-    _save(_draw_roc(scored), folder / "roc.png")
-    _save(_draw_precision_recall(scored), folder / "precision_recall.png")
-    _save(_draw_reliability(scored), folder / "reliability.png")
-    _save(_draw_confusion(scored), folder / "confusion.png")
-    _save(_draw_histogram(scored), folder / "histogram.png")
+    save(_draw_roc(scored), folder / "roc.png")
+    save(_draw_precision_recall(scored), folder / "precision_recall.png")
+    save(_draw_reliability(scored), folder / "reliability.png")
+    save(_draw_confusion(scored), folder / "confusion.png")
+    save(_draw_histogram(scored), folder / "histogram.png")
 
 
 def _write_curves(folder: Path, splits: Mapping[str, Scored]) -> None:
@@ -171,7 +171,7 @@ def _draw_precision_recall(splits: Mapping[str, Scored]) -> "Figure":
 def _draw_reliability(splits: Mapping[str, Scored]) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
-    figure = _new_figure(5.6, 6.4)
+    figure = new_figure(5.6, 6.4)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     upper.set_title("Reliability: does a score keep its promise?")
     upper.plot([0, 1], [0, 1], label="perfectly calibrated", **_GUIDE)
@@ -197,7 +197,7 @@ def _draw_reliability(splits: Mapping[str, Scored]) -> "Figure":
 
 
 def _draw_confusion(splits: Mapping[str, Scored]) -> "Figure":
-    figure = _new_figure(0.6 + 3.6 * len(splits), 3.9)
+    figure = new_figure(0.6 + 3.6 * len(splits), 3.9)
     panels = figure.subplots(1, len(splits), squeeze=False)[0]
     for axes, (split, (labels, scores)) in zip(panels, splits.items(), strict=True):
         cells = metrics.confusion(labels, scores)
@@ -222,7 +222,7 @@ def _draw_confusion(splits: Mapping[str, Scored]) -> "Figure":
 def _draw_histogram(splits: Mapping[str, Scored]) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
-    figure = _new_figure(6.4, 0.8 + 2.2 * len(splits))
+    figure = new_figure(6.4, 0.8 + 2.2 * len(splits))
     panels = figure.subplots(len(splits), 1, squeeze=False, sharex=True)[:, 0]
     width = 0.42 / HISTOGRAM_BINS
     centres = (np.arange(HISTOGRAM_BINS) + 0.5) / HISTOGRAM_BINS
@@ -275,13 +275,13 @@ def write_training_curves(folder: Path, history: Sequence[Epoch]) -> None:
     assert history, "training ended without an epoch"
     rows = ([epoch.get(column) for column in EPOCH_COLUMNS] for epoch in history)
     _write_table(folder / "training.csv", EPOCH_COLUMNS, rows)
-    _save(_draw_training(history), folder / "training.png")
+    save(_draw_training(history), folder / "training.png")
 
 
 def _draw_training(history: Sequence[Epoch]) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
-    figure = _new_figure(10.5, 3.2)
+    figure = new_figure(10.5, 3.2)
     losses, ranking, rates = figure.subplots(1, 3)
     _draw_series(losses, history, {"train_loss": "train", "val_loss": "validation"})
     losses.set(title="Loss", ylabel="Log-loss (nats per clip)")
@@ -337,7 +337,8 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> Non
     write_atomically(path, out.getvalue())
 
 
-def _new_figure(width_in: float, height_in: float) -> "Figure":
+def new_figure(width_in: float, height_in: float) -> "Figure":
+    """Return an empty figure of that size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout="constrained")
@@ -345,14 +346,14 @@ def _new_figure(width_in: float, height_in: float) -> "Figure":
 
 def _new_square(title: str) -> tuple["Figure", "Axes"]:
     """Return axes from 0 to 1 in both directions."""
-    figure = _new_figure(5.6, 5.2)
+    figure = new_figure(5.6, 5.2)
     axes = figure.subplots()
     axes.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(color="0.9")
     return figure, axes
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     """Write a PNG through a new file, as write_atomically does."""
     from PIL import Image
 

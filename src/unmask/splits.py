@@ -107,7 +107,7 @@ def _own_splits(entries: Sequence[Entry]) -> dict[str, Split]:
 
 
 def _draw_sides(entries: Sequence[Entry], ratios: Mapping[Split, float], seed: int) -> Sides:
-    groups = _join(entries)
+    groups = join(entries)
     whole = _describe(groups, entries)
     units = _take_apart(whole, entries, ratios, seed)
     sides = _share_out(units, ratios, seed)
@@ -125,11 +125,11 @@ def _draw_sides(entries: Sequence[Entry], ratios: Mapping[Split, float], seed: i
     return Sides(splits, {name: group for group in kept for name in group}, own=False)
 
 
-def _identities(entry: Entry) -> tuple[str, ...]:
+def _identities(entry: Entry | VideoRecord) -> tuple[str, ...]:
     return entry.source_id, *entry.donors
 
 
-def _join(entries: Iterable[Entry]) -> dict[str, frozenset[str]]:
+def join(entries: Iterable[Entry | VideoRecord]) -> dict[str, frozenset[str]]:
     """Return for each identity all those whom videos join with it, directly or through others."""
     neighbours: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
