@@ -226,7 +226,7 @@ def test_a_setting_that_the_schema_refuses_is_named(
 def test_another_format_is_refused_by_its_number(folder: Path, number: Any) -> None:
     # A later format may have other keys: the number is read first.
     edit(folder, lambda values: (values.clear(), values.update(format=number)))
-    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 3"):
+    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 4"):
         checkpoint.load(folder)
 
 
