@@ -305,7 +305,7 @@ def _uri(picture_HWC: Picture, max_side_px: int) -> str:
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     is_coded, coded = cv2.imencode(".jpg", picture_HWC[..., ::-1], quality)
     assert is_coded
-    return f"data:image/jpeg;base64,{base64.b64encode(coded).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}"
 
 
 def _probe(answer: Answer) -> Info | None:

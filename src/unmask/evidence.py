@@ -131,7 +131,7 @@ def _with_time(features: torch.Tensor, batch: int) -> torch.Tensor:
     """Return features_BKTHW; those of an image net come with clips and frames in one direction."""
     if features.dim() == 5:
         return features
-    return features.unflatten(0, (batch, -1)).transpose(1, 2)
+    return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 
 class _Frozen(nn.Module):
@@ -139,7 +139,7 @@ class _Frozen(nn.Module):
 
     def __init__(self, net: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self._run = lambda clips: torch.func.functional_call(net, weights, (clips,))
+        self._run = lambda clips: torch.func.functional_call(net, weights, (clips,))  # type: ignore[no-untyped-call]  # upstream
 
     def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
         logits_B2: torch.Tensor = self._run(clips_BCTHW)
@@ -182,4 +182,5 @@ def overlay(crop_HWC: Picture, heat_HW: Heat) -> Picture:
     colours_bgr = cv2.applyColorMap(np.uint8(fine * 255), cv2.COLORMAP_INFERNO)
     share = (0.6 * fine)[..., None]
     mixed = grey * (1 - share) + colours_bgr[..., ::-1] * share
-    return mixed.round().astype(np.uint8)
+    shown: Picture = mixed.round().astype(np.uint8)
+    return shown
