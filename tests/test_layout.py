@@ -35,8 +35,19 @@ LAYERS = (
     ("sagemaker_checks",),
     ("sagemaker_wishes",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
+    ("case_report",),
+    ("annotate", "timeline", "verify", "wording"),
     ("analysis",),
-    ("predict", "report", "card", "track_mlflow", "track_wandb", "federated_specs"),
+    (
+        "predict",
+        "report",
+        "card",
+        "custody",
+        "evidence",
+        "track_mlflow",
+        "track_wandb",
+        "federated_specs",
+    ),
     (
         "classifier",
         "checkpoint",
@@ -70,6 +81,7 @@ LAYERS = (
         "datasets",
         "leakage",
         "video",
+        "drawing",
         "blend",
         "backbones",
         "metrics",
@@ -88,6 +100,7 @@ DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 # Outside libraries that only their owners import, here and in the doors' folders.
 OWNERS = {
     "av": {"video"},
+    "jinja2": {"case_report"},
     "facenet_pytorch": {"cascade"},
     "fvcore": {"backbones", "pretrain"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"backbones"},
