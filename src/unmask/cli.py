@@ -11,6 +11,7 @@ import click
 
 from unmask import federated_cli, params, sagemaker_wishes
 from unmask.errors import UnmaskError
+from unmask.groups import CommandGroup
 
 if TYPE_CHECKING:
     from unmask.sagemaker_checks import Account
@@ -19,17 +20,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Group(click.Group):
-    """Turns an UnmaskError of any command into one line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except UnmaskError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unmask")
 def main() -> None:
     """Train, version and defend a deepfake video detector."""
