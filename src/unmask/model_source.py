@@ -1,7 +1,5 @@
 """Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked and kept."""
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -9,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unmask.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
 from unmask.errors import WeightsError
 from unmask.mlflow_client import (
     ANSWER_S,
@@ -24,7 +23,6 @@ from unmask.mlflow_client import (
 from unmask.tracking import environment
 
 SCHEMES = ("models:/", "runs:/")
-SETTINGS = "checkpoint.json"  # as in checkpoint, which imports torch
 WAYS = (
     "Train one with `make repro`; or fetch one: `dvc pull model`, `--rev REVISION` for that of a "
     "commit, `--model models:/unmask@champion` for one of MLflow's."
@@ -63,18 +61,10 @@ def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_ur
 
 
 def _checked_folder(folder: Path) -> Path:
-    if not (folder / SETTINGS).is_file():
-        raise WeightsError(f"Asked for the model in {folder}; {folder / SETTINGS} is not there. {WAYS}")
+    for name in (SETTINGS, WEIGHTS):
+        if not (folder / name).is_file():
+            raise WeightsError(f"Asked for the model in {folder}; {name} is not there. {WAYS}")
     return folder
-
-
-def folder_digest(folder: Path) -> str:
-    """Return the SHA-256 that MLflow shows of the folder, of all files and their names."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{content} {path.relative_to(folder).as_posix()}\n".encode())
-    return digest.hexdigest()
 
 
 def _kept(place: Path, fetch: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Path:
@@ -120,7 +110,7 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
                     f"{asked}; that revision has no such output. Name one whose dvc.lock has it, "
                     "or another --model."
                 )
-            digest = str(out.hash_info.value).removesuffix(".dir")
+            digest = str(out.hash_info.value)
             return _kept(
                 cache / f"md5-{digest}",
                 lambda folder: repo.dvcfs.get(out.fs_path, str(folder), recursive=True),
@@ -136,24 +126,6 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
 
 def _path_in(repo: Any, out: Any) -> str:
     return os.path.relpath(out.fs_path, repo.root_dir)
-
-
-def dvc_digest(folder: Path) -> str:
-    """Return the MD5 that dvc.lock has of a folder, without its `.dir`.
-
-    It is that of the list of files as JSON (dvc_data/hashfile/tree.py, Tree.as_bytes).
-    """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    rows = [
-        {"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()}
-        for path in files
-    ]
-    rows.sort(key=lambda row: row["relpath"])
-    return _md5(json.dumps(rows, sort_keys=True).encode())
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 # ---------------------------------------------------------------- MLflow
@@ -177,7 +149,7 @@ def _of_mlflow(model: str, uri: str, cache: Path) -> Path:
                 return _kept(
                     place,
                     lambda folder: _download(f"{address}/{_PYFUNC_FOLDER}", uri, folder),
-                    lambda folder: folder_digest(folder) == digest,
+                    lambda folder: mlflow_digest(folder) == digest,
                 )
     except known as error:
         # From None: what MLflow raises may hold the URI with its password.
