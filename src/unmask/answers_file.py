@@ -1,4 +1,4 @@
-"""Answers as rows: for people, as JSON lines, as CSV; and a file of them that a later run goes on from.
+"""Answers as rows, for people, as JSON or CSV; and a file of them that the next run goes on from.
 
 A row is a JSON object; docs/predict.md says what its fields mean. A CSV has the flat ones.
 """
@@ -106,7 +106,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 def json_line(row: Row) -> bytes:
-    r"""Return the row as a line of ASCII; a name's bytes that are no UTF-8 become \udc80 to \udcff."""
+    r"""Return the row as a line of ASCII; bytes of a name that are no UTF-8 become \udc80 and on."""
     return json.dumps(row, allow_nan=False).encode() + b"\n"
 
 
@@ -150,10 +150,11 @@ def shown_name(path: object) -> str:
     >>> shown_name("a\x1b[2J.mp4")
     'a\\x1b[2J.mp4'
     """
-    return "".join(
-        c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode(errors="surrogateescape"))
-        for c in str(path)
-    )  # fmt: skip
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(path))
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
 
 
 def _clock(time_s: float) -> str:
@@ -213,8 +214,8 @@ class AnswersFile:
             content = content_digest(video) if rows and video.is_file() else None
         except OSError:
             return None
-        same = next((row for row in rows if row["sha256"] == content), None)
-        return same and same | {"path": str(video), "mtime_ns": stamp[1]}
+        same = [row for row in rows if row["sha256"] == content]
+        return same[0] | {"path": str(video), "mtime_ns": stamp[1]} if same else None
 
     def add(self, row: Row) -> None:
         """Write one more line, at once and whole.
@@ -266,12 +267,15 @@ def open_answers(path: Path, form: Form, maker: Maker, *, again: bool) -> Iterat
     try:
         content = path.read_bytes()
         rows = _read(path, content, form)
-        others = [row for row in rows if (row["model"], row["version"]) != (maker.model, maker.version)]
+        others = [
+            row for row in rows if (row["model"], row["version"]) != (maker.model, maker.version)
+        ]
         if others and not again:
             raise AnswersFileError(
-                f"Asked to go on with {path}; it holds answers of the model {others[0]['model']:.12} "
-                f"by unmask {others[0]['version']}, not of {maker.model:.12} by {maker.version}. Name "
-                "another file, or forget those by --again."
+                f"Asked to go on with {path}; it holds answers of the model "
+                f"{others[0]['model']:.12} by unmask {others[0]['version']}, not of "
+                f"{maker.model:.12} by {maker.version}. Name another file, or begin this one anew "
+                "by --again."
             )
         answers = AnswersFile(path, form, handle, [] if again else rows)
         answers.tidy(content)
@@ -300,7 +304,9 @@ def _open_locked(path: Path) -> int:
     except BlockingIOError:
         is_it = False
     except OSError as error:  # not every file system can
-        _log.warning("%s can't be locked (%s): don't start a second run on it.", path, error.strerror)
+        _log.warning(
+            "%s can't be locked (%s): don't start a second run on it.", path, error.strerror
+        )
         return handle
     if not is_it:
         os.close(handle)

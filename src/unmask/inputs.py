@@ -40,11 +40,8 @@ def find_videos(names: Sequence[str], listed: bytes | None = None) -> Inputs:
     found: list[Path] = []
     unread: list[Path] = []
     for name in names:
-        if name == STDIN and listed is not None:
-            paths = _listed_paths(listed)
-        else:
-            paths = _matches(name)
-        for path in paths:
+        is_list = name == STDIN and listed is not None
+        for path in _listed_paths(listed) if is_list else _matches(name):
             found += _videos_in(path, unread) if os.path.isdir(path) else [path]
     once: dict[str, Path] = {}
     for path in found:
@@ -55,7 +52,7 @@ def find_videos(names: Sequence[str], listed: bytes | None = None) -> Inputs:
 def _matches(name: str) -> list[Path]:
     if not name:
         raise InputError(
-            "Asked for a video with an empty name, perhaps an unset variable. Name a file or folder."
+            "Asked for a video; its name is empty, as of an unset variable. Name a file or folder."
         )
     if os.path.lexists(name) or not glob.has_magic(name):
         return [Path(name)]
@@ -82,8 +79,8 @@ def _videos_in(folder: Path, unread: list[Path]) -> list[Path]:
     videos = sorted(_walk(folder, unread), key=natural_key)
     if not videos and len(unread) == before:
         raise InputError(
-            f"Asked for the videos in {folder}; no file in it ends like one (.mp4, .mov, .mkv ...). "
-            "Name another folder, or the files themselves."
+            f"Asked for the videos in {folder}; no file in it ends like one (.mp4, .mov ...). Name "
+            "another folder, or the files themselves."
         )
     return videos
 

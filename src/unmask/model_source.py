@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked and kept."""
+"""Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked."""
 
 import os
 import shutil
@@ -119,13 +119,13 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
     except (DvcException, SCMError, OSError) as error:
         said = " ".join(str(error).split())
         raise WeightsError(
-            f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, and "
-            "its model must be in DVC's cache here or have been pushed to the remote (`dvc push`)."
+            f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, "
+            "and its model must be in DVC's cache here or have been pushed to the remote (`dvc push`)."
         ) from error
 
 
 def _path_in(repo: Any, out: Any) -> str:
-    return os.path.relpath(out.fs_path, repo.root_dir)
+    return str(os.path.relpath(out.fs_path, repo.root_dir))
 
 
 # ---------------------------------------------------------------- MLflow
