@@ -120,7 +120,7 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
         said = " ".join(str(error).split())
         raise WeightsError(
             f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, "
-            "and its model must be in DVC's cache here or have been pushed to the remote (`dvc push`)."
+            "and its model must be in DVC's cache here or in the remote (`dvc push`)."
         ) from error
 
 

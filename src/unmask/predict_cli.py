@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -103,13 +104,13 @@ def predict(
         raise click.UsageError("--again is for --out: name the file to begin anew.")
     if out:
         form = _form_of(out, form)
-    rows: list[Row] = []
+    counts: Counter[str] = Counter()
     try:
-        from unmask import doors, inputs
+        from unmask import answers_file, doors, inputs
 
         doors.set_up_logging()
         names = (*paths, *[inputs.STDIN] * from_stdin)
-        listed = sys.stdin.buffer.read() if inputs.STDIN in names else None
+        listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
         found = inputs.find_videos(names, listed)
         for folder in found.unread:
             click.echo(f"{folder}: this user may not look into this folder", err=True)
@@ -121,19 +122,15 @@ def predict(
             found.videos, _model_folder(model, rev), pages, clips, workers or doors.workers()
         )
         for row in _answered(wish, out, form, again=again):
-            rows.append(row)
+            counts[answers_file.outcome(row)] += 1
+        click.echo(answers_file.summary(counts), err=True)
     except KeyboardInterrupt:
         kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
         click.echo(f"\nInterrupted{kept}.", err=True)
         sys.exit(INTERRUPTED)
-    sys.exit(_exit_code(rows, found.unread))
-
-
-def _exit_code(rows: "Sequence[Row]", unread: Sequence[Path]) -> int:
-    verdicts = {row["verdict"] for row in rows}
-    if "fake" in verdicts:
-        return FAKE
-    return UNANSWERED if unread or verdicts - {"real"} else 0
+    sys.exit(
+        FAKE if counts["fake"] else UNANSWERED if found.unread or counts.keys() - {"real"} else 0
+    )
 
 
 def _form_of(out: Path, asked: "Form | None") -> "Form":
@@ -195,7 +192,6 @@ def _answered(
 
     maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
     width = min(max(len(answers_file.shown_name(video)) for video in wish.videos), _WIDEST_NAME)
-    rows = []
     with ExitStack() as stack:
         kept, known = None, {}
         if out and form:
@@ -216,9 +212,7 @@ def _answered(
                 kept.add(row)
             with doors.above_bar():
                 _show(row, None if out else form, width)
-            rows.append(row)
             yield row
-    click.echo(answers_file.summary(rows), err=True)
 
 
 def _show(row: "Row", form: "Form | None", width: int) -> None:
