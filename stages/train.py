@@ -24,7 +24,7 @@ def main() -> None:
     chunks = records.read_chunks(settings.chunks, raw, faces)
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
     plan = train.plan(chunks, sections, scratch=scratch, weights_cache=weights_cache())
     if not train_elsewhere(Path.cwd(), model, plan.key):

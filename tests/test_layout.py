@@ -36,10 +36,12 @@ LAYERS = (
     ("sagemaker_checks",),
     ("sagemaker_wishes",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
+    ("analysis",),
     ("predict", "report", "card", "track_mlflow", "track_wandb", "federated_specs"),
     (
         "classifier",
         "checkpoint",
+        "cropping",
         "resume",
         "sample",
         "fake",
@@ -79,7 +81,7 @@ LAYERS = (
         "federated_samples",
         "inputs",
     ),
-    ("archive", "records", "params", "scores", "processes", "provenance"),
+    ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
     ("disk", "digests", "groups"),
     ("errors", "geometry"),
 )
