@@ -276,3 +276,29 @@ def test_a_terminal_gets_a_bar_and_whole_lines_beside_it(models):
     assert "predict: 100%" in words
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert [row["reason"] for row in rows] == ["empty", "missing"]
+
+
+# ---------------------------------------------------------------- what is made besides
+
+
+def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder, models, video):
+    copy(video, folder / "clip.mp4")
+    result = predict(
+        "clip.mp4", "gone.mp4", "--model", models / "fake", "--workers", 1,
+        "--report", "pages", "--annotate", "seen",
+    )  # fmt: skip
+    assert result.exit_code == 3, result.output
+    assert {path.name for path in Path("pages").iterdir()} == {"clip.html", "gone.html"}
+    assert [path.name for path in Path("seen").iterdir()] == ["clip.mp4"]
+
+    def verify(*arguments):
+        return CliRunner().invoke(main, ["verify", "pages/clip.html", *map(str, arguments)])
+
+    done = verify("clip.mp4", "--model", models / "fake")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[:2] for line in done.output.splitlines()] == [
+        ["report", "matches"], ["file", "matches"], ["model", "matches"],
+    ]  # fmt: skip
+    assert verify("clip.mp4", "--model", models / "real").exit_code == 5
+    assert verify("seen/clip.mp4").exit_code == 4
+    assert verify("--score").exit_code == 2

@@ -25,8 +25,8 @@ def main() -> None:
     """Train, version and defend a deepfake video detector."""
 
 
-main.add_command(federated_cli.federated)
-main.add_command(predict_cli.predict)
+for command in (federated_cli.federated, predict_cli.predict, predict_cli.verify):
+    main.add_command(command)
 
 
 @main.command()
