@@ -190,13 +190,16 @@ def _answered(
     from unmask import answers_file, digests, doors
 
     maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
-    width = min(max(len(answers_file.shown_name(video)) for video in wish.videos), _WIDEST_NAME)
+    names = [answers_file.shown_name(video) for video in wish.videos]
+    width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
         kept, known = None, {}
         if out and form:
             kept = stack.enter_context(answers_file.open_answers(out, form, maker, again=again))
-            # Pages and clips show more than a row holds.
-            known = {} if wish.pages or wish.clips else kept.reuse(wish.videos)
+            if wish.pages or wish.clips:  # they show more than a row holds
+                kept.forget(wish.videos)
+            else:
+                known = kept.reuse(wish.videos)
         elif form == "csv":
             click.echo(answers_file.csv_header(), nl=False)
         fresh = stack.enter_context(closing(_fresh(wish, known.keys(), maker, kept)))
