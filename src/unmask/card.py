@@ -19,7 +19,7 @@ class CardFacts:
     """What a model card tells of one training."""
 
     backbone: str
-    weights: str  # where it started from: none, kinetics400 or a file
+    weights: str  # where it started from: none, kinetics400, imagenet or a file
     weights_sha256: str | None
     parameters: int
     frames: int  # a clip's geometry
@@ -95,6 +95,7 @@ def _card_training(facts: CardFacts) -> str:
     started = {
         "none": "random weights",
         "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
+        "imagenet": "weights trained on ImageNet",
     }.get(facts.weights, f"`{facts.weights}`")
     digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
     auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"

@@ -1,4 +1,6 @@
-"""The clips that backbones eat: plain numbers, so that params can be checked without torch."""
+"""What is known of backbones without torch, so that params can be checked: their clips, the memory
+that training takes, the names of their published weights.
+"""
 
 from dataclasses import dataclass
 
@@ -24,7 +26,32 @@ GEOMETRIES = {
     "x3d_s": Geometry(13, 6 / 30, 182),
     "x3d_m": Geometry(16, 5 / 30, 256),
     "x3d_l": Geometry(16, 5 / 30, 312),
+    # x3d_xs's clip, so that what they are told apart by is the net; ImageNet's side.
+    "efficientnet_lite0": Geometry(4, 12 / 30, 224),
+    "resnext50_32x4d": Geometry(4, 12 / 30, 224),
 }
+
+# What model.weights may call a backbone's published weights; None where a file must be named.
+STARTS = {
+    "x3d_xs": "kinetics400",
+    "x3d_s": "kinetics400",
+    "x3d_m": "kinetics400",
+    "x3d_l": "kinetics400",
+    "efficientnet_lite0": "imagenet",
+    "resnext50_32x4d": None,
+}
+
+
+def no_such_start(backbone: str, weights: str) -> str:
+    """Return the words for weights that are not this backbone's."""
+    own = STARTS[backbone]
+    remedy = (
+        f"Set it to {own}"
+        if own
+        else "Fetch timm's or torchvision's ImageNet file of it, name "
+        "that with its model.weights_sha256"
+    )
+    return f"model.weights is {weights}, from which {backbone} can't start. {remedy}, or set none"
 
 
 def clip_geometry(

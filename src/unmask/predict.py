@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unmask import checkpoint as checkpoints
+from unmask.backbones import lay_out_for_cpu
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import clip_logits
 from unmask.clips import read_clips, spread_starts, to_input
@@ -30,7 +31,7 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = net.eval().to(self.device)
         if self.device.type == "cpu":
-            self.net = self.net.to(memory_format=torch.channels_last_3d)
+            lay_out_for_cpu(self.net)
         self.checkpoint = checkpoint
         self._detector: Detector | None = None
 
