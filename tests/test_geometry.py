@@ -45,15 +45,17 @@ def test_given_values_override_the_nets_own_geometry() -> None:
 def test_training_takes_no_less_memory_than_is_said(
     name: str, batch_size: int, layers: int, measured_mib: int
 ) -> None:
-    said_mib = training_bytes(GEOMETRIES[name], batch_size, layers) / 2**20
+    said_mib = training_bytes(name, GEOMETRIES[name], batch_size, layers) / 2**20
     assert 0.25 * measured_mib < said_mib < measured_mib
 
 
 def test_memory_grows_with_all_that_is_held() -> None:
     geometry = Geometry(4, 0.4, 100)
-    assert training_bytes(geometry, 1, 5) == 4 * 100 * 100 * 1300
-    assert training_bytes(geometry, 3, 5) == 3 * training_bytes(geometry, 1, 5)
-    assert training_bytes(Geometry(8, 0.4, 200), 1, 5) == 8 * training_bytes(geometry, 1, 5)
-    assert training_bytes(geometry, 1, 5, bytes_per_value=2) == 4 * 100 * 100 * 650
-    by_layers = [training_bytes(geometry, 1, layers) for layers in range(6)]
+    assert training_bytes("x3d_m", geometry, 1, 5) == 4 * 100 * 100 * 1300
+    assert training_bytes("x3d_m", geometry, 3, 5) == 3 * training_bytes("x3d_m", geometry, 1, 5)
+    assert training_bytes("x3d_m", Geometry(8, 0.4, 200), 1, 5) == 8 * training_bytes(
+        "x3d_m", geometry, 1, 5
+    )
+    assert training_bytes("x3d_m", geometry, 1, 5, bytes_per_value=2) == 4 * 100 * 100 * 650
+    by_layers = [training_bytes("x3d_m", geometry, 1, layers) for layers in range(6)]
     assert by_layers == sorted(by_layers)

@@ -291,7 +291,9 @@ def check_memory(
     geometry, layers = clips.geometry(model.backbone), train.unfreeze_top_layers
 
     def needed_bytes(batch_size: int) -> int:
-        return training_bytes(geometry, batch_size, layers, bytes_per_value=bytes_per_value)
+        return training_bytes(
+            model.backbone, geometry, batch_size, layers, bytes_per_value=bytes_per_value
+        )
 
     needed = needed_bytes(train.batch_size)
     if needed <= available_bytes:
