@@ -5,6 +5,7 @@ import http.server
 import io
 import logging
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -650,11 +651,18 @@ def test_packaged_weights_know_pictures_by_their_names(tmp_path: Path) -> None:
     net = frame_net("efficientnet_lite0")
     origin = load(net, "imagenet", name="efficientnet_lite0")
     assert origin == Origin("imagenet", backbones.LITE0_FILE.sha256, head=False)
+    noise_BCTHW = torch.randn(2, 3, 2, 224, 224)
+    assert net(noise_BCTHW).abs().max() < 1  # a fresh head knows nothing: near log-loss ln 2
     # The head of a thousand classes, which a detector leaves out, on the same features.
     file = backbones.find_weights(
         "imagenet", "efficientnet_lite0", sha256=origin.sha256, cache_dir=tmp_path
     )
     assert file is not None
+    copied_net = frame_net("efficientnet_lite0")  # an archive brings the file under another path
+    shutil.copy(file.path, tmp_path)
+    assert not load(copied_net, tmp_path / file.path.name, name="efficientnet_lite0").head
+    heads = "image.classifier.weight", "image.classifier.bias"
+    assert same(copied(copied_net), copied(net), but=heads)
     state = torch.load(file.path, weights_only=True)
     head = nn.Linear(1280, 1000)
     head.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})

@@ -40,6 +40,7 @@ def test_given_values_override_the_nets_own_geometry() -> None:
         ("x3d_xs", 8, 0, 246), ("x3d_xs", 8, 1, 349), ("x3d_xs", 8, 2, 654),
         ("x3d_xs", 8, 3, 1020), ("x3d_xs", 8, 4, 1444), ("x3d_xs", 8, 5, 1445),
         ("x3d_m", 2, 2, 1072), ("x3d_m", 2, 5, 2779),
+        ("efficientnet_lite0", 8, 0, 548), ("efficientnet_lite0", 8, 1, 638),
     ],
 )  # fmt: skip
 def test_training_takes_no_less_memory_than_is_said(

@@ -141,6 +141,9 @@ class FrameNet(nn.Module):
         self.image: nn.Module = timm.create_model(
             row.timm_name, pretrained=False, num_classes=2, drop_rate=dropout
         )
+        # timm's is made for a thousand classes: with two its logits are so large that training
+        # begins at a log-loss of 4 and the head has first to unlearn them.
+        self.image.get_submodule(row.head).reset_parameters()
         # From the normalisation of clips to that of the net's own weights.
         mean, deviation = torch.tensor([row.mean, row.deviation]).reshape(2, 3, 1, 1)
         self.register_buffer("scale_CHW", DEVIATION / deviation, persistent=False)
@@ -184,7 +187,7 @@ def last_stage(net: nn.Module) -> nn.Module:
 
 
 def lay_out_for_cpu(net: nn.Module) -> None:
-    """Put the kernels' channels last, which doubles the speed on a CPU: benchmarks/pipeline.py."""
+    """Put the kernels' channels last: so X3D is twice as fast on a CPU (benchmarks/pipeline.py)."""
     of_images = isinstance(net, FrameNet)
     net.to(memory_format=torch.channels_last if of_images else torch.channels_last_3d)
 

