@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro test check lock install pretrain grid experiments image-test
+.PHONY: repro test check lock install pretrain grid experiments compare image-test
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -41,6 +41,9 @@ grid: install  ## one experiment, and one MLflow run, for each setting: `make gr
 experiments: install  ## the table: each one's metrics and the params it changed, without files
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc exp show --md --only-changed \
 	  --drop '(Created|State|Executor|.*/.*|^model$$|^raw$$|^faces$$)'
+
+compare: install  ## README's table of backbones: each trained as an experiment, its speed measured here
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/compare.py
 
 pretrain: install  ## makes weights/x3d_xs.safetensors again: an hour or so on two cores
 	$(BIN)/unmask pretrain

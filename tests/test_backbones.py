@@ -1,27 +1,33 @@
-"""Every row of the table against PyTorchVideo's own X3D; weights from files and a real server."""
+"""Every X3D of the table against PyTorchVideo's own; weights from files and a real server."""
 
 import hashlib
 import http.server
 import io
 import logging
 import pickle
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+import matplotlib
 import numpy as np
 import pytest
+import sklearn
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from unmask import backbones
-from unmask.backbones import BACKBONES, Origin, build, load_weights
+from unmask.backbones import BACKBONES, Origin, VideoRow, build, load_weights
 from unmask.errors import WeightsError
-from unmask.geometry import GEOMETRIES
+from unmask.geometry import GEOMETRIES, STARTS
 
 State = dict[str, torch.Tensor]
 
@@ -92,9 +98,12 @@ def same(state: State, other: State, *, but: tuple[str, ...] = ()) -> bool:
 
 
 def test_the_table_is_the_published_one() -> None:
-    assert list(BACKBONES) == list(PUBLISHED)
+    videos = [name for name, row in BACKBONES.items() if isinstance(row, VideoRow)]
+    assert videos == list(PUBLISHED)
+    assert list(BACKBONES) == list(GEOMETRIES) == list(STARTS)
     for name, (_, _, _, depth, _) in PUBLISHED.items():
         row = BACKBONES[name]
+        assert isinstance(row, VideoRow)
         assert row.depth_factor == depth
         assert row.kinetics_file == f"{name.upper()}.pyth"
 
@@ -558,3 +567,170 @@ def test_a_fetched_file_with_another_digest_is_refused(
     zoo.content = kinetics_bytes
     with pytest.raises(WeightsError, match="Delete it and fetch it again"):
         load(net, "kinetics400", cache_dir=tmp_path, sha256="a" * 64)
+
+
+# ---------------------------------------------------------------- image nets, frame by frame
+
+IMAGE_NETS = {"efficientnet_lite0": "classifier", "resnext50_32x4d": "fc"}
+# Of ImageNet's thousand classes, and where pictures of them are installed.
+MILITARY_UNIFORM, PALACE, DAISY = 652, 698, 985
+
+
+def frame_net(name: str) -> backbones.FrameNet:
+    built = build(name, dropout=0.0).eval()
+    assert isinstance(built, backbones.FrameNet)
+    return built
+
+
+@pytest.fixture(scope="module", params=IMAGE_NETS)
+def image_net(request: pytest.FixtureRequest) -> tuple[str, backbones.FrameNet]:
+    torch.manual_seed(3)
+    return request.param, frame_net(request.param)
+
+
+@torch.inference_mode()
+def test_a_clips_logits_are_the_mean_of_its_frames(
+    image_net: tuple[str, backbones.FrameNet],
+) -> None:
+    _, net = image_net
+    clips_BCTHW = torch.randn(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    own = net.row
+    for clip_CTHW, logits_2 in zip(clips_BCTHW, net(clips_BCTHW), strict=True):
+        # From pixels anew, as the net's own makers normalise them.
+        frames_TCHW = clip_CTHW.movedim(1, 0) * backbones.DEVIATION + backbones.MEAN
+        mean, deviation = torch.tensor([own.mean, own.deviation])[:, :, None, None]
+        each_T2 = torch.cat([net.image(((f - mean) / deviation)[None]) for f in frames_TCHW])
+        torch.testing.assert_close(logits_2, each_T2.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_five_layers_and_the_head_are_the_whole_net(
+    image_net: tuple[str, backbones.FrameNet], net: nn.Module
+) -> None:
+    name, frames = image_net
+    for whole, head in ((frames, f"image.{IMAGE_NETS[name]}"), (net, "blocks.5.proj")):
+        parts = backbones.layers(whole)
+        assert len(parts) == 5
+        learns = [p for layer in parts for module in layer for p in module.parameters()]
+        learns += whole.get_submodule(head).parameters()
+        assert len(learns) == len({id(p) for p in learns})  # none twice
+        assert {id(p) for p in learns} == {id(p) for p in whole.parameters()}
+
+
+@torch.inference_mode()
+def test_the_last_stage_gives_a_map_of_every_frame(
+    image_net: tuple[str, backbones.FrameNet], net: nn.Module
+) -> None:
+    shapes = []
+    for whole in (image_net[1], net.eval()):
+        hook = backbones.last_stage(whole).register_forward_hook(
+            lambda *given: shapes.append(tuple(given[2].shape))
+        )
+        whole(torch.zeros(2, 3, 4, 64, 64))
+        hook.remove()
+    (frames, _, *places), (clips, _, times, *_) = shapes
+    assert (frames, places) == (8, [2, 2])  # clip by clip, a thirty-second of the side
+    assert (clips, times) == (2, 4)
+
+
+@torch.inference_mode()
+def test_the_layout_for_a_cpu_changes_no_logit(
+    image_net: tuple[str, backbones.FrameNet], net: nn.Module
+) -> None:
+    clips_BCTHW = torch.randn(1, 3, 2, 64, 64)
+    for whole in (image_net[1], net.eval()):
+        before = whole(clips_BCTHW)
+        backbones.lay_out_for_cpu(whole)
+        kernels = [p for p in whole.parameters() if p.ndim in (4, 5) and p.shape[1] > 1]
+        assert not any(p.is_contiguous() and p[0, 0].numel() > 1 for p in kernels)
+        torch.testing.assert_close(whole(clips_BCTHW), before, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_packaged_weights_know_pictures_by_their_names(tmp_path: Path) -> None:
+    """By padding, epsilon or normalisation of another code they get a third of these right."""
+    net = frame_net("efficientnet_lite0")
+    origin = load(net, "imagenet", name="efficientnet_lite0")
+    assert origin == Origin("imagenet", backbones.LITE0_FILE.sha256, head=False)
+    noise_BCTHW = torch.randn(2, 3, 2, 224, 224)
+    assert net(noise_BCTHW).abs().max() < 1  # a fresh head knows nothing: near log-loss ln 2
+    # The head of a thousand classes, which a detector leaves out, on the same features.
+    file = backbones.find_weights(
+        "imagenet", "efficientnet_lite0", sha256=origin.sha256, cache_dir=tmp_path
+    )
+    assert file is not None
+    copied_net = frame_net("efficientnet_lite0")  # an archive brings the file under another path
+    shutil.copy(file.path, tmp_path)
+    assert not load(copied_net, tmp_path / file.path.name, name="efficientnet_lite0").head
+    heads = "image.classifier.weight", "image.classifier.bias"
+    assert same(copied(copied_net), copied(net), but=heads)
+    state = torch.load(file.path, weights_only=True)
+    head = nn.Linear(1280, 1000)
+    head.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
+    net.image.classifier = head
+    pictures = Path(sklearn.__file__).with_name("datasets") / "images"
+    hopper = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
+    known = {
+        hopper: MILITARY_UNIFORM,
+        pictures / "china.jpg": PALACE,
+        pictures / "flower.jpg": DAISY,
+    }
+    for path, label in known.items():
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        (height, width), side = picture.shape[:2], min(picture.shape[:2])
+        top, left = (height - side) // 2, (width - side) // 2
+        square = picture[top : top + side, left : left + side]
+        frame = cv2.resize(square, (224, 224), interpolation=cv2.INTER_AREA)
+        clip = (torch.from_numpy(frame).movedim(2, 0).float() / 255 - 0.45) / 0.225
+        images_N = net.image(clip[None] * net.scale_CHW + net.shift_CHW)[0]
+        assert int(images_N.argmax()) == label, path.name
+
+
+def test_an_image_net_takes_its_makers_files_and_its_own(
+    image_net: tuple[str, backbones.FrameNet], tmp_path: Path
+) -> None:
+    name, _ = image_net
+    theirs, head = seeded(frame_net(name), 2), IMAGE_NETS[name]
+    save_file(copied(theirs), tmp_path / "ours.safetensors")
+    makers = {key.removeprefix("image."): value for key, value in copied(theirs).items()}
+    makers |= {f"{head}.weight": torch.ones(1000, 8), f"{head}.bias": torch.ones(1000)}
+    save_file(makers, tmp_path / "makers.safetensors")
+
+    whole = frame_net(name)
+    assert load(whole, tmp_path / "ours.safetensors", name=name).head
+    assert same(copied(whole), copied(theirs))
+    whole = frame_net(name)
+    before = copied(whole)
+    assert not load(whole, tmp_path / "makers.safetensors", name=name).head
+    heads = f"image.{head}.weight", f"image.{head}.bias"
+    assert same(copied(whole), {**copied(theirs), **{key: before[key] for key in heads}})
+
+
+def test_nets_of_frames_and_of_clips_refuse_each_others_files(
+    net: nn.Module, xs: State, tmp_path: Path
+) -> None:
+    lite0 = frame_net("efficientnet_lite0")
+    save_file(xs, tmp_path / "xs.safetensors")
+    save_file(copied(lite0), tmp_path / "lite0.safetensors")
+    with pytest.raises(WeightsError, match="does not fit efficientnet_lite0"):
+        load(lite0, tmp_path / "xs.safetensors", name="efficientnet_lite0")
+    with pytest.raises(WeightsError, match="does not fit x3d_xs"):
+        load(net, tmp_path / "lite0.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("x3d_xs", "imagenet"),
+        ("resnext50_32x4d", "imagenet"),
+        ("efficientnet_lite0", "kinetics400"),
+    ],
+)
+def test_weights_that_a_backbone_has_not_are_refused_by_name(name: str, source: str) -> None:
+    with pytest.raises(WeightsError, match=f"is {source}, from which {name} can't start"):
+        backbones.find_weights(source, name, sha256=None, cache_dir=Path("/nowhere"))
+
+
+def test_whoever_uses_x3d_does_not_wait_for_timm() -> None:
+    asked = "import sys; from unmask.backbones import build; build('x3d_xs', dropout=0.5); "
+    code = asked + "sys.exit('timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0

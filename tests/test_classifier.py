@@ -242,6 +242,23 @@ def test_no_layer_joins_where_none_is_asked(classifier: Classifier) -> None:
     assert learning(classifier) == PROJECTION
 
 
+def test_an_image_nets_head_learns_first_then_its_top_layers() -> None:
+    net = build("efficientnet_lite0", dropout=0.0)
+    frames = Classifier(net, only(unfreeze_top_layers=2), class_weights=(1.0, 1.0))
+    finetuning = MilestoneFinetuning(frames.settings)
+    finetuning.freeze_before_training(frames)
+    head = {"net.image.classifier.weight", "net.image.classifier.bias"}
+    assert learning(frames) == head
+    optimizer = frames.configure_optimizers()["optimizer"]
+    finetuning.finetune_function(frames, 2, optimizer)
+    top = ("net.image.blocks.3.", "net.image.blocks.4.", "net.image.blocks.5.",
+           "net.image.blocks.6.", "net.image.conv_head.")  # fmt: skip
+    joined = {
+        name for name, value in frames.named_parameters() if name.startswith(top) and value.ndim > 1
+    }  # BatchNorms stay as they are
+    assert grouped(frames, optimizer) == [head, joined]
+
+
 # ---------------------------------------------------------------- what learns, in fits
 
 

@@ -119,7 +119,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(
         ("raw.honour_split", 1, "a valid boolean (found 1)"),
         ("raw.honour_split", "yes", "a valid boolean (found 'yes')"),
         ("model.weights", 1, "a valid string (found 1)"),
-        ("model.backbone", "x3d_xl", "'x3d_xs', 'x3d_s', 'x3d_m' or 'x3d_l' (found 'x3d_xl')"),
+        ("model.backbone", "x3d_xl", "or 'resnext50_32x4d' (found 'x3d_xl'); did you mean x3d_"),
         ("chunks", "sample", "(found 'sample')"),
         ("chunks", [], "at least 1 item"),
         ("faces", None, "faces: "),
@@ -321,6 +321,20 @@ def test_the_articles_backbones_fit_the_shipped_crops(
     backbone: str, changed: Callable[..., Path]
 ) -> None:
     assert params.load(changed({"model.backbone": backbone})).model.backbone == backbone
+
+
+def test_an_image_net_starts_from_weights_of_its_own(changed: Callable[..., Path]) -> None:
+    def said(backbone: str, weights: str) -> str:
+        return message(changed({"model.backbone": backbone, "model.weights": weights}))
+
+    lite0 = {"model.backbone": "efficientnet_lite0"}
+    assert params.load(changed({**lite0, "model.weights": "imagenet"})).model.weights == "imagenet"
+    params.load(changed({"model.backbone": "resnext50_32x4d", "model.weights": "none"}))
+    assert "Set it to imagenet, or set none" in message(changed(lite0))  # the shipped file
+    assert "Set it to imagenet" in said("efficientnet_lite0", "kinetics400")
+    assert "Set it to kinetics400" in said("x3d_s", "imagenet")
+    fetch = "is imagenet, from which resnext50_32x4d can't start. Fetch timm's or torchvision's"
+    assert fetch in said("resnext50_32x4d", "imagenet")
 
 
 def test_a_chunk_that_is_nowhere_is_answered_with_the_nearest(tmp_path: Path) -> None:

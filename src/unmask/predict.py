@@ -62,14 +62,14 @@ class Predictor:
         Raises:
             WeightsError: the weights are missing, damaged or another backbone's.
         """
-        import torch
+        from unmask import backbones
 
         net = self._net
         if isinstance(net, Path):
             net = checkpoints.load_net(net, self.checkpoint)
         net = net.eval().to(self.device)
         if self.device.type == "cpu":
-            net = net.to(memory_format=torch.channels_last_3d)
+            backbones.lay_out_for_cpu(net)
         return net
 
     def predict_files(self, paths: Sequence[Path]) -> Iterator[VideoScore]:

@@ -33,19 +33,20 @@ CODE = (
     "backbones.py", "blend.py", "classifier.py", "clips.py", "geometry.py", "predict.py",
     "resume.py", "scores.py", "train.py", "verdicts.py", "video.py",
 )  # fmt: skip
-PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "pytorchvideo", "torch")
+PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 
 
 def training_key(
-    sections: Mapping[str, Any], chunks: Sequence[Chunk], weights_sha256: str | None
+    sections: Mapping[str, Any], chunks: Sequence[Chunk], weights_sha256: str | None, library: str
 ) -> str:
     """Return a digest of all that determines a training: the same key, the same model.
 
-    sections are the params by name. A face's pixels count through its video's key, which faces
-    made from the video's content, its own params and its code. Where it trains does not count.
+    sections are the params by name; library is the package that has the backbone's code. A face's
+    pixels count through its video's key, which faces made from the video's content, its own params
+    and its code. Where it trains does not count.
     """
     digest = hashlib.sha256()
-    libraries = [f"{name} {version(name)}" for name in PACKAGES]
+    libraries = [f"{name} {version(name)}" for name in sorted({*PACKAGES, library})]
     for part in (json.dumps(sections, sort_keys=True), *libraries, str(weights_sha256)):
         digest.update(part.encode() + b"\0")
     for name in CODE:

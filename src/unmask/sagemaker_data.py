@@ -95,7 +95,7 @@ def _files_of(root: Path, path: str, out: Any, *, stage: str) -> list[StoredFile
 
 def _weights_file(root: Path, weights: str) -> list[StoredFile]:
     """Return the starting weights where they are a file: they may be in Git, so DVC isn't asked."""
-    if weights == "none":
+    if weights in {"none", "imagenet"}:  # the image has the package that holds the latter
         return []
     if weights == "kinetics400":
         raise JobError(

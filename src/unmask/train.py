@@ -181,7 +181,10 @@ def plan(chunks: Sequence[Chunk], params: Settings, *, scratch: Path, weights_ca
     weights = backbones.find_weights(
         model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
     )
-    key = resume.training_key(_dumped(params), chunks, weights.sha256 if weights else None)
+    key = resume.training_key(
+        _dumped(params), chunks, weights.sha256 if weights else None,
+        backbones.library(model.backbone),
+    )  # fmt: skip
     done = resume.epochs_done(scratch / LAST, key)
     if done:
         logger.info("training was cut off after %d whole epochs: it goes on from there", done)
@@ -302,7 +305,7 @@ def _fit(
     resumes = keeper.epochs_done > 0
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
-        classifier.to(memory_format=torch.channels_last_3d)
+        backbones.lay_out_for_cpu(classifier.net)
     trainer = Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices="auto" if on_gpu else 1,
@@ -393,6 +396,7 @@ def _card_facts(
     weights_sha256: str | None,
     limits: Limits,
 ) -> card.CardFacts:
+    packages = ("torch", "lightning", backbones.library(params.model.backbone))
     best = min(history, key=lambda row: row["val_loss"] or 0.0)
     records = [record for chunk in chunks for record in chunk.records]
     splits: dict[str, card.SplitFacts] = {}
@@ -423,7 +427,7 @@ def _card_facts(
         best_log_loss=float(best["val_loss"] or 0.0),
         best_auc=best["val_auc"],
         limits=limits,
-        package_versions={name: version(name) for name in ("torch", "lightning", "pytorchvideo")},
+        package_versions={name: version(name) for name in packages},
         # Not the commit: the same data, params and code should give the same card. It is a tag of
         # the tracker's run.
         git_commit=None,
