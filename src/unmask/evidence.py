@@ -3,8 +3,9 @@
 It shows what the net looked at, not what was done to the video.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,10 @@ class _Frozen(nn.Module):
 
     def __init__(self, net: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self._run = lambda clips: torch.func.functional_call(net, weights, (clips,))  # type: ignore[no-untyped-call]  # upstream
+        self._run: Callable[..., torch.Tensor] = partial(torch.func.functional_call, net, weights)
 
     def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
-        logits_B2: torch.Tensor = self._run(clips_BCTHW)
-        return logits_B2
+        return self._run((clips_BCTHW,))
 
 
 def _shares(
