@@ -25,7 +25,7 @@ LAYERS = (
     ("cli", *DOORS),
     ("federated_cli",),
     ("doors",),
-    ("federated_runs", "federated_remote", "federated_remote_watch"),
+    ("federated_runs", "federated_results", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
     ("federated_tasks", "federated_local"),
     ("sagemaker_local",),
@@ -117,6 +117,10 @@ HARMLESS = {
     "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool", "track_mlflow", "track_wandb",
     "tracking",
 }  # fmt: skip
+
+# Who imports such a module runs the scripts in that folder too, in processes of their own: they and
+# what they import are deps. Not submit.py, which is a door.
+RUNS_SCRIPTS = {"federated_archives": "federated/*/*.py"}
 
 # Modules without a test file of their own.
 UNTESTED = {
@@ -309,6 +313,16 @@ def import_closure(root: Path, script: Path) -> set[str]:
     return found
 
 
+def code_of(root: Path, script: Path) -> set[str]:
+    """Return the files that decide what the script does: itself, its closure, what those run."""
+    closure = import_closure(root, script)
+    run = [path for name in closure & set(RUNS_SCRIPTS) for path in root.glob(RUNS_SCRIPTS[name])]
+    for path in run:
+        closure |= import_closure(root, path)
+    files = {path.relative_to(root).as_posix() for path in (script, *run)}
+    return files | {f"{PACKAGE}/{module}.py" for module in closure}
+
+
 def dependency_problems(root: Path) -> list[str]:
     """Say which lines to add to or remove from the stages' deps."""
     problems = []
@@ -320,8 +334,7 @@ def dependency_problems(root: Path) -> list[str]:
                 f"the root; found {', '.join(used) or 'none'}{' and a wdir' * ('wdir' in stage)}"
             )
             continue
-        closure = import_closure(root, root / used[0])
-        wanted = {used[0], *(f"{PACKAGE}/{module}.py" for module in closure)}
+        wanted = code_of(root, root / used[0])
         given = {_entry_name(dep) for dep in stage.get("deps", [])}
         code = {dep for dep in given if dep.endswith(".py") or _holds_code(root, dep)}
         problems += _differences(name, "deps", wanted=wanted, given=code)
@@ -612,6 +625,16 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
         dependency_problems,
         {"src/unmask/video.py": "def f():\n    from unmask import errors"},
         "stage faces: add to its deps:\n      - src/unmask/errors.py",
+    ),
+    (  # what the stage packs is run by others: their imports are its deps too
+        dependency_problems,
+        {
+            "src/unmask/video.py": "from unmask import federated_archives",
+            "src/unmask/federated_archives.py": "",
+            "federated/train/function.py": "from unmask import metrics",
+        },
+        "      - federated/train/function.py\n      - src/unmask/federated_archives.py\n"
+        "      - src/unmask/metrics.py",
     ),
     (dependency_problems, dvc_yaml("python stages/raw.py", "unmask raw"), "should run one script"),
     (dependency_problems, dvc_yaml("stages/raw.py", "stages/lost.py"), "found stages/lost.py"),

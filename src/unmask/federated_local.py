@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 Backend = Literal["subprocess", "docker"]
 LOG_LINES = 25  # of a failed task, in the error
+PREDICTIONS = "predictions"  # in a plan's folder: <organisation>.json
+# What a task sees of this machine. Not HOME: it leads to keys.
+KEPT = (
+    "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
+    "PATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,16 @@ class Done:
     value: float | None
 
 
+def task_environment(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return all that tasks see of this machine's environment; their home is the folder."""
+    kept = {name: environment[name] for name in KEPT if name in environment}
+    if paths := environment.get("PYTHONPATH"):  # relative ones: tasks run elsewhere
+        kept["PYTHONPATH"] = os.pathsep.join(
+            str(Path(path).resolve()) for path in paths.split(os.pathsep) if path
+        )
+    return kept | {"HOME": str(folder.resolve())}
+
+
 def run(
     plan: Plan,
     participants: Sequence[Participant],
@@ -64,6 +80,8 @@ def run(
     backend: Backend = "subprocess",
 ) -> Generator[Done, None, None]:
     """Yield each task as it is done; then folder has model.zip, and logs/ what each task said.
+
+    predictions/ has what every test video scored, which a network leaves with its owner.
 
     environment is all that tasks see of this machine's. The plan should have been checked: nothing
     here does it.
@@ -172,8 +190,12 @@ def main(job_file: Path) -> None:
         if FUNCTIONS[task.function].is_metric:
             output = FUNCTIONS[task.function].output
             value = submitter.get_task_output_asset(keys.tasks[task.name], output).asset
+        home, key = Path(job["folder"]), keys.tasks[task.name]
         if task.name == plan.model_task:
-            _fetch_model(submitter, keys.tasks[task.name], Path(job["folder"]))
+            _fetch(submitter, key, "model", home / "model.zip")
+        if task.function == "predict":
+            predictions = home / PREDICTIONS / f"{task.organisation}.json"
+            _fetch(clients[task.organisation], key, "predictions", predictions)
         events.write(json.dumps({"task": task.name, "value": value}) + "\n")
 
 
@@ -184,11 +206,12 @@ def _talk_to(log: TextIO) -> None:
         os.dup2(log.fileno(), stream.fileno())
 
 
-def _fetch_model(client: substra.Client, task_key: str, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as fetched:
-        client.download_model_from_task(task_key, "model", fetched)
+def _fetch(client: substra.Client, task_key: str, output: str, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as fetched:
+        client.download_model_from_task(task_key, output, fetched)
         [file] = Path(fetched).iterdir()
-        file.replace(folder / "model.zip")
+        file.replace(path)
 
 
 def _register(

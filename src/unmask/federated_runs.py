@@ -5,19 +5,56 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unmask import backbones, federated_board, federated_local, federated_plans, federated_tasks
+from unmask import (
+    backbones,
+    federated_archives,
+    federated_board,
+    federated_local,
+    federated_plans,
+    federated_samples,
+    federated_tasks,
+)
 from unmask.disk import sole_writer
 from unmask.federated_archives import Assets, Recipe
 from unmask.federated_board import Submission
-from unmask.federated_local import Backend, Participant
+from unmask.federated_local import PREDICTIONS, Backend, Participant
 from unmask.federated_plans import FUNCTIONS, Organisation, Plan
-from unmask.federated_samples import FederatedError, read_manifest
+from unmask.federated_samples import FederatedError, Material, read_manifest
 from unmask.records import content_digest
 from unmask.train import Settings
 
 KINDS = ("single", "sequence", "fedavg", "pooled")
 POOL = "pool"  # the organisation that has everybody's train samples: only on one machine
+ARCHIVES, SAMPLES = "archives", "samples"
 SUBMISSIONS, PLANS, MODEL = "submissions", "plans", "model.zip"
+
+
+def names_of(count: int) -> list[str]:
+    """Return the names of organisations that only this machine knows."""
+    return [f"org{number}" for number in range(1, count + 1)]
+
+
+def deal(materials: Sequence[Material], names: Sequence[str], folder: Path) -> list[Participant]:
+    """Deal the chunks' videos to organisations of these names; make samples in folder/samples.
+
+    Raises:
+        DatasetError: an organisation lacks a class of a split, or a chunk is not whole.
+    """
+    samples_dir = folder / SAMPLES
+    for name, dealt in federated_samples.deal(materials, names).items():
+        federated_samples.make_samples(name, dealt, samples_dir)
+    return participants(names, samples_dir)
+
+
+def pack(settings: Settings, folder: Path, *, weights_cache: Path) -> Assets:
+    """Write the archives of the checkout in the current folder to folder/archives; return them.
+
+    Raises:
+        FederatedError: they can't be made.
+        WeightsError: model.weights can't be had.
+    """
+    made_of = recipe(settings, weights_cache=weights_cache)
+    return federated_archives.pack(Path(), made_of, folder / ARCHIVES)
 
 
 def recipe(settings: Settings, *, weights_cache: Path) -> Recipe:
@@ -68,6 +105,11 @@ def participants(names: Sequence[str], samples_dir: Path) -> list[Participant]:
         folders = {each.name: samples_dir / name / each.side / each.name for each in samples}
         found.append(Participant(name, samples, folders))
     return found
+
+
+def home_of(folder: Path, plan: str, key: str) -> Path:
+    """Return where a plan's model, predictions and logs are, by its name and submission's key."""
+    return folder / PLANS / f"{plan}-{key[:16]}"
 
 
 @dataclass(frozen=True)
@@ -139,12 +181,11 @@ def _run_plan(
     key = federated_board.submission_key(
         plan, functions, assets.opener.sha256, samples, backend=backend
     )
-    submissions = folder / SUBMISSIONS
-    if federated_board.path_of(submissions, key).is_file():
+    submissions, home = folder / SUBMISSIONS, home_of(folder, plan.name, key)
+    if federated_board.path_of(submissions, key).is_file() and (home / PREDICTIONS).is_dir():
         [known] = [each for each in federated_board.read_all(submissions) if each.key == key]
         yield Step(plan, "kept", known)
         return
-    home = folder / PLANS / f"{plan.name}-{key[:16]}"
     values: dict[str, float] = {}
     with closing(
         federated_local.run(plan, own, assets, home, environment=environment, backend=backend)
