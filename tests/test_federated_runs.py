@@ -119,6 +119,16 @@ def test_a_leak_is_refused_before_any_plan_runs(assets, members, tmp_path):
     assert not folder.exists()
 
 
+def test_containers_without_an_engine_are_refused_before_any_plan_runs(assets, members, tmp_path):
+    plans, folder = plans_of(["single"], ORGS, rounds=1), tmp_path / "out"
+    nobody = env() | {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+    with pytest.raises(
+        FederatedError, match=r"no engine answers at tcp://127\.0\.0\.1:9 .*DOCKER_HOST"
+    ):
+        list(run(plans, members, assets, folder, environment=nobody, backend="docker"))
+    assert not folder.exists()
+
+
 def test_two_runs_in_one_folder_are_refused(assets, members, tmp_path):
     plans, folder = plans_of(["single"], ORGS, rounds=1), tmp_path / "out"
     with sole_writer(folder), pytest.raises(DiskError, match="another run is writing there"):

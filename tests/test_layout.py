@@ -96,6 +96,7 @@ OWNERS = {
     "boto3": {"sagemaker_checks", "mlflow_client"},  # mlflow_client knows its errors
     "botocore": {"sagemaker", "sagemaker_checks", "sagemaker_jobs", "mlflow_client"},
     "dvc": {"sagemaker_data"},
+    "docker": {"federated_local"},
     "substra": {
         "federated_specs",
         "federated_local",

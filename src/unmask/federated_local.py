@@ -13,12 +13,16 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import docker
 import substra
+from docker.api.client import APIClient
+from docker.errors import DockerException
+from requests import Response
 from substra.sdk import schemas
 from substra.sdk.backends.local.compute.spawner.base import BuildError, ExecutionError
 
@@ -68,6 +72,22 @@ def task_environment(environment: Mapping[str, str], folder: Path) -> dict[str, 
             str(Path(path).resolve()) for path in paths.split(os.pathsep) if path
         )
     return kept | {"HOME": str(folder.resolve())}
+
+
+def check_engine(environment: Mapping[str, str]) -> None:
+    """Pass if a container engine answers where DOCKER_HOST says, else at Docker's own socket.
+
+    Raises:
+        FederatedError: none does.
+    """
+    try:
+        docker.from_env(environment=dict(environment)).close()  # it asks for the engine's version
+    except DockerException as error:
+        raise FederatedError(
+            "Asked to run tasks in containers; no engine answers at "
+            f"{environment.get('DOCKER_HOST', 'the socket of Docker')} ({error}). Start Docker, or "
+            "`podman system service`, and let DOCKER_HOST name its socket."
+        ) from error
 
 
 def run(
@@ -173,6 +193,7 @@ def main(job_file: Path) -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     plan = federated_plans.read_plan(job["plan"])
     backend = schemas.BackendType(job["backend"])
+    APIClient._stream_raw_result = _stream_lines
     clients = {name: substra.Client(backend_type=backend, url="") for name in job["samples"]}
     keys = _register(job, plan, clients)
     submitter = next(iter(clients.values()))
@@ -197,6 +218,24 @@ def main(job_file: Path) -> None:
             predictions = home / PREDICTIONS / f"{task.organisation}.json"
             _fetch(clients[task.organisation], key, "predictions", predictions)
         events.write(json.dumps({"task": task.name, "value": value}) + "\n")
+
+
+_stream_raw = APIClient._stream_raw_result
+
+
+def _stream_lines(client: APIClient, response: Response) -> Iterator[bytes]:
+    """Yield what a container says as lines of bytes, each of which Substra decodes by itself.
+
+    docker's own gives text where the engine names a charset, as podman does, which Substra can't
+    decode, and elsewhere single bytes, where a letter that takes two would stop the plan.
+    """
+    line = b""
+    for piece in _stream_raw(client, response, decode=False):
+        line += piece
+        if line.endswith(b"\n"):
+            yield line
+            line = b""
+    yield line
 
 
 def _talk_to(log: TextIO) -> None:

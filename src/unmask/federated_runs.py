@@ -136,12 +136,15 @@ def run(
     Results are in folder/submissions, models and logs in folder/plans/<plan>-<key>.
 
     Raises:
-        FederatedError: a plan is refused, before any is run; or a task failed.
+        FederatedError: a plan is refused, before any is run; no container engine answers where one
+            is asked for; or a task failed.
         DiskError: another run writes into folder.
     """
     everybody = [*members, *([_pool(members)] if any(map(_is_pooled, plans)) else [])]
     for plan in plans:
         _check(plan, everybody)
+    if backend == "docker":
+        federated_local.check_engine(environment)
     with sole_writer(folder):
         for plan in plans:
             yield from _run_plan(plan, everybody, assets, folder, environment, backend)
