@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unmask import (
-    backbones,
     federated_archives,
     federated_board,
     federated_local,
@@ -21,7 +21,9 @@ from unmask.federated_local import PREDICTIONS, Backend, Participant
 from unmask.federated_plans import FUNCTIONS, Organisation, Plan
 from unmask.federated_samples import FederatedError, Material, read_manifest
 from unmask.records import content_digest
-from unmask.train import Settings
+
+if TYPE_CHECKING:
+    from unmask.train import Settings
 
 KINDS = ("single", "sequence", "fedavg", "pooled")
 POOL = "pool"  # the organisation that has everybody's train samples: only on one machine
@@ -46,7 +48,7 @@ def deal(materials: Sequence[Material], names: Sequence[str], folder: Path) -> l
     return participants(names, samples_dir)
 
 
-def pack(settings: Settings, folder: Path, *, weights_cache: Path) -> Assets:
+def pack(settings: "Settings", folder: Path, *, weights_cache: Path) -> Assets:
     """Write the archives of the checkout in the current folder to folder/archives; return them.
 
     Raises:
@@ -57,12 +59,14 @@ def pack(settings: Settings, folder: Path, *, weights_cache: Path) -> Assets:
     return federated_archives.pack(Path(), made_of, folder / ARCHIVES)
 
 
-def recipe(settings: Settings, *, weights_cache: Path) -> Recipe:
+def recipe(settings: "Settings", *, weights_cache: Path) -> Recipe:
     """Return what `train`'s archive is made of; the weights that it asks for go into it.
 
     Raises:
         WeightsError: model.weights can't be had.
     """
+    from unmask import backbones  # with torch, which takes seconds
+
     model = settings.model
     found = backbones.find_weights(
         model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
