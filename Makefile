@@ -18,7 +18,7 @@ check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/hadolint containers/Dockerfile
+	$(BIN)/hadolint containers/Dockerfile federated/Dockerfile
 
 # The article's grid. A plain loop, because a worker of `dvc exp run --queue` can hang after some
 # experiments (DVC's issue 10398, open). What has its name already was done: an interrupted grid goes on.

@@ -15,7 +15,7 @@ from federated_small import ROOT, paint_chunk, small_settings
 from unmask import params
 from unmask.cli import main
 from unmask.federated_board import read_all
-from unmask.federated_cli import task_environment
+from unmask.federated_local import task_environment
 from unmask.federated_samples import read_manifest, read_videos
 from unmask.federated_tasks import lay_out
 from unmask.records import faces_line, write_index
@@ -120,6 +120,25 @@ def test_the_script_has_the_same_commands():
         commands
         == [["fetch", "leaderboard", "register", "run-local", "samples", "status", "submit"]] * 2
     )
+
+
+def test_dvc_runs_the_benchmarks_that_are_asked_for_and_none_unasked(tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    listed = {}
+    for asked in ([], [2, 3]):
+        values["federated"]["organisations"] = asked
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        dvc = [sys.executable, "-m", "dvc"]
+        if not (tmp_path / ".dvc").exists():
+            subprocess.run([*dvc, "init", "--quiet", "--no-scm"], cwd=tmp_path, check=True)
+        done = subprocess.run(
+            [*dvc, "stage", "list", "--name-only"], cwd=tmp_path, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        listed[len(asked)] = set(done.stdout.split())
+    assert not [name for name in listed[0] if "federated" in name]
+    assert listed[2] - listed[0] == {"federated@2", "federated@3"}
 
 
 def test_tasks_see_no_secrets_and_find_what_they_import(tmp_path):

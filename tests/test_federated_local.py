@@ -11,8 +11,7 @@ from federated_small import make_members, pack_small
 
 from unmask import federated_scores, federated_state, federated_tasks
 from unmask.federated_archives import Asset, Assets
-from unmask.federated_cli import task_environment
-from unmask.federated_local import run
+from unmask.federated_local import run, task_environment
 from unmask.federated_plans import FUNCTIONS, METRICS, Organisation, check, fedavg, single
 from unmask.federated_samples import FederatedError, read_videos
 from unmask.federated_state import write_zip

@@ -11,7 +11,7 @@ from unmask.disk import sole_writer
 from unmask.errors import DiskError, WeightsError
 from unmask.federated_archives import Asset, Assets
 from unmask.federated_plans import FUNCTIONS
-from unmask.federated_runs import KINDS, POOL, participants, plans_of, recipe, run
+from unmask.federated_runs import KINDS, POOL, home_of, participants, plans_of, recipe, run
 from unmask.federated_samples import FederatedError
 from unmask.federated_state import write_zip
 from unmask.federated_tasks import read_settings
@@ -78,6 +78,10 @@ def test_every_plan_runs_is_written_down_and_is_kept(assets, members, tmp_path):
     assert {each.samples for each in done} == {done[0].samples}
     assert done[-1].train_on == ("org1", "org2")
     assert all(set(each.scores) == set(ORGS) for each in done)
+    for each in done:  # here, and not on a network, they are at hand
+        predictions = home_of(folder, each.plan, each.key) / "predictions"
+        assert {path.name for path in predictions.iterdir()} == {"org1.json", "org2.json"}
+        assert (predictions / "org2.json").read_text() == "predictTrue"
     again = list(run(plans, members, assets, folder, environment=env()))
     assert [(step.task, step.submission, step.is_new) for step in again] == [
         ("kept", each, False) for each in done
@@ -112,6 +116,16 @@ def test_a_leak_is_refused_before_any_plan_runs(assets, members, tmp_path):
     plans, folder = plans_of(["single"], ORGS, rounds=1), tmp_path / "out"
     with pytest.raises(FederatedError, match="copied shares a file with"):
         list(run(plans, [members[0], leaky], assets, folder, environment=env()))
+    assert not folder.exists()
+
+
+def test_containers_without_an_engine_are_refused_before_any_plan_runs(assets, members, tmp_path):
+    plans, folder = plans_of(["single"], ORGS, rounds=1), tmp_path / "out"
+    nobody = env() | {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+    with pytest.raises(
+        FederatedError, match=r"no engine answers at tcp://127\.0\.0\.1:9 .*DOCKER_HOST"
+    ):
+        list(run(plans, members, assets, folder, environment=nobody, backend="docker"))
     assert not folder.exists()
 
 

@@ -26,7 +26,7 @@ LAYERS = (
     ("federated_cli", "predict_cli"),
     ("doors",),
     ("model_source", "answers_file"),
-    ("federated_runs", "federated_remote", "federated_remote_watch"),
+    ("federated_runs", "federated_results", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
     ("federated_tasks", "federated_local", "split_study"),
     ("sagemaker_local",),
@@ -120,6 +120,7 @@ OWNERS = {
     },
     "dvc": {"sagemaker_data", "model_source"},
     "dvc_data": {"model_source"},
+    "docker": {"federated_local"},
     "substra": {
         "federated_specs",
         "federated_local",
@@ -141,6 +142,10 @@ HARMLESS = {
     "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool", "track_mlflow", "track_wandb",
     "tracking",
 }  # fmt: skip
+
+# Who imports such a module runs the scripts in that folder too, in processes of their own: they and
+# what they import are deps. Not submit.py, which is a door.
+RUNS_SCRIPTS = {"federated_archives": "federated/*/*.py"}
 
 # Modules without a test file of their own.
 UNTESTED = {
@@ -333,6 +338,16 @@ def import_closure(root: Path, script: Path) -> set[str]:
     return found
 
 
+def code_of(root: Path, script: Path) -> set[str]:
+    """Return the files that decide what the script does: itself, its closure, what those run."""
+    closure = import_closure(root, script)
+    run = [path for name in closure & set(RUNS_SCRIPTS) for path in root.glob(RUNS_SCRIPTS[name])]
+    for path in run:
+        closure |= import_closure(root, path)
+    files = {path.relative_to(root).as_posix() for path in (script, *run)}
+    return files | {f"{PACKAGE}/{module}.py" for module in closure}
+
+
 def dependency_problems(root: Path) -> list[str]:
     """Say which lines to add to or remove from the stages' deps."""
     problems = []
@@ -344,8 +359,7 @@ def dependency_problems(root: Path) -> list[str]:
                 f"the root; found {', '.join(used) or 'none'}{' and a wdir' * ('wdir' in stage)}"
             )
             continue
-        closure = import_closure(root, root / used[0])
-        wanted = {used[0], *(f"{PACKAGE}/{module}.py" for module in closure)}
+        wanted = code_of(root, root / used[0])
         given = {_entry_name(dep) for dep in stage.get("deps", [])}
         code = {dep for dep in given if dep.endswith(".py") or _holds_code(root, dep)}
         problems += _differences(name, "deps", wanted=wanted, given=code)
@@ -636,6 +650,16 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
         dependency_problems,
         {"src/unmask/video.py": "def f():\n    from unmask import errors"},
         "stage faces: add to its deps:\n      - src/unmask/errors.py",
+    ),
+    (  # what the stage packs is run by others: their imports are its deps too
+        dependency_problems,
+        {
+            "src/unmask/video.py": "from unmask import federated_archives",
+            "src/unmask/federated_archives.py": "",
+            "federated/train/function.py": "from unmask import metrics",
+        },
+        "      - federated/train/function.py\n      - src/unmask/federated_archives.py\n"
+        "      - src/unmask/metrics.py",
     ),
     (dependency_problems, dvc_yaml("python stages/raw.py", "unmask raw"), "should run one script"),
     (dependency_problems, dvc_yaml("stages/raw.py", "stages/lost.py"), "found stages/lost.py"),

@@ -61,16 +61,8 @@ def build_wheel(root: Path, folder: Path) -> Path:
     Raises:
         FederatedError: it can't be built.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "hatchling",
-        "build",
-        "-t",
-        "wheel",
-        "-d",
-        str(folder.resolve()),
-    ]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
+    command.append(str(folder.resolve()))
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FederatedError(
@@ -126,7 +118,8 @@ def _pack(root: Path, name: str, recipe: Recipe, wheel: Path, out: Path) -> Asse
     home = root / "federated" / name
     lock = _read(root / LOCK).decode()
     requirements = pick_requirements(lock, NEEDS.get(name, LIGHT))
-    members = {file: _read(home / file) for file in ("function.py", "Dockerfile")}
+    dockerfile = _read(root / "federated/Dockerfile").replace(b'"FUNCTION"', f'"{name}"'.encode())
+    members = {"function.py": _read(home / "function.py"), "Dockerfile": dockerfile}
     members |= {wheel.name: _read(wheel), "requirements.txt": requirements.encode()}
     if name == "train":
         members["settings.json"] = recipe.settings.encode()

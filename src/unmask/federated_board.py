@@ -10,6 +10,7 @@ from pathlib import Path
 from unmask.federated_plans import METRICS, Plan
 from unmask.federated_samples import FederatedError
 from unmask.records import write_atomically
+from unmask.tracking import Tracker
 
 FORMAT = 1
 POOLED = "pooled"  # the plan that others are compared with
@@ -87,6 +88,23 @@ def scores_of(plan: Plan, values: Mapping[str, float]) -> dict[str, dict[str, fl
         if task.function in METRICS:
             scores.setdefault(task.organisation, {})[task.function] = values[task.name]
     return scores
+
+
+def run_key(submission: Submission) -> str:
+    """Return the name of a plan's run in a tracker."""
+    return f"federated-{submission.key[:16]}"
+
+
+def log(submission: Submission, tracker: Tracker) -> None:
+    """Write a plan's run down."""
+    tracker.log_params({"plan": submission.plan, "train_on": ",".join(submission.train_on)})
+    tracker.log_tags({"code": submission.code, "backend": submission.backend})
+    tracker.log_metrics({metric: submission.mean(metric) for metric in METRICS})
+    tracker.log_metrics({
+        f"{metric}_{organisation}": value
+        for organisation, scores in submission.scores.items()
+        for metric, value in scores.items()
+    })  # fmt: skip
 
 
 # ---------------------------------------------------------------- files

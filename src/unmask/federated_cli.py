@@ -1,7 +1,7 @@
 """`unmask federated`: the benchmark's commands. Heavy imports stand inside them."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,18 +15,13 @@ from unmask.groups import CommandGroup
 if TYPE_CHECKING:
     from unmask.federated_archives import Assets
     from unmask.federated_board import Submission
+    from unmask.federated_local import Participant
     from unmask.federated_remote import Secrets
     from unmask.federated_remote_client import Node
     from unmask.federated_remote_config import Network
     from unmask.federated_remote_keys import SentPlan
-    from unmask.federated_samples import Sample
 
 FOLDER = ".federated"  # in Git's list of what it ignores
-# What a task sees of this machine. Not HOME: it leads to keys.
-KEPT = (
-    "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
-    "PATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR",
-)  # fmt: skip
 
 _folder = click.option(
     "--folder", default=FOLDER, type=click.Path(path_type=Path), show_default=True,
@@ -76,24 +71,23 @@ def samples(
         raise UnmaskError(
             "Asked for samples; say whose: --organisation NAME, or --organisations 2 to deal them."
         )
-    names = [organisation] if organisation else _names(organisations or 1)
-    made = _make_samples(names, chunks, folder, raw, faces, whole_videos=whole_videos)
-    for name, own in made.items():
+    from unmask import federated_runs
+
+    names = [organisation] if organisation else federated_runs.names_of(organisations or 1)
+    for member in _deal(names, chunks, folder, raw, faces, whole_videos=whole_videos):
         for side in ("train", "test"):
-            found = [sample for sample in own if sample.side == side]
+            found = [sample for sample in member.samples if sample.side == side]
             reals, fakes = sum(s.reals for s in found), sum(s.fakes for s in found)
-            click.echo(f"{name} {side}: {len(found)} samples, {reals} real and {fakes} fake videos")
+            click.echo(
+                f"{member.name} {side}: {len(found)} samples, {reals} real and {fakes} fake videos"
+            )
 
 
-def _names(count: int) -> list[str]:
-    return [f"org{number}" for number in range(1, count + 1)]
-
-
-def _make_samples(
+def _deal(
     names: Sequence[str], chunks: Sequence[str], folder: Path, raw: Path, faces: Path, *,
     whole_videos: bool,
-) -> "dict[str, list[Sample]]":  # fmt: skip
-    from unmask import federated_samples, records
+) -> "list[Participant]":  # fmt: skip
+    from unmask import federated_runs, federated_samples, records
 
     settings = params.load()
     wanted = chunks or settings.chunks
@@ -105,10 +99,7 @@ def _make_samples(
             federated_samples.cropped(chunk, section)
             for chunk in records.read_chunks(wanted, raw, faces)
         ]
-    return {
-        name: federated_samples.make_samples(name, dealt, folder / "samples")
-        for name, dealt in federated_samples.deal(materials, names).items()
-    }
+    return federated_runs.deal(materials, names, folder)
 
 
 @federated.command()
@@ -139,19 +130,19 @@ def run_local(
     so many rounds. A plan that was run before by the same code is not run again: so an interrupted
     benchmark goes on with the plan that it was at.
     """
-    from unmask import federated_archives, federated_runs
+    from unmask import federated_archives, federated_local, federated_runs
     from unmask.doors import progress, set_up_logging
 
     set_up_logging()
     if backend is None:
         federated_archives.check_installed(Path())
-    names = _names(organisations)
-    _make_samples(names, (), folder, raw, faces, whole_videos=whole_videos)
+    names = federated_runs.names_of(organisations)
+    members = _deal(names, (), folder, raw, faces, whole_videos=whole_videos)
     assets = _pack(folder)
     plans = federated_runs.plans_of(kinds or federated_runs.KINDS, names, rounds=rounds)
-    members = federated_runs.participants(names, folder / "samples")
     steps = federated_runs.run(
-        plans, members, assets, folder, environment=task_environment(os.environ, folder),
+        plans, members, assets, folder,
+        environment=federated_local.task_environment(os.environ, folder),
         backend=backend or "subprocess",
     )  # fmt: skip
     submissions, count = [], sum(len(plan.tasks) + 1 for plan in plans)
@@ -165,7 +156,7 @@ def run_local(
 
 def _pack(folder: Path) -> "Assets":
     """Return all that is registered but the samples, by params.yaml."""
-    from unmask import federated_archives, federated_runs
+    from unmask import federated_runs
     from unmask.doors import weights_cache
     from unmask.train import Settings
 
@@ -174,34 +165,16 @@ def _pack(folder: Path) -> "Assets":
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
         model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
-    recipe = federated_runs.recipe(training, weights_cache=weights_cache())
-    return federated_archives.pack(Path(), recipe, folder / "archives")
-
-
-def task_environment(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return all that tasks see of this machine's environment; their home is the folder."""
-    kept = {name: environment[name] for name in KEPT if name in environment}
-    if paths := environment.get("PYTHONPATH"):  # relative ones: tasks run elsewhere
-        kept["PYTHONPATH"] = os.pathsep.join(
-            str(Path(path).resolve()) for path in paths.split(os.pathsep) if path
-        )
-    return kept | {"HOME": str(folder.resolve())}
+    return federated_runs.pack(training, folder, weights_cache=weights_cache())
 
 
 def _track(submission: "Submission") -> None:
     """Write a plan's run down where the tracker is."""
+    from unmask import federated_board
     from unmask.doors import open_tracker
-    from unmask.federated_plans import METRICS
 
-    with open_tracker(Path.cwd(), key=f"federated-{submission.key[:16]}") as tracker:
-        tracker.log_params({"plan": submission.plan, "train_on": ",".join(submission.train_on)})
-        tracker.log_tags({"code": submission.code, "backend": submission.backend})
-        tracker.log_metrics({metric: submission.mean(metric) for metric in METRICS})
-        tracker.log_metrics({
-            f"{metric}_{organisation}": value
-            for organisation, scores in submission.scores.items()
-            for metric, value in scores.items()
-        })  # fmt: skip
+    with open_tracker(Path.cwd(), key=federated_board.run_key(submission)) as tracker:
+        federated_board.log(submission, tracker)
 
 
 @federated.command()
@@ -298,12 +271,12 @@ def status(config: Path, folder: Path) -> None:
 @_folder
 def fetch(config: Path, folder: Path) -> None:
     """Fetch what plans scored, and models that the submitter may have; print the leaderboard."""
-    from unmask import federated_board, federated_remote_watch
+    from unmask import federated_board, federated_remote_watch, federated_runs
 
     fetched, problems = [], []
     with _sent_plans(config, folder) as (node, plans):
         for key, sent in plans.items():
-            home = folder / "plans" / f"{sent.plan['name']}-{key[:16]}"
+            home = federated_runs.home_of(folder, sent.plan["name"], key)
             try:
                 submission = federated_remote_watch.fetch(node, sent, key, home)
             except UnmaskError as error:  # the others' results are wanted still

@@ -13,12 +13,16 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import docker
 import substra
+from docker.api.client import APIClient
+from docker.errors import DockerException
+from requests import Response
 from substra.sdk import schemas
 from substra.sdk.backends.local.compute.spawner.base import BuildError, ExecutionError
 
@@ -31,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 Backend = Literal["subprocess", "docker"]
 LOG_LINES = 25  # of a failed task, in the error
+PREDICTIONS = "predictions"  # in a plan's folder: <organisation>.json
+# What a task sees of this machine. Not HOME: it leads to keys.
+KEPT = (
+    "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
+    "PATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,32 @@ class Done:
     value: float | None
 
 
+def task_environment(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return all that tasks see of this machine's environment; their home is the folder."""
+    kept = {name: environment[name] for name in KEPT if name in environment}
+    if paths := environment.get("PYTHONPATH"):  # relative ones: tasks run elsewhere
+        kept["PYTHONPATH"] = os.pathsep.join(
+            str(Path(path).resolve()) for path in paths.split(os.pathsep) if path
+        )
+    return kept | {"HOME": str(folder.resolve())}
+
+
+def check_engine(environment: Mapping[str, str]) -> None:
+    """Pass if a container engine answers where DOCKER_HOST says, else at Docker's own socket.
+
+    Raises:
+        FederatedError: none does.
+    """
+    try:
+        docker.from_env(environment=dict(environment)).close()  # it asks for the engine's version
+    except DockerException as error:
+        raise FederatedError(
+            "Asked to run tasks in containers; no engine answers at "
+            f"{environment.get('DOCKER_HOST', 'the socket of Docker')} ({error}). Start Docker, or "
+            "`podman system service`, and let DOCKER_HOST name its socket."
+        ) from error
+
+
 def run(
     plan: Plan,
     participants: Sequence[Participant],
@@ -64,6 +100,8 @@ def run(
     backend: Backend = "subprocess",
 ) -> Generator[Done, None, None]:
     """Yield each task as it is done; then folder has model.zip, and logs/ what each task said.
+
+    predictions/ has what every test video scored, which a network leaves with its owner.
 
     environment is all that tasks see of this machine's. The plan should have been checked: nothing
     here does it.
@@ -155,6 +193,7 @@ def main(job_file: Path) -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     plan = federated_plans.read_plan(job["plan"])
     backend = schemas.BackendType(job["backend"])
+    APIClient._stream_raw_result = _stream_lines
     clients = {name: substra.Client(backend_type=backend, url="") for name in job["samples"]}
     keys = _register(job, plan, clients)
     submitter = next(iter(clients.values()))
@@ -172,9 +211,31 @@ def main(job_file: Path) -> None:
         if FUNCTIONS[task.function].is_metric:
             output = FUNCTIONS[task.function].output
             value = submitter.get_task_output_asset(keys.tasks[task.name], output).asset
+        home, key = Path(job["folder"]), keys.tasks[task.name]
         if task.name == plan.model_task:
-            _fetch_model(submitter, keys.tasks[task.name], Path(job["folder"]))
+            _fetch(submitter, key, "model", home / "model.zip")
+        if task.function == "predict":
+            predictions = home / PREDICTIONS / f"{task.organisation}.json"
+            _fetch(clients[task.organisation], key, "predictions", predictions)
         events.write(json.dumps({"task": task.name, "value": value}) + "\n")
+
+
+_stream_raw = APIClient._stream_raw_result
+
+
+def _stream_lines(client: APIClient, response: Response) -> Iterator[bytes]:
+    """Yield what a container says as lines of bytes, each of which Substra decodes by itself.
+
+    docker's own gives text where the engine names a charset, as podman does, which Substra can't
+    decode, and elsewhere single bytes, where a letter that takes two would stop the plan.
+    """
+    line = b""
+    for piece in _stream_raw(client, response, decode=False):
+        line += piece
+        if line.endswith(b"\n"):
+            yield line
+            line = b""
+    yield line
 
 
 def _talk_to(log: TextIO) -> None:
@@ -184,11 +245,12 @@ def _talk_to(log: TextIO) -> None:
         os.dup2(log.fileno(), stream.fileno())
 
 
-def _fetch_model(client: substra.Client, task_key: str, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as fetched:
-        client.download_model_from_task(task_key, "model", fetched)
+def _fetch(client: substra.Client, task_key: str, output: str, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as fetched:
+        client.download_model_from_task(task_key, output, fetched)
         [file] = Path(fetched).iterdir()
-        file.replace(folder / "model.zip")
+        file.replace(path)
 
 
 def _register(

@@ -4,28 +4,69 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unmask import backbones, federated_board, federated_local, federated_plans, federated_tasks
+from unmask import (
+    federated_archives,
+    federated_board,
+    federated_local,
+    federated_plans,
+    federated_samples,
+    federated_tasks,
+)
 from unmask.disk import sole_writer
 from unmask.federated_archives import Assets, Recipe
 from unmask.federated_board import Submission
-from unmask.federated_local import Backend, Participant
+from unmask.federated_local import PREDICTIONS, Backend, Participant
 from unmask.federated_plans import FUNCTIONS, Organisation, Plan
-from unmask.federated_samples import FederatedError, read_manifest
+from unmask.federated_samples import FederatedError, Material, read_manifest
 from unmask.records import content_digest
-from unmask.train import Settings
+
+if TYPE_CHECKING:
+    from unmask.train import Settings
 
 KINDS = ("single", "sequence", "fedavg", "pooled")
 POOL = "pool"  # the organisation that has everybody's train samples: only on one machine
+ARCHIVES, SAMPLES = "archives", "samples"
 SUBMISSIONS, PLANS, MODEL = "submissions", "plans", "model.zip"
 
 
-def recipe(settings: Settings, *, weights_cache: Path) -> Recipe:
+def names_of(count: int) -> list[str]:
+    """Return the names of organisations that only this machine knows."""
+    return [f"org{number}" for number in range(1, count + 1)]
+
+
+def deal(materials: Sequence[Material], names: Sequence[str], folder: Path) -> list[Participant]:
+    """Deal the chunks' videos to organisations of these names; make samples in folder/samples.
+
+    Raises:
+        DatasetError: an organisation lacks a class of a split, or a chunk is not whole.
+    """
+    samples_dir = folder / SAMPLES
+    for name, dealt in federated_samples.deal(materials, names).items():
+        federated_samples.make_samples(name, dealt, samples_dir)
+    return participants(names, samples_dir)
+
+
+def pack(settings: "Settings", folder: Path, *, weights_cache: Path) -> Assets:
+    """Write the archives of the checkout in the current folder to folder/archives; return them.
+
+    Raises:
+        FederatedError: they can't be made.
+        WeightsError: model.weights can't be had.
+    """
+    made_of = recipe(settings, weights_cache=weights_cache)
+    return federated_archives.pack(Path(), made_of, folder / ARCHIVES)
+
+
+def recipe(settings: "Settings", *, weights_cache: Path) -> Recipe:
     """Return what `train`'s archive is made of; the weights that it asks for go into it.
 
     Raises:
         WeightsError: model.weights can't be had.
     """
+    from unmask import backbones  # with torch, which takes seconds
+
     model = settings.model
     found = backbones.find_weights(
         model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
@@ -70,6 +111,11 @@ def participants(names: Sequence[str], samples_dir: Path) -> list[Participant]:
     return found
 
 
+def home_of(folder: Path, plan: str, key: str) -> Path:
+    """Return where a plan's model, predictions and logs are, by its name and submission's key."""
+    return folder / PLANS / f"{plan}-{key[:16]}"
+
+
 @dataclass(frozen=True)
 class Step:
     """What a benchmark says while it runs: a task that is done, or a whole plan."""
@@ -94,12 +140,15 @@ def run(
     Results are in folder/submissions, models and logs in folder/plans/<plan>-<key>.
 
     Raises:
-        FederatedError: a plan is refused, before any is run; or a task failed.
+        FederatedError: a plan is refused, before any is run; no container engine answers where one
+            is asked for; or a task failed.
         DiskError: another run writes into folder.
     """
     everybody = [*members, *([_pool(members)] if any(map(_is_pooled, plans)) else [])]
     for plan in plans:
         _check(plan, everybody)
+    if backend == "docker":
+        federated_local.check_engine(environment)
     with sole_writer(folder):
         for plan in plans:
             yield from _run_plan(plan, everybody, assets, folder, environment, backend)
@@ -139,12 +188,11 @@ def _run_plan(
     key = federated_board.submission_key(
         plan, functions, assets.opener.sha256, samples, backend=backend
     )
-    submissions = folder / SUBMISSIONS
-    if federated_board.path_of(submissions, key).is_file():
+    submissions, home = folder / SUBMISSIONS, home_of(folder, plan.name, key)
+    if federated_board.path_of(submissions, key).is_file() and (home / PREDICTIONS).is_dir():
         [known] = [each for each in federated_board.read_all(submissions) if each.key == key]
         yield Step(plan, "kept", known)
         return
-    home = folder / PLANS / f"{plan.name}-{key[:16]}"
     values: dict[str, float] = {}
     with closing(
         federated_local.run(plan, own, assets, home, environment=environment, backend=backend)

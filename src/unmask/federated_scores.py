@@ -64,6 +64,17 @@ def coverage(videos: Videos, predictions: Path) -> float:
 
 def _scored(videos: Videos, predictions: Path) -> tuple[list[int], list[float]]:
     """Return label and probability of each video that has one, in the videos' order."""
+    answers = read_predictions(videos, predictions)
+    pairs = [(a, b) for a, b in zip(videos.labels, answers, strict=True) if b is not None]
+    return [label for label, _ in pairs], [value for _, value in pairs]
+
+
+def read_predictions(videos: Videos, predictions: Path) -> list[float | None]:
+    """Return each video's probability in the videos' order; None where there is none.
+
+    Raises:
+        FederatedError: the predictions are not of these videos, or one is no probability.
+    """
     found = _read(predictions)
     if len(found) != len(videos.rows) or set(found) != set(videos.names):
         strange, missing = set(found) - set(videos.names), set(videos.names) - set(found)
@@ -72,12 +83,7 @@ def _scored(videos: Videos, predictions: Path) -> tuple[list[int], list[float]]:
             f"{len(found)}, of which {len(strange)} are of others, and {len(missing)} videos "
             "without. Predict the dataset's videos, by the names that its opener gives."
         )
-    pairs = [
-        (label, value)
-        for name, label in zip(videos.names, videos.labels, strict=True)
-        if (value := found[name]) is not None
-    ]
-    return [label for label, _ in pairs], [value for _, value in pairs]
+    return [found[name] for name in videos.names]
 
 
 def _read(path: Path) -> dict[str, float | None]:

@@ -162,6 +162,19 @@ class Evaluate(Section):
     seed: Natural
 
 
+class Federated(Section):
+    """The benchmarks that `dvc repro federated` runs, one for each number of organisations."""
+
+    organisations: tuple[Annotated[int, Field(ge=2)], ...] = Field(strict=False)
+    rounds: Count
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "Federated":
+        if len(set(self.organisations)) != len(self.organisations):
+            raise ValueError(f"organisations lists a number twice: {list(self.organisations)}")
+        return self
+
+
 class Pretrain(Section):
     """The starting checkpoint."""
 
@@ -188,6 +201,7 @@ class Params(Section):
     train: Train
     verdicts: Verdicts
     evaluate: Evaluate
+    federated: Federated
     pretrain: Pretrain
 
     @model_validator(mode="after")

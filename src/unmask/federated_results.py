@@ -1,0 +1,145 @@
+"""What the plans of one machine scored on everybody's test videos, and what federation cost.
+
+A network's metrics are one number an organisation. Here all predictions are at hand: they are
+pooled, so a plan's metrics are those that `evaluate` would give its model, with intervals.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from unmask import federated_scores, metrics
+from unmask.federated_board import POOLED
+from unmask.federated_local import Participant
+from unmask.federated_samples import FederatedError, read_videos
+from unmask.params import Evaluate
+from unmask.records import write_atomically
+
+HEADLINE = ("log_loss", "roc_auc")
+COST = "cost"  # log-loss above that of pooled training, video by video
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A test video and a plan's answer; None where it has none."""
+
+    label: int
+    source: str
+    probability: float | None
+
+
+def read_answers(members: Sequence[Participant], predictions_dir: Path) -> dict[str, Answer]:
+    """Return a plan's answer to each test video of all organisations, by the video's name.
+
+    Raises:
+        FederatedError: predictions_dir/<organisation>.json are not of these videos.
+    """
+    answers: dict[str, Answer] = {}
+    for member in members:
+        videos = read_videos(member.folders_of("test"))
+        found = federated_scores.read_predictions(videos, predictions_dir / f"{member.name}.json")
+        rows = zip(videos.labels, videos.source_ids, found, strict=True)
+        answers |= {name: Answer(*row) for name, row in zip(videos.names, rows, strict=True)}
+    return answers
+
+
+def summarise(plans: Mapping[str, Mapping[str, Answer]], settings: Evaluate) -> Summary:
+    """Return each plan's metrics with 95% intervals that redraw whole sources, and its cost.
+
+    The cost is the log-loss less that of the plan `pooled`, on the videos that both answered; its
+    interval pairs them: the same videos are drawn for both.
+
+    Raises:
+        FederatedError: a plan answered none of the videos.
+    """
+    some = next(iter(plans.values()))
+    summary: Summary = {
+        "videos": len(some), "sources": len({each.source for each in some.values()}), "plans": {},
+    }  # fmt: skip
+    for name, answers in plans.items():
+        scored = [each for each in answers.values() if each.probability is not None]
+        if not scored:
+            raise FederatedError(
+                f"Asked for the metrics of the plan {name}; none of {len(answers)} test videos has "
+                "a score. Look at the reasons in the samples' faces.jsonl."
+            )
+        summary["plans"][name] = {
+            "coverage": len(scored) / len(answers),
+            **metrics.summarise(
+                np.array([each.label for each in scored]),
+                np.array([each.probability for each in scored]),
+                np.array([each.source for each in scored]),
+                resamples=settings.bootstrap_resamples, seed=settings.seed,
+            ),
+        }  # fmt: skip
+        if name != POOLED and POOLED in plans:
+            summary["plans"][name][COST] = _cost(answers, plans[POOLED], settings)
+    return summary
+
+
+def _cost(
+    ours: Mapping[str, Answer], pooled: Mapping[str, Answer], settings: Evaluate
+) -> dict[str, float | None]:
+    pairs = [
+        (ours[name], ours[name].probability, pooled[name].probability)
+        for name in ours
+        if ours[name].probability is not None and pooled[name].probability is not None
+    ]
+    labels = np.array([each.label for each, _, _ in pairs])
+    ours_N, pooled_N = (np.array([pair[place] for pair in pairs], float) for place in (1, 2))
+
+    def difference(labels_N: ArrayLike, rows_N: ArrayLike) -> float:
+        rows = np.asarray(rows_N).astype(int)
+        return metrics.log_loss(labels_N, ours_N[rows]) - metrics.log_loss(labels_N, pooled_N[rows])
+
+    rows_N = np.arange(len(pairs))
+    interval = metrics.bootstrap_interval(
+        difference, labels, rows_N, [each.source for each, _, _ in pairs],
+        resamples=settings.bootstrap_resamples, seed=settings.seed,
+    )  # fmt: skip
+    return {
+        "value": difference(labels, rows_N),
+        "low": interval.low if interval else None, "high": interval.high if interval else None,
+    }  # fmt: skip
+
+
+def write(summary: Summary, folder: Path) -> None:
+    """Write folder/test.json with all of it, and summary.json with what a table has room for."""
+    few = {
+        name: {"coverage": plan["coverage"]}
+        | {key: plan[key]["value"] for key in (*HEADLINE, COST) if key in plan}
+        for name, plan in summary["plans"].items()
+    }
+    write_atomically(folder / "test.json", json.dumps(summary, indent=2) + "\n")
+    write_atomically(folder / "summary.json", json.dumps(few, indent=2) + "\n")
+
+
+def table(summary: Summary) -> str:
+    """Return the plans as a table for people, in Markdown."""
+    rows = [
+        ["plan", "log-loss", "AUC", "coverage", "log-loss above pooled"],
+        ["---"] * 5,
+        *(
+            [
+                name, *(_cell(plan[key]) for key in HEADLINE), f"{plan['coverage']:.0%}",
+                _cell(plan[COST], sign="+") if COST in plan else "",
+            ]
+            for name, plan in summary["plans"].items()
+        ),
+    ]  # fmt: skip
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(cell: Mapping[str, float | None], *, sign: str = "") -> str:
+    if cell["value"] is None:
+        return "-"
+    value = f"{cell['value']:{sign}.3f}"
+    if cell["low"] is None:
+        return value
+    return f"{value} [{cell['low']:{sign}.3f}, {cell['high']:{sign}.3f}]"
