@@ -23,7 +23,7 @@ DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top 
 LAYERS = (
     ("__main__",),
     ("cli", *DOORS),
-    ("federated_cli",),
+    ("federated_cli", "gate_cli"),
     ("doors",),
     ("federated_runs", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
@@ -34,6 +34,7 @@ LAYERS = (
     ("sagemaker_fetch", "sagemaker_data"),
     ("sagemaker_checks",),
     ("sagemaker_wishes",),
+    ("robustness",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
     ("predict", "report", "card", "track_mlflow", "track_wandb", "federated_specs"),
     (
@@ -52,6 +53,7 @@ LAYERS = (
     (
         "faces",
         "clips",
+        "degrade",
         "follow",
         "splits",
         "fingerprints",
@@ -76,6 +78,7 @@ LAYERS = (
         "tracking",
         "job",
         "federated_samples",
+        "gate",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance"),
     ("disk",),
@@ -128,13 +131,14 @@ UNTESTED = {
     "federated_remote_keys",
     "federated_remote_wanted",
     "federated_remote_watch",
+    "gate_cli",  # test_gate runs it
     "sagemaker_checks",  # test_sagemaker asks these two of a server
     "sagemaker_jobs",
     "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers
 }
 
 # Modules with commands in them.
-SPEAKERS = {f"{PACKAGE}/cli.py", f"{PACKAGE}/federated_cli.py"}
+SPEAKERS = {f"{PACKAGE}/cli.py", f"{PACKAGE}/federated_cli.py", f"{PACKAGE}/gate_cli.py"}
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.
 ALL = "all of params.yaml"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import federated_cli, params, sagemaker_wishes
+from unmask import federated_cli, gate_cli, params, sagemaker_wishes
 from unmask.errors import UnmaskError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main() -> None:
 
 
 main.add_command(federated_cli.federated)
+main.add_command(gate_cli.gate)
 
 
 @main.command()
