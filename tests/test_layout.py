@@ -40,6 +40,7 @@ LAYERS = (
     (
         "classifier",
         "checkpoint",
+        "degrade",
         "resume",
         "sample",
         "fake",
@@ -53,7 +54,6 @@ LAYERS = (
     (
         "faces",
         "clips",
-        "degrade",
         "follow",
         "splits",
         "fingerprints",

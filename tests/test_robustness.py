@@ -120,7 +120,7 @@ SETTINGS = params.Robustness(
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, make_video):
     """A folder with raw videos, their faces and a model: four squares, a wall, no video, none."""
     root = tmp_path_factory.mktemp("world")
     raw, faces, model = root / "raw/wild", root / "faces/wild", root / "model"
@@ -128,14 +128,12 @@ def world(tmp_path_factory):
     model.mkdir()
     for name in (checkpoint.WEIGHTS, checkpoint.SETTINGS):
         (model / name).write_text("stands for the model")
-    from conftest import make_video_file
-
-    for n in range(4):
+        for n in range(4):
         paint = squares(lambda t, n=n: at(40 + 5 * n + 8 * t, 30, 64))
-        make_video_file(
+        make_video(
             raw / f"videos/square{n}.mp4", frames=40, rate_fps=20, size=(192, 128), paint=paint
         )
-    make_video_file(raw / "videos/wall.mp4", frames=40, rate_fps=20, paint=squares())
+    make_video(raw / "videos/wall.mp4", frames=40, rate_fps=20, paint=squares())
     (raw / "videos/text.mp4").write_text("no video")
     files = sorted((raw / "videos").iterdir())
     rows = [
@@ -156,13 +154,13 @@ def predictor():
     return Predictor(Redness(), made, device="cpu")
 
 
-def ask(world: Path, folder: Path, *, settings=SETTINGS):
-    """Return the iterator over the answers, and the videos."""
+def ask(world: Path, folder: Path, *, settings=SETTINGS, load_detector=load_squares):
+    """Return the test videos, and the iterator over their answers."""
     chunk = read_chunk("wild", world / "raw/wild/index.csv", world / "faces/wild")
     videos = robustness.find_originals([chunk], world / "raw")
     return videos, robustness.score(
         videos, predictor(), world / "model", settings, folder,
-        workers=2, load_detector=load_squares,
+        workers=1, load_detector=load_detector,
     )  # fmt: skip
 
 
@@ -246,17 +244,14 @@ def load_crasher(_):
 
 
 def test_a_crash_costs_one_video_and_is_tried_again(world, whole, tmp_path):
-    chunk = read_chunk("wild", world / "raw/wild/index.csv", world / "faces/wild")
-    videos = robustness.find_originals([chunk], world / "raw")
-    scored = robustness.score(
-        videos, predictor(), world / "model", SETTINGS, tmp_path,
-        workers=2, load_detector=load_crasher,
-    )  # fmt: skip
+    lines = (whole[0] / robustness.SCORES).read_text().splitlines(keepends=True)
+    known = "".join(line for line in lines if "dim/wild/wall" not in line)
+    (tmp_path / robustness.SCORES).write_text(known)
+    videos, scored = ask(world, tmp_path, load_detector=load_crasher)
     found = robustness.sort_answers(scored, videos, SETTINGS)
     crashed = [v.record.video_id for v in found["dim"] if v.score.reason == Reason.CRASHED]
     assert crashed == ["wall"]
-    again = robustness.sort_answers(ask(world, tmp_path)[1], videos, SETTINGS)
-    assert again == whole[1]
+    assert robustness.sort_answers(ask(world, tmp_path)[1], videos, SETTINGS) == whole[1]
 
 
 # ---------------------------------------------------------------- what is written

@@ -1,16 +1,32 @@
-"""What happens to a video on its way to us, done on purpose: re-encoded, shrunk, blurred, cut."""
+"""What happens to a video on its way to us, done on purpose: re-encoded, shrunk, blurred, cut.
+
+Worker processes import this, so it knows nothing of the model.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.processes import beat
-from unmask.records import Reason
-from unmask.video import Frame, TruncatedError, VideoWriter, probe, read_ahead, read_frames
+from unmask import params
+from unmask.detector import LoadDetector, start_worker
+from unmask.faces import crop_video
+from unmask.processes import beat, run_jobs
+from unmask.records import Reason, VideoFaces
+from unmask.video import (
+    DecodeError,
+    Frame,
+    TruncatedError,
+    VideoWriter,
+    probe,
+    read_ahead,
+    read_frames,
+)
 
 Picture = NDArray[np.uint8]
 Pass = Mapping[str, float]  # by params.STEPS; without a step it is not done
@@ -106,3 +122,69 @@ def alter(picture_HWC: Picture, steps: Pass, rng: np.random.Generator) -> Pictur
         edges = 0, height % 2, 0, width % 2
         picture_HWC = cv2.copyMakeBorder(picture_HWC, *edges, cv2.BORDER_REPLICATE)
     return picture_HWC
+
+
+# ---------------------------------------------------------------- copies and their faces
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A degraded copy to be made, and where its crops go."""
+
+    video_id: str
+    path: Path  # of the original
+    passes: Sequence[Pass]
+    seed: tuple[int, ...]  # of the noise
+    settings: params.Faces
+    folder: Path  # its own, not there yet
+
+
+def crop_copies(
+    copies: Sequence[Copy], workers: int, load_detector: LoadDetector
+) -> Iterator[tuple[Copy, VideoFaces]]:
+    """Yield the faces of each copy, in the order they are done; its folder holds their crops.
+
+    Worker processes make, search and crop a copy, then delete it. A video that can't be read, or
+    that crashes or stalls its worker, has no faces and a reason.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    if not copies:
+        return
+    settings = copies[0].settings
+    yield from run_jobs(
+        copies,
+        partial(_crop, load_detector),
+        partial(start_worker, settings.detect, load_detector),
+        workers,
+        crashed=_row_of_crash,
+        stalled=_row_of_stall,
+        stall_s=settings.stall_s,
+    )
+
+
+def _crop(load_detector: LoadDetector, copy: Copy) -> tuple[Copy, VideoFaces]:
+    copy.folder.mkdir()
+    path = copy.folder / "copy.mp4"
+    try:
+        reason = degrade(copy.path, path, copy.passes, np.random.default_rng(copy.seed))
+    except DecodeError as error:
+        return copy, VideoFaces(copy.video_id, "", (), error.reason, str(error))
+    detector = load_detector(copy.settings.detect)
+    faces = crop_video(path, copy.video_id, copy.folder, copy.settings, detector, key="")
+    path.unlink()
+    return copy, replace(faces, reason=faces.reason or reason)
+
+
+def _row_of_crash(copy: Copy) -> tuple[Copy, VideoFaces]:
+    detail = f"{copy.path}: asked to degrade it, but the codec crashed. Leave it out."
+    return copy, VideoFaces(copy.video_id, "", (), Reason.CRASHED, detail)
+
+
+def _row_of_stall(copy: Copy) -> tuple[Copy, VideoFaces]:
+    detail = (
+        f"{copy.path}: asked to degrade it, found no new frame for {copy.settings.stall_s:g} s. "
+        "Leave it out, or raise faces.stall_s."
+    )
+    return copy, VideoFaces(copy.video_id, "", (), Reason.TIMED_OUT, detail)

@@ -5,8 +5,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from unmask import checkpoint, metrics, params, report
-from unmask.degrade import RECIPE, Pass, degrade
-from unmask.detector import LoadDetector, start_worker
+from unmask.degrade import RECIPE, Copy, crop_copies
+from unmask.detector import LoadDetector
 from unmask.errors import DatasetError, OneClassError
 from unmask.evaluate import ScoredVideo
-from unmask.faces import crop_video
 from unmask.ledger import Ledger, Made, code_digest, key_of
 from unmask.params import CLEAN
 from unmask.predict import Predictor
-from unmask.processes import run_jobs
 from unmask.records import (
     Chunk,
     Reason,
@@ -35,7 +32,6 @@ from unmask.records import (
 )
 from unmask.scores import Floats, roc_auc
 from unmask.tracking import Tracker
-from unmask.video import DecodeError
 
 SCORES = "scores.jsonl"
 METRICS: dict[str, metrics.Metric] = {
@@ -92,14 +88,11 @@ def find_originals(chunks: Sequence[Chunk], raw_dir: Path) -> list[Original]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Asked:
     degradation: str
     video: Original
     key: str  # of all that its answer comes from; empty where it should be asked for anew
-    passes: Sequence[Pass]
-    seed: tuple[int, int]
-    settings: params.Faces
-    folder: Path  # its own; what a killed worker leaves in it goes with the ledger's scratch
+    copy: Copy | None  # None for the video as it is
 
     @property
     def name(self) -> str:
@@ -130,23 +123,22 @@ def score(
         DiskError: the disk takes no more, or another run writes into folder.
     """
     with Ledger(folder, SCORES) as ledger:
-        jobs = _plan(videos, predictor.checkpoint.faces, model_dir, settings, ledger.scratch)
+        asked = _plan(videos, predictor.checkpoint.faces, model_dir, settings, ledger.scratch)
         missing = []
-        for job in jobs:
-            if known := ledger.recall(job.name, job.key):
-                yield job.degradation, _answer(job.video, known)
+        for each in asked:
+            if known := ledger.recall(each.name, each.key):
+                yield each.degradation, _answer(each.video, known)
             else:
-                missing.append(job)
-        for job, found, faces_dir in _crop_all(missing, workers, load_detector):
+                missing.append(each)
+        for each, found, faces_dir in _crop_all(missing, workers, load_detector):
             [answer] = predictor.score_videos(faces_dir, [found])
             is_final = found.reason not in (Reason.CRASHED, Reason.TIMED_OUT)
             made = ledger.add(
-                job.name, job.key if is_final else "", [],
+                each.name, each.key if is_final else "", [],
                 probability=answer.probability, reason=answer.reason, faces=len(answer.tracks),
             )  # fmt: skip
-            shutil.rmtree(job.folder, ignore_errors=True)  # a clean one has none
-            yield job.degradation, _answer(job.video, made)
-        ledger.settle([job.name for job in jobs])
+            yield each.degradation, _answer(each.video, made)
+        ledger.settle([each.name for each in asked])
 
 
 def _plan(
@@ -155,19 +147,22 @@ def _plan(
     model_dir: Path,
     settings: params.Robustness,
     scratch: Path,
-) -> list[_Job]:
+) -> list[_Asked]:
     model = [content_digest(model_dir / name) for name in (checkpoint.WEIGHTS, checkpoint.SETTINGS)]
     code = code_digest(*_CODE)
-    jobs: list[_Job] = []
+    asked: list[_Asked] = []
     for degradation, passes in ((CLEAN, ()), *settings.degradations.items()):
         for video in videos:
-            seed = settings.seed, int(video.sha256 or "0", 16)
-            steps = [sorted(each.items()) for each in passes]
-            made_from = (steps, seed, faces) if steps else video.faces
+            copy: Copy | None = None
+            made_from: object = video.faces
+            if passes:
+                seed = settings.seed, int(video.sha256 or "0", 16)
+                place = scratch / str(len(asked))
+                copy = Copy(video.record.video_id, video.path, passes, seed, faces, place)
+                made_from = ([sorted(steps.items()) for steps in passes], seed, faces)
             key = key_of(model, code, made_from) if video.sha256 else ""
-            place = scratch / str(len(jobs))
-            jobs.append(_Job(degradation, video, key, passes, seed, faces, place))
-    return jobs
+            asked.append(_Asked(degradation, video, key, copy))
+    return asked
 
 
 def _answer(video: Original, made: Made) -> ScoredVideo:
@@ -177,53 +172,19 @@ def _answer(video: Original, made: Made) -> ScoredVideo:
 
 
 def _crop_all(
-    jobs: Sequence[_Job], workers: int, load_detector: LoadDetector
-) -> Iterator[tuple[_Job, VideoFaces, Path]]:
-    """Yield each job's faces and the folder with their crops; clean ones have them already."""
-    for job in jobs:
-        if not job.passes:
-            yield job, job.video.faces, job.video.faces_dir
-    degraded = [job for job in jobs if job.passes]
-    if not degraded:
-        return
-    settings = degraded[0].settings
-    found = run_jobs(
-        degraded,
-        partial(_degrade_and_crop, load_detector),
-        partial(start_worker, settings.detect, load_detector),
-        workers,
-        crashed=_row_of_crash,
-        stalled=_row_of_stall,
-        stall_s=settings.stall_s,
-    )
-    for job, faces in found:
-        yield job, faces, job.folder
-
-
-def _degrade_and_crop(load_detector: LoadDetector, job: _Job) -> tuple[_Job, VideoFaces]:
-    job.folder.mkdir()
-    copy, video_id = job.folder / "copy.mp4", job.video.record.video_id
-    try:
-        reason = degrade(job.video.path, copy, job.passes, np.random.default_rng(job.seed))
-    except DecodeError as error:
-        return job, VideoFaces(video_id, "", (), error.reason, str(error))
-    detector = load_detector(job.settings.detect)
-    faces = crop_video(copy, video_id, job.folder, job.settings, detector, key="")
-    copy.unlink()
-    return job, replace(faces, reason=faces.reason or reason)
-
-
-def _row_of_crash(job: _Job) -> tuple[_Job, VideoFaces]:
-    detail = f"{job.video.path}: asked to degrade it, but the codec crashed. Leave it out."
-    return job, VideoFaces(job.video.record.video_id, "", (), Reason.CRASHED, detail)
-
-
-def _row_of_stall(job: _Job) -> tuple[_Job, VideoFaces]:
-    detail = (
-        f"{job.video.path}: asked to degrade it, found no new frame for {job.settings.stall_s:g} "
-        "s. Leave it out, or raise faces.stall_s."
-    )
-    return job, VideoFaces(job.video.record.video_id, "", (), Reason.TIMED_OUT, detail)
+    asked: Sequence[_Asked], workers: int, load_detector: LoadDetector
+) -> Iterator[tuple[_Asked, VideoFaces, Path]]:
+    """Yield the faces of each and the folder with their crops; clean videos have them already."""
+    by_copy = {}
+    for each in asked:
+        if each.copy is None:
+            yield each, each.video.faces, each.video.faces_dir
+        else:
+            by_copy[each.copy.folder] = each
+    copies = [each.copy for each in by_copy.values() if each.copy is not None]
+    for copy, faces in crop_copies(copies, workers, load_detector):
+        yield by_copy[copy.folder], faces, copy.folder
+        shutil.rmtree(copy.folder, ignore_errors=True)  # a killed worker may not have made it
 
 
 def sort_answers(
