@@ -128,7 +128,7 @@ def world(tmp_path_factory, make_video):
     model.mkdir()
     for name in (checkpoint.WEIGHTS, checkpoint.SETTINGS):
         (model / name).write_text("stands for the model")
-        for n in range(4):
+    for n in range(4):
         paint = squares(lambda t, n=n: at(40 + 5 * n + 8 * t, 30, 64))
         make_video(
             raw / f"videos/square{n}.mp4", frames=40, rate_fps=20, size=(192, 128), paint=paint
