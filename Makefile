@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro test check lock install pretrain grid experiments compare image-test
+.PHONY: repro gate test check lock install pretrain grid experiments compare image-test
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+gate: repro  ## exit 1 where the metrics of degraded videos are worse than the last release's
+	$(BIN)/unmask gate
 
 test: install  ## all tests; the slow ones last
 	$(BIN)/python -m pytest
@@ -40,7 +43,7 @@ grid: install  ## one experiment, and one MLflow run, for each setting: `make gr
 
 experiments: install  ## the table: each one's metrics and the params it changed, without files
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc exp show --md --only-changed \
-	  --drop '(Created|State|Executor|.*/.*|^model$$|^raw$$|^faces$$)'
+	  --drop '(Created|State|Executor|.*/.*|^robustness\..*\.(roc_auc|log_loss)$$|^model$$|^raw$$|^faces$$)'
 
 compare: install  ## README's table of backbones: each trained as an experiment, its speed measured here
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/compare.py

@@ -172,7 +172,7 @@ def make_checkout(root: Path) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     graph = yaml.safe_load((root / "dvc.yaml").read_text())
     stages = graph["stages"]
-    for name in ("params", "sample", "evaluate"):
+    for name in ("params", "sample", "evaluate", "robustness"):
         stages.pop(name)
     for name in ("raw", "faces"):  # their inputs are not here
         stages[name].update(cmd="true", deps=[], params=[])

@@ -84,6 +84,7 @@ def build_project(root):
     settings["model"]["weights"] = "none"
     settings["train"].update(epochs=2, milestone=1, batch_size=4)
     settings["evaluate"]["bootstrap_resamples"] = 50
+    settings["robustness"]["degradations"] = {"half_size": [{"scale": 0.5, "crf": 32}]}
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     graph = yaml.safe_load((root / "dvc.yaml").read_text())
     graph["stages"].pop("sample")  # this project has no sources

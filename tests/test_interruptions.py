@@ -43,6 +43,7 @@ def make_project(root: Path) -> Path:
     settings["model"]["weights"] = "none"
     settings["train"].update(epochs=4, milestone=1, batch_size=4, patience=4)
     settings["evaluate"]["bootstrap_resamples"] = 20
+    settings["robustness"]["degradations"] = {"half_size": [{"scale": 0.5, "crf": 32}]}
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     graph = yaml.safe_load((root / "dvc.yaml").read_text())
     graph["stages"]["train"]["deps"].remove("weights/x3d_xs.safetensors")

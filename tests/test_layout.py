@@ -23,7 +23,7 @@ DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top 
 LAYERS = (
     ("__main__",),
     ("cli", *DOORS),
-    ("federated_cli", "predict_cli"),
+    ("federated_cli", "gate_cli", "predict_cli"),
     ("doors",),
     ("model_source", "answers_file"),
     ("federated_runs", "federated_results", "federated_remote", "federated_remote_watch"),
@@ -35,6 +35,7 @@ LAYERS = (
     ("sagemaker_fetch", "sagemaker_data"),
     ("sagemaker_checks",),
     ("sagemaker_wishes",),
+    ("robustness",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
     ("case_report",),
     ("annotate", "timeline", "verify", "wording"),
@@ -53,6 +54,7 @@ LAYERS = (
         "classifier",
         "checkpoint",
         "cropping",
+        "degrade",
         "resume",
         "sample",
         "fake",
@@ -92,6 +94,7 @@ LAYERS = (
         "job",
         "federated_samples",
         "inputs",
+        "gate",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
     ("disk", "digests", "groups"),
@@ -157,13 +160,14 @@ UNTESTED = {
     "federated_remote_keys",
     "federated_remote_wanted",
     "federated_remote_watch",
+    "gate_cli",  # test_gate runs it
     "sagemaker_checks",  # test_sagemaker asks these two of a server
     "sagemaker_jobs",
     "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers
 }
 
 # Modules with commands in them.
-SPEAKERS = {f"{PACKAGE}/{name}.py" for name in ("cli", "federated_cli", "predict_cli")}
+SPEAKERS = {f"{PACKAGE}/{name}.py" for name in ("cli", "federated_cli", "gate_cli", "predict_cli")}
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.
 ALL = "all of params.yaml"

@@ -389,3 +389,24 @@ def test_a_batch_that_memory_cannot_hold_is_refused(changed: Callable[..., Path]
         params.check_memory(*sections, available_bytes=50 * 2**20)
     with pytest.raises(ParamsError, match=r"Set clips\.frames or clips\.side_px"):
         params.check_memory(*sections, available_bytes=2**20)
+
+
+# ---------------------------------------------------------------- degradations
+
+
+@pytest.mark.parametrize(
+    ("degradations", "said"),
+    [
+        ({"crf_23": [{"scale": 0.5}]}, "crf_23: each pass ends by encoding; give it a crf"),
+        ({"a": [{"crf": 60}]}, "a: crf lies between 0 and 51; found 60"),
+        ({"a": [{"blur": 2, "crf": 20}]}, "a: unknown step 'blur'; known are cut, scale"),
+        ({"a": []}, "a: a degradation needs a pass, such as {crf: 23}"),
+        ({"clean": [{"crf": 20}]}, "and not 'clean'"),
+        ({"../x": [{"crf": 20}]}, "a degradation's name is small letters, digits and _"),
+        ({}, "robustness.degradations"),
+    ],
+)
+def test_a_degradation_that_cant_be_done_is_refused(
+    degradations: dict[str, Any], said: str, changed: Callable[..., Path]
+) -> None:
+    assert said in message(changed({"robustness.degradations": degradations}))

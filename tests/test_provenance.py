@@ -90,6 +90,10 @@ def test_lock_digests_are_those_of_what_a_stage_reads(tmp_path: Path) -> None:
                 "cmd": "python stages/evaluate.py",
                 "outs": [entry("metrics/test.json", "6"), entry("plots/evaluation", "7")],
             },
+            "robustness": {
+                "cmd": "python stages/robustness.py",
+                "outs": [entry("robustness", "8"), entry("metrics/robustness.json", "9")],
+            },
         },
     }
     dump_yaml(tmp_path / "dvc.lock", lock)
@@ -101,7 +105,8 @@ def test_lock_digests_are_those_of_what_a_stage_reads(tmp_path: Path) -> None:
     }
     assert provenance.lock_digests(tmp_path, stage="train") == expected
     expected["data.model"] = "5" * 32 + ".dir"
-    assert provenance.lock_digests(tmp_path, stage="evaluate") == expected
+    for stage in ("evaluate", "robustness"):
+        assert provenance.lock_digests(tmp_path, stage=stage) == expected
     assert provenance.lock_digests(tmp_path / "elsewhere", stage=None) == {}
 
 

@@ -59,15 +59,19 @@ def write_metadata(root: Path, chunk: str, content: dict[str, dict[str, str]]) -
     (root / "data/chunks" / chunk / "metadata.json").write_text(json.dumps(content))
 
 
+MEASURES = {"evaluate", "robustness"}  # stages that read the model and change none
+
+
 @pytest.mark.parametrize(
     ("file", "line", "stages"),
     [
         ("README.md", "More words.", set()),
         ("src/unmask/track_mlflow.py", "# changed", set()),
         ("src/unmask/doors.py", "# changed", set()),
-        ("src/unmask/metrics.py", "# changed", {"evaluate"}),
-        ("src/unmask/report.py", "# changed", {"evaluate"}),
-        ("src/unmask/evaluate.py", "# changed", {"evaluate"}),
+        ("src/unmask/metrics.py", "# changed", MEASURES),
+        ("src/unmask/report.py", "# changed", MEASURES),
+        ("src/unmask/evaluate.py", "# changed", MEASURES),
+        ("src/unmask/degrade.py", "# changed", {"robustness"}),
         ("src/unmask/classifier.py", "# changed", {"train"}),
         ("src/unmask/datasets.py", "# changed", {"raw@wild"}),
         ("src/unmask/tracks.py", "# changed", {"faces@wild"}),
@@ -81,14 +85,15 @@ def test_an_edit_runs_what_imports_it(file: str, line: str, stages: set[str], co
     assert stages <= found
     assert ("faces@wild" in found) == (stages == {"faces@wild"})
     assert bool(found) == bool(stages)
-    if stages == {"evaluate"}:
+    if stages <= MEASURES:
         assert found == stages
 
 
 @pytest.mark.parametrize(
     ("values", "first"),
     [
-        ({"evaluate__bootstrap_resamples": 51}, {"params", "evaluate"}),
+        ({"evaluate__bootstrap_resamples": 51}, {"params", *MEASURES}),
+        ({"robustness__seed": 2}, {"params", "robustness"}),
         ({"train__epochs": 1}, {"params", "train"}),
         ({"augment__flip": 0.1}, {"params", "train"}),
     ],
@@ -96,7 +101,7 @@ def test_an_edit_runs_what_imports_it(file: str, line: str, stages: set[str], co
 def test_a_param_runs_what_reads_it(values: dict[str, object], first: set[str], copy: Path) -> None:
     set_params(copy, **values)
     found = due(copy)
-    assert first <= found <= first | {"evaluate"}
+    assert first <= found <= first | MEASURES
 
 
 def test_what_is_known_of_a_video_crops_nothing(copy: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import federated_cli, params, predict_cli, sagemaker_wishes
+from unmask import federated_cli, gate_cli, params, predict_cli, sagemaker_wishes
 from unmask.errors import UnmaskError
 from unmask.groups import CommandGroup
 
@@ -25,7 +25,7 @@ def main() -> None:
     """Train, version and defend a deepfake video detector."""
 
 
-for command in (federated_cli.federated, predict_cli.predict, predict_cli.verify):
+for command in (federated_cli.federated, gate_cli.gate, predict_cli.predict, predict_cli.verify):
     main.add_command(command)
 
 

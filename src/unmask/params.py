@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -175,6 +175,70 @@ class Federated(Section):
         return self
 
 
+# What a pass of a degradation may do, in this order, and the range of its number.
+STEPS = {
+    "cut": (0.0, 0.4),  # share of width and height that is cut off on every side
+    "scale": (0.05, 1.0),  # of the sides
+    "rate_fps": (1.0, 60.0),  # frames are left out, never added
+    "brightness": (0.1, 4.0),  # factor of every 8-bit value
+    "blur_px": (0.1, 20.0),  # standard deviation of a Gaussian, in pixels of the scaled picture
+    "noise_levels": (0.1, 128.0),  # standard deviation of Gaussian noise, of 255
+    "crf": (0.0, 51.0),  # H.264 quality; each pass ends by encoding
+}
+CLEAN = "clean"  # what the videos are called that nothing was done to
+
+
+class Robustness(Section):
+    """What is done to the test videos: each degradation is one or more passes."""
+
+    degradations: dict[str, Annotated[tuple[dict[str, float], ...], Field(strict=False)]] = Field(
+        min_length=1
+    )
+    seed: Natural
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> "Robustness":
+        problems = [
+            f"{name}: {problem}"
+            for name, passes in self.degradations.items()
+            for problem in _degradation_problems(name, passes)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _degradation_problems(name: str, passes: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    if not re.fullmatch(r"[a-z]\w*", name) or name == CLEAN:
+        yield f"a degradation's name is small letters, digits and _, and not {CLEAN!r}"
+    if not passes:
+        yield "a degradation needs a pass, such as {crf: 23}"
+    for steps in passes:
+        if "crf" not in steps:
+            yield f"each pass ends by encoding; give it a crf, found {dict(steps)}"
+        for step, value in steps.items():
+            if step not in STEPS:
+                yield f"unknown step {step!r}; known are {', '.join(STEPS)}"
+                continue
+            low, high = STEPS[step]
+            if not low <= value <= high:
+                yield f"{step} lies between {low:g} and {high:g}; found {value:g}"
+
+
+class Growth(Section):
+    """By how much a number may get worse from release to release."""
+
+    roc_auc: Annotated[float, Field(ge=0)]
+    log_loss: Annotated[float, Field(ge=0)]
+    coverage: Annotated[float, Field(ge=0)]
+
+
+class Gate(Section):
+    """What a release may lose against the last one."""
+
+    max_growth: Growth
+
+
 class Pretrain(Section):
     """The starting checkpoint."""
 
@@ -202,6 +266,8 @@ class Params(Section):
     verdicts: Verdicts
     evaluate: Evaluate
     federated: Federated
+    robustness: Robustness
+    gate: Gate
     pretrain: Pretrain
 
     @model_validator(mode="after")

@@ -68,13 +68,15 @@ def lock_digests(root: Path, *, stage: str | None) -> dict[str, str]:
     """Return the MD5 of what the stage reads, as data.<path>; empty without a dvc.lock.
 
     While a stage runs dvc.lock still holds its old outputs and those of the stages after it: the
-    metrics and plots are never among its inputs, and the model only of evaluate's.
+    metrics, plots and the answers on degraded videos are never among its inputs, and the model only
+    of evaluate's and robustness's.
 
     DVC writes one key a line and indents by two (`dvc/utils/serialize/_yaml.py`), so no YAML
     reader is needed: stages.<name>.outs is a list of path, hash, md5 ...
     """
     lock = root / "dvc.lock"
-    later = {"metrics", "plots"} | ({"model"} if stage != "evaluate" else set())
+    later = {"metrics", "plots", "robustness"}
+    later |= set() if stage in ("evaluate", "robustness") else {"model"}
     digests, section, path = {}, "", ""
     lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
     for line in lines:

@@ -325,6 +325,63 @@ def _draw_series(axes: "Axes", history: Sequence[Epoch], names: Mapping[str, str
         axes.plot(epochs, values, label=name, markersize=4, **_LOOKS[name])
 
 
+# ---------------------------------------------------------------- degraded videos
+
+_PANELS = (
+    ("AUC", "roc_auc", "AUC of what has an answer (0.5 is chance)"),
+    ("AUC lost", "roc_auc_drop", "AUC lost against the same videos undegraded"),
+    ("Log-loss grown", "log_loss_drop", "Log-loss grown, likewise (nats per video)"),
+)
+
+
+def write_robustness(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write robustness.csv and robustness.png of robustness.summarise's rows into folder."""
+    flat = [_flatten(row) for row in rows]
+    _write_table(folder / "robustness.csv", list(flat[-1]), ([*row.values()] for row in flat))
+    save(_draw_robustness(flat), folder / "robustness.png")
+
+
+def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with a column for each value and each end of its interval; None where none."""
+    names = ("coverage", "roc_auc", "log_loss", "accuracy")
+    cells = {name: row[name] for name in names}
+    drop = row.get("drop", {})
+    cells |= {f"{name}_drop": drop.get(name, {}) for name in names[1:]}
+    flat: dict[str, Any] = {"degradation": row["degradation"], "videos": row["videos"]}
+    for name, cell in cells.items():
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        flat |= {f"{name}{ending}": cell.get(end) for ending, end in ends.items()}
+    return flat
+
+
+def _draw_robustness(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Draw a row a degradation: a dot with its interval in each panel."""
+    figure = new_figure(10.5, 1.3 + 0.28 * len(rows))
+    panels = figure.subplots(1, len(_PANELS), sharey=True)
+    clean = rows[0]
+    for axes, (title, name, label) in zip(panels, _PANELS, strict=True):
+        axes.axvline(clean["roc_auc"] if name == "roc_auc" else 0.0, **_GUIDE)
+        for place, row in enumerate(rows):
+            if row[name] is None:
+                continue
+            low, high = (row[f"{name}_{end}"] for end in ("low", "high"))
+            if low is not None:
+                axes.plot([low, high], [place, place], color="#56B4E9", linewidth=2.5)
+            axes.plot(row[name], place, "o", color="#000000", markersize=5)
+        axes.set(title=title, xlabel=label)
+        axes.grid(color="0.9")
+    names = [f"{row['degradation']} ({row['coverage']:.0%})" for row in rows]
+    panels[0].set_yticks(range(len(rows)), names)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("Degradation (share of videos with an answer)")
+    figure.supxlabel(
+        f"{clean['videos']} test videos. Dots with 95% intervals; the line is the undegraded "
+        "videos'; to its right, in the last two panels, is worse",
+        fontsize="small",
+    )  # fmt: skip
+    return figure
+
+
 # ---------------------------------------------------------------- files
 
 
