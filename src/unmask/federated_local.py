@@ -15,6 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -194,6 +195,8 @@ def main(job_file: Path) -> None:
     plan = federated_plans.read_plan(job["plan"])
     backend = schemas.BackendType(job["backend"])
     APIClient._stream_raw_result = _stream_lines
+    # podman answers with a container's first word: for one that imports torch that can take minutes.
+    docker.from_env = partial(docker.from_env, timeout=None)
     clients = {name: substra.Client(backend_type=backend, url="") for name in job["samples"]}
     keys = _register(job, plan, clients)
     submitter = next(iter(clients.values()))
