@@ -275,3 +275,33 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path, figures):
 
 
 # The model card
+
+
+# Degraded videos
+
+
+def cell(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def degraded(name, auc, **more):
+    metrics_of = {"roc_auc": auc, "log_loss": cell(0.3, 0.2, 0.4), "accuracy": cell(0.9)}
+    return {"degradation": name, "videos": 8, "coverage": cell(0.5), **metrics_of, **more}
+
+
+def test_degradations_have_a_row_each_and_what_has_no_value_is_left_blank(tmp_path):
+    drop = {"videos": 4, "roc_auc": cell(0.1, 0.0, 0.2), "log_loss": cell(0.2), "accuracy": cell(0)}
+    rows = [
+        degraded("clean", cell(0.9, 0.8, 1.0)),
+        degraded("blur", cell(0.8, 0.7, 0.9), drop=drop),
+        degraded("black", cell(None), drop=dict.fromkeys(drop, cell(None))),
+    ]
+    report.write_robustness(tmp_path, rows)
+    header, found = read_table(tmp_path / "robustness.csv")
+    clean, blur, black = (dict(zip(header, row, strict=True)) for row in found)
+    assert (clean["roc_auc"], clean["roc_auc_low"], clean["roc_auc_drop"]) == ("0.9", "0.8", "")
+    assert (blur["roc_auc_drop"], blur["roc_auc_drop_high"]) == ("0.1", "0.2")
+    assert (black["roc_auc"], black["coverage"]) == ("", "0.5")
+    again = (tmp_path / "robustness.png").read_bytes()
+    report.write_robustness(tmp_path, rows)
+    assert (tmp_path / "robustness.png").read_bytes() == again

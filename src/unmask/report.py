@@ -328,9 +328,9 @@ def _draw_series(axes: "Axes", history: Sequence[Epoch], names: Mapping[str, str
 # ---------------------------------------------------------------- degraded videos
 
 _PANELS = (
-    ("AUC", "roc_auc", "AUC of what has an answer (0.5 is chance)"),
-    ("AUC lost", "roc_auc_drop", "AUC lost against the same videos undegraded"),
-    ("Log-loss grown", "log_loss_drop", "Log-loss grown, likewise (nats per video)"),
+    ("AUC", "roc_auc", "AUC (0.5 is chance)"),
+    ("AUC lost", "roc_auc_drop", "AUC without, less AUC with"),
+    ("Log-loss grown", "log_loss_drop", "Log-loss with, less log-loss without"),
 )
 
 
@@ -375,8 +375,8 @@ def _draw_robustness(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     panels[0].invert_yaxis()
     panels[0].set_ylabel("Degradation (share of videos with an answer)")
     figure.supxlabel(
-        f"{clean['videos']} test videos. Dots with 95% intervals; the line is the undegraded "
-        "videos'; to its right, in the last two panels, is worse",
+        f"{clean['videos']} test videos, with and without the degradation; dots with 95% "
+        "intervals. The grey line is no change",
         fontsize="small",
     )  # fmt: skip
     return figure
