@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from unmask import backbones
-from unmask.classifier import clip_logits
+from unmask.backbones import clip_logits
 from unmask.geometry import Geometry
 from unmask.params import Clips
 

@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from unmask import metrics
-from unmask.backbones import build
-from unmask.classifier import Classifier, MilestoneFinetuning, clip_logits
+from unmask.backbones import build, clip_logits
+from unmask.classifier import Classifier, MilestoneFinetuning
 from unmask.clips import ClipDataset, ClipItem, EpochSampler
 from unmask.geometry import Geometry
 from unmask.params import Train

@@ -11,19 +11,6 @@ import yaml
 from unmask import custody
 
 
-def test_a_models_digest_moves_with_its_weights_and_its_settings(tmp_path):
-    for name in ("weights.safetensors", "checkpoint.json", "MODEL_CARD.md"):
-        (tmp_path / name).write_text(name)
-    first = custody.model_digest(tmp_path)
-    (tmp_path / "MODEL_CARD.md").write_text("other words")
-    assert custody.model_digest(tmp_path) == first
-    for name in ("weights.safetensors", "checkpoint.json"):
-        (tmp_path / name).write_text("other")
-        assert custody.model_digest(tmp_path) != first
-        (tmp_path / name).write_text(name)
-    assert custody.model_digest(tmp_path) == first
-
-
 @pytest.fixture
 def evaluated(tmp_path):
     """A model, its metrics, and the dvc.lock of `dvc commit` on a stage that reads and writes."""

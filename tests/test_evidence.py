@@ -36,7 +36,8 @@ def test_heat_is_where_what_raises_the_logit_lies(by_frame):
     clip = torch.full((1, 3, 4, 32, 32), -1.0)
     clip[0, 0, 2, 8:16, 24:32] = 3.0  # red speaks for a fake, in frame 2, row 1, column 3
     clip[0, 1, 1, 0:8, 0:8] = 3.0  # green against it
-    (heat_THW,) = evidence.grad_cam(Corner(by_frame=by_frame), clip)
+    net = Corner(by_frame=by_frame)
+    (heat_THW,) = evidence.grad_cam(net, net.last_stage, clip)
     # The logit's gradient is 1/64 in each cell of the red map, of which one holds 3.
     expected = torch.zeros(4, 4, 4)
     expected[2, 1, 3] = 3 / 64
@@ -49,14 +50,14 @@ def test_x3d_is_left_as_it_was_and_has_heat_on_its_last_stage():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     clip = torch.randn(2, 3, 4, 64, 64)
     with torch.inference_mode():  # as where it is called beside scoring
-        heat_BTHW = evidence.grad_cam(net, clip)
+        heat_BTHW = evidence.grad_cam(net, backbones.last_stage(net), clip)
     assert heat_BTHW.shape == (2, 4, 2, 2)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
-    assert not evidence.last_stage(net)._forward_hooks
+    assert not backbones.last_stage(net)._forward_hooks
     # Gradients by the whole net, without the short cut.
     kept = []
-    handle = evidence.last_stage(net).register_forward_hook(lambda *a: kept.append(a[2]))
+    handle = backbones.last_stage(net).register_forward_hook(lambda *a: kept.append(a[2]))
     logits = net(clip)
     handle.remove()
     (gradients,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), kept)

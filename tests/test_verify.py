@@ -6,7 +6,7 @@ import json
 import pytest
 
 from unmask import verify
-from unmask.custody import model_digest
+from unmask.digests import model_digest
 from unmask.verify import ReportError, Verification
 
 

@@ -186,6 +186,16 @@ def last_stage(net: nn.Module) -> nn.Module:
     return stage
 
 
+def clip_logits(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+    """Return logits_B = fake - real of a two-class net."""
+    if clips_BCTHW.device.type == "cpu":
+        # Twice as fast as the default layout on a CPU: benchmarks/pipeline.py.
+        clips_BCTHW = clips_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+    logits_B2 = net(clips_BCTHW)
+    logits_B: torch.Tensor = logits_B2[:, 1] - logits_B2[:, 0]
+    return logits_B
+
+
 def lay_out_for_cpu(net: nn.Module) -> None:
     """Put the kernels' channels last: so X3D is twice as fast on a CPU (benchmarks/pipeline.py)."""
     of_images = isinstance(net, FrameNet)

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from unmask import custody, evidence, timeline, verify, wording
 from unmask.analysis import Answer, FaceAnswer, Moment
 from unmask.annotate import box_at
+from unmask.digests import model_digest
 from unmask.drawing import WORDS, Marked, Picture, draw
 from unmask.evidence import Evidence
 from unmask.predict import Predictor
@@ -135,7 +136,7 @@ def page_data(
             "again_tolerance": verify.TOLERANCE,
         },
         "model": {
-            "sha256": custody.model_digest(source.model_dir),
+            "sha256": model_digest(source.model_dir),
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
             "temperature": predictor.checkpoint.temperature,

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from unmask import provenance
-from unmask.checkpoint import CARD, SETTINGS, WEIGHTS
+from unmask.checkpoint import CARD
+from unmask.digests import dvc_digest
 from unmask.records import content_digest
 
 # Those whose version can move a score.
@@ -99,14 +100,6 @@ def _find_run(mlflow_db: Path, run_key: str) -> str | None:
     return row[0] if row else None
 
 
-def model_digest(model_dir: Path) -> str:
-    """Return the SHA-256 that stands for a model's weights and settings: all that moves a score."""
-    whole = hashlib.sha256()
-    for name in (WEIGHTS, SETTINGS):
-        whole.update(f"{content_digest(model_dir / name)}  {name}\n".encode())
-    return whole.hexdigest()
-
-
 def shown_name(name: str) -> str:
     r"""Return a file's name as text that any page can hold, which shows what it hides.
 
@@ -137,7 +130,7 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
         return Metrics(None, f"There is no {shown} beside the model.")
     content = path.read_bytes()
     metrics = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    model = _folder_md5(model_dir)
+    model = dvc_digest(model_dir)
     try:
         stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
         are_its_own = any(
@@ -154,24 +147,6 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
             None, f"{shown} is not of this model, by what dvc.lock says: it is left out."
         )
     return Metrics(values, f"{shown} is of this model: dvc.lock holds the digests of both.")
-
-
-def _folder_md5(folder: Path) -> str:
-    """Return a folder's MD5 as DVC writes it: of the list of its files (dvc_data/hashfile/tree.py).
-
-    A digest to look things up by, made by those who wrote both files: no proof against forgers.
-    """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    rows = [
-        {
-            "md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
-            "relpath": path.relative_to(folder).as_posix(),
-        }
-        for path in files
-    ]
-    rows.sort(key=lambda row: row["relpath"].split("/"))
-    listing = json.dumps(rows, sort_keys=True).encode()
-    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
 
 
 # ---------------------------------------------------------------- the card

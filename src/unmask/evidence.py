@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unmask.backbones import blocks
-from unmask.classifier import clip_logits
+from unmask.backbones import clip_logits, last_stage
 from unmask.clips import frame_indices, read_clips, to_input
 from unmask.geometry import Geometry
 from unmask.records import FaceTrack, Points
@@ -64,7 +63,7 @@ def explain(
     clips = read_clips(faces_dir / track.file, track.times_T, starts_s, geometry)
     for start_s, frames_THWC in zip(starts_s, clips, strict=True):
         clip_1CTHW = to_input(frames_THWC, geometry.side_px)[None].to(device)
-        (heat_THW,) = grad_cam(net, clip_1CTHW).cpu().numpy()
+        (heat_THW,) = grad_cam(net, last_stage(net), clip_1CTHW).cpu().numpy()
         indices = frame_indices(track.times_T, start_s, geometry)
         heat_of_T = heat_THW.mean(axis=(1, 2))
         best = int(heat_of_T.argmax())
@@ -86,8 +85,8 @@ def explain(
     )
 
 
-def grad_cam(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
-    """Return heat_BTHW, on the grid of the net's last stage: what there raises the logit.
+def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+    """Return heat_BTHW, on the grid of a stage of the net: what there raises the logit.
 
     Feature maps are weighed by the logit's mean gradient over each, summed, and what is below zero
     left out: Selvaraju et al., 2017, arXiv:1610.02391, equations 1 and 2, with time as a third
@@ -102,7 +101,7 @@ def grad_cam(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
         return kept[-1].clone()
 
     frozen = {name: value.detach() for name, value in net.named_parameters()}
-    handle = last_stage(net).register_forward_hook(keep)
+    handle = stage.register_forward_hook(keep)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             logits_B = clip_logits(_Frozen(net, frozen), clips_BCTHW)
@@ -114,18 +113,6 @@ def grad_cam(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
     weights_BK111 = gradients_BKTHW.mean(dim=(2, 3, 4), keepdim=True)
     heat_BTHW: torch.Tensor = (weights_BK111 * features_BKTHW).sum(dim=1).relu().float()
     return heat_BTHW
-
-
-def last_stage(net: nn.Module) -> nn.Module:
-    """Return the part of a net whose output its head pools: the last of the stages of X3D.
-
-    A net of another kind names it by a property of that name.
-    """
-    named = getattr(net, "last_stage", None)
-    if isinstance(named, nn.Module):
-        return named
-    stage: nn.Module = blocks(net)[-2]
-    return stage
 
 
 def _with_time(features: torch.Tensor, batch: int) -> torch.Tensor:

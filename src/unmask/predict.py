@@ -168,7 +168,7 @@ class Predictor:
     def _forward(self, batch: "list[torch.Tensor]") -> list[float]:
         import torch
 
-        from unmask.classifier import clip_logits
+        from unmask.backbones import clip_logits
 
         with torch.inference_mode():
             clips_BCTHW = torch.stack(batch).to(self.device)

@@ -42,7 +42,7 @@ METRICS: dict[str, metrics.Metric] = {
 _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
-    "backbones", "cascade", "checkpoint", "classifier", "clips", "degrade", "detector", "faces",
+    "backbones", "cascade", "checkpoint", "clips", "degrade", "detector", "faces",
     "geometry", "predict", "robustness", "scores", "search", "tracks", "video",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.analysis import Answer, analyse
-from unmask.custody import model_digest
+from unmask.digests import model_digest
 from unmask.errors import UnmaskError
 from unmask.predict import Predictor
 from unmask.records import content_digest
