@@ -195,7 +195,7 @@ def main(job_file: Path) -> None:
     plan = federated_plans.read_plan(job["plan"])
     backend = schemas.BackendType(job["backend"])
     APIClient._stream_raw_result = _stream_lines
-    # podman answers with a container's first word: where torch is imported, that takes minutes.
+    # podman answers with a container's first word; one that imports torch can take its time.
     docker.from_env = partial(docker.from_env, timeout=None)
     clients = {name: substra.Client(backend_type=backend, url="") for name in job["samples"]}
     keys = _register(job, plan, clients)
