@@ -75,7 +75,7 @@ def test_a_face_is_explained_over_its_clips(tmp_path):
     track = FaceTrack(0, "v_0.mp4", times, ((0.0, 0.0, 32.0, 32.0),) * 8, (1.0,) * 8, (points,) * 8)
     geometry = Geometry(frames=2, interval_s=0.1, side_px=32)
     net = Corner(by_frame=False)
-    found = evidence.explain(net, tmp_path, track, [0.0, 0.3, 0.6], geometry)
+    found = evidence.explain(net, net.last_stage, tmp_path, track, [0.0, 0.3, 0.6], geometry)
     assert found.times_N == (0.0, 0.1, 0.3, 0.4, 0.6, 0.7)
     assert [heat > 0 for heat in found.heat_N] == [False, False, False, False, True, False]
     assert found.crop_s == 0.6

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from unmask import custody, evidence, timeline, verify, wording
 from unmask.analysis import Answer, FaceAnswer, Moment
 from unmask.annotate import box_at
+from unmask.backbones import last_stage
 from unmask.digests import model_digest
 from unmask.drawing import WORDS, Marked, Picture, draw
 from unmask.evidence import Evidence
@@ -207,8 +208,8 @@ def _explain(
         found = None
         if face.track.track in chosen:
             found = evidence.explain(
-                predictor.net, crops_dir, face.track, face.score.clip_starts_s,
-                predictor.checkpoint.geometry,
+                predictor.net, last_stage(predictor.net), crops_dir, face.track,
+                face.score.clip_starts_s, predictor.checkpoint.geometry,
             )  # fmt: skip
         yield face, found
 

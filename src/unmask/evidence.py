@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unmask.backbones import clip_logits, last_stage
+from unmask.backbones import clip_logits
 from unmask.clips import frame_indices, read_clips, to_input
 from unmask.geometry import Geometry
 from unmask.records import FaceTrack, Points
@@ -45,12 +45,15 @@ class Evidence:
 
 def explain(
     net: nn.Module,
+    stage: nn.Module,
     faces_dir: Path,
     track: FaceTrack,
     starts_s: Sequence[float],
     geometry: Geometry,
 ) -> Evidence:
     """Return where and when the clips of a face that start there speak for a fake.
+
+    stage is the part of the net that is asked: backbones.last_stage.
 
     Raises:
         DatasetError: the crop file holds fewer frames than its row says.
@@ -63,7 +66,7 @@ def explain(
     clips = read_clips(faces_dir / track.file, track.times_T, starts_s, geometry)
     for start_s, frames_THWC in zip(starts_s, clips, strict=True):
         clip_1CTHW = to_input(frames_THWC, geometry.side_px)[None].to(device)
-        (heat_THW,) = grad_cam(net, last_stage(net), clip_1CTHW).cpu().numpy()
+        (heat_THW,) = grad_cam(net, stage, clip_1CTHW).cpu().numpy()
         indices = frame_indices(track.times_T, start_s, geometry)
         heat_of_T = heat_THW.mean(axis=(1, 2))
         best = int(heat_of_T.argmax())
