@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import federated_cli, params, sagemaker_wishes
+from unmask import federated_cli, params, predict_cli, sagemaker_wishes
 from unmask.errors import UnmaskError
+from unmask.groups import CommandGroup
 
 if TYPE_CHECKING:
     from unmask.sagemaker_checks import Account
@@ -19,43 +19,14 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Group(click.Group):
-    """Turns an UnmaskError of any command into one line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except UnmaskError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unmask")
 def main() -> None:
     """Train, version and defend a deepfake video detector."""
 
 
 main.add_command(federated_cli.federated)
-
-
-@main.command()
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", default="model", type=click.Path(path_type=Path), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every clip.")
-def predict(videos: tuple[Path, ...], model: Path, as_json: bool) -> None:
-    """Say how likely each of VIDEOS shows a fake face."""
-    from unmask.doors import progress, set_up_logging
-    from unmask.predict import Predictor
-
-    set_up_logging()
-    predictor = Predictor.load(model)
-    scores = progress(predictor.predict_files(videos), total=len(videos), label="predict")
-    for path, score in zip(videos, scores, strict=True):
-        if as_json:
-            click.echo(json.dumps({"path": str(path), **asdict(score)}))
-        else:
-            answer = "-" if score.probability is None else f"{score.probability:.3f}"
-            click.echo(f"{answer:>6}  {path}" + (f"  ({score.reason})" if score.reason else ""))
+main.add_command(predict_cli.predict)
 
 
 @main.command()

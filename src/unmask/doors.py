@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,6 +51,11 @@ def progress(items: Iterable[T], *, total: int | None, label: str) -> Iterator[T
     # Where stderr is a file a line every ten seconds is enough.
     pause = 0.1 if sys.stderr.isatty() else 10.0
     yield from tqdm(items, total=total, desc=label, mininterval=pause, dynamic_ncols=True)
+
+
+def above_bar() -> AbstractContextManager[None]:
+    """Take a progress bar on the terminal away while something else is printed."""
+    return tqdm.external_write_mode(file=sys.stdout)
 
 
 def workers() -> int:

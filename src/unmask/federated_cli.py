@@ -10,6 +10,7 @@ import click
 
 from unmask import params
 from unmask.errors import UnmaskError
+from unmask.groups import CommandGroup
 
 if TYPE_CHECKING:
     from unmask.federated_archives import Assets
@@ -44,17 +45,7 @@ _whole = click.option(
 )
 
 
-class _Group(click.Group):
-    """Turns an UnmaskError of any command into one line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except UnmaskError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def federated() -> None:
     """Run a benchmark in which videos stay with their owners (Substra)."""
 

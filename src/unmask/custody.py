@@ -1,0 +1,211 @@
+"""What ties an answer to its video and its model: digests, versions, metrics that are its own."""
+
+import hashlib
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unmask import provenance
+from unmask.checkpoint import CARD, SETTINGS, WEIGHTS
+from unmask.records import content_digest
+
+# Those whose version can move a score.
+PACKAGES = (
+    "unmask", "torch", "torchvision", "pytorchvideo", "timm", "facenet-pytorch", "av", "numpy",
+    "opencv-python-headless",
+)  # fmt: skip
+RUN_TAG = "unmask.run"  # as track_mlflow writes a training's key
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A file of metrics that lies beside a model; values is None where they may not be shown."""
+
+    values: dict[str, Any] | None
+    remark: str  # why they are the model's own, or why not
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an answer comes from; what is not known is None."""
+
+    made_utc: str
+    command: str
+    git_commit: str | None
+    git_dirty: bool | None  # whether files differ from the commit
+    dvc_lock_sha256: str | None
+    run_key: str  # of the training, by which every tracker finds its run
+    mlflow_run: str | None
+    python: str
+    platform: str
+    packages: dict[str, str]
+
+
+def collect(
+    root: Path, *, run_key: str, command: Sequence[str], mlflow_db: Path | None
+) -> Provenance:
+    """Return where an answer that is given now, from the checkout in root, comes from.
+
+    mlflow_db is MLflow's SQLite file: a server is never asked.
+    """
+    tags = provenance.source_tags(root)
+    lock = root / "dvc.lock"
+    return Provenance(
+        made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=" ".join(shown_name(word) for word in command),
+        git_commit=tags.get("mlflow.source.git.commit"),
+        git_dirty=tags["git.dirty"] == "true" if tags else None,
+        dvc_lock_sha256=content_digest(lock) if lock.is_file() else None,
+        run_key=run_key,
+        mlflow_run=_find_run(mlflow_db, run_key) if mlflow_db else None,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        packages={name: found for name in PACKAGES if (found := _version(name))},
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _find_run(mlflow_db: Path, run_key: str) -> str | None:
+    """Return the newest run of a training that MLflow's file knows."""
+    if not mlflow_db.is_file():
+        return None
+    # MLflow's own client takes two seconds to import, and would move an old file to its schema.
+    query = (
+        "SELECT runs.run_uuid FROM runs JOIN tags ON runs.run_uuid = tags.run_uuid "
+        "WHERE tags.key = ? AND tags.value = ? AND runs.lifecycle_stage = 'active' "
+        "ORDER BY runs.start_time DESC"
+    )
+    try:
+        with closing(sqlite3.connect(f"{mlflow_db.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            row = store.execute(query, (RUN_TAG, run_key)).fetchone()
+    except sqlite3.Error:  # another schema, a lock, no database: then the key alone has to do
+        return None
+    return row[0] if row else None
+
+
+def model_digest(model_dir: Path) -> str:
+    """Return the SHA-256 that stands for a model's weights and settings: all that moves a score."""
+    whole = hashlib.sha256()
+    for name in (WEIGHTS, SETTINGS):
+        whole.update(f"{content_digest(model_dir / name)}  {name}\n".encode())
+    return whole.hexdigest()
+
+
+def shown_name(name: str) -> str:
+    r"""Return a file's name as text that any file can hold; bytes that are no UTF-8 as \xff.
+
+    >>> shown_name("caf\udce9.mp4")
+    'caf\\xe9.mp4'
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
+    """Return metrics/<name>.json of a checkout, where its dvc.lock says that they are the model's.
+
+    That is so where a stage read a model of this content and wrote metrics of this content.
+    """
+    path = root / "metrics" / f"{name}.json"
+    shown = f"metrics/{name}.json"
+    if not path.is_file():
+        return Metrics(None, f"There is no {shown} beside the model.")
+    lock = _read_lock(root / "dvc.lock")
+    if lock is None:
+        return Metrics(None, f"{shown} has no dvc.lock beside it that says of which model it is.")
+    content = path.read_bytes()
+    model, metrics = _folder_md5(model_dir), hashlib.md5(content, usedforsecurity=False).hexdigest()
+    for stage in lock.values():
+        wrote = {entry.get("path"): entry.get("md5") for entry in stage.get("outs", [])}
+        read = {entry.get("md5") for entry in stage.get("deps", [])}
+        if wrote.get(shown) == metrics and model in read:
+            try:
+                values = json.loads(content)
+            except ValueError:
+                break
+            return Metrics(values, f"{shown} is of this model: dvc.lock holds the digests of both.")
+    return Metrics(None, f"{shown} is not of this model, by what dvc.lock says: it is left out.")
+
+
+def _read_lock(path: Path) -> dict[str, Any] | None:
+    try:
+        stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None
+    return stages
+
+
+def _folder_md5(folder: Path) -> str:
+    """Return a folder's MD5 as DVC writes it: of the list of its files (dvc_data/hashfile/tree.py).
+
+    A digest to look things up by, made by those who wrote both files: no proof against forgers.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    rows = [
+        {
+            "md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
+            "relpath": path.relative_to(folder).as_posix(),
+        }
+        for path in files
+    ]
+    rows.sort(key=lambda row: row["relpath"].split("/"))
+    listing = json.dumps(rows, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+# ---------------------------------------------------------------- the card
+
+
+@dataclass(frozen=True)
+class CardSection:
+    """A chapter of a model card: its title and its paragraphs, lists and tables."""
+
+    title: str
+    blocks: tuple[tuple[str, Any], ...]  # ("text", str), ("list", [str]), ("table", [[str]])
+
+
+def read_card(model_dir: Path) -> tuple[CardSection, ...]:
+    """Return the chapters of the model's card; none where it has no card."""
+    try:
+        text = (model_dir / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    title, *chapters = f"\n{text}".split("\n## ")
+    del title  # the name of the backbone, and what any model is
+    return tuple(_chapter(chapter) for chapter in chapters)
+
+
+def _chapter(text: str) -> CardSection:
+    title, _, body = text.partition("\n")
+    blocks = [_block(block) for block in body.strip("\n").split("\n\n") if block.strip()]
+    return CardSection(title.strip(), tuple(blocks))
+
+
+def _block(text: str) -> tuple[str, Any]:
+    plain = text.replace("**", "").replace("`", "")
+    lines = plain.splitlines()
+    if lines[0].startswith("|"):
+        rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+        return "table", [rows[0], *rows[2:]]
+    if lines[0].startswith("- "):
+        items = f"\n{plain}".split("\n- ")[1:]
+        return "list", [" ".join(item.split()) for item in items]
+    return "text", " ".join(plain.split())

@@ -1,0 +1,287 @@
+"""`unmask predict` and `unmask verify`. Heavy imports stand inside them."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unmask.errors import UnmaskError
+
+if TYPE_CHECKING:
+    from unmask.analysis import Answer
+    from unmask.answers_file import Form, Maker, Row
+    from unmask.case_report import Source
+    from unmask.predict import Predictor
+
+FAKE, UNANSWERED, INTERRUPTED = 3, 4, 130
+_ENDINGS: "Mapping[str, Form]" = {".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
+_WIDEST_NAME = 60  # beyond it columns are not kept
+_PAGE_MOMENTS = 60  # of a face's timeline in a report
+
+_EXIT_CODES = f"""
+\b
+Exit codes:
+    0  every video was answered: all are real
+    1  an error: no such model, nothing to answer, a full disk ...
+    2  a mistyped command
+    {FAKE}  at least one video is fake
+    {UNANSWERED}  none is fake, but at least one is inconclusive or without an answer
+  {INTERRUPTED}  interrupted; with --out the same command goes on
+"""
+
+_model = click.option(
+    "--model", default="model", show_default=True,
+    help="A folder, or MLflow's models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN/model.",
+)  # fmt: skip
+_rev = click.option(
+    "--rev", metavar="REVISION",
+    help="The model of this Git revision, from DVC's cache or remote.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be answered, by what, and what is made besides."""
+
+    videos: tuple[Path, ...]
+    model_dir: Path
+    pages: Mapping[Path, Path]  # video -> report
+    clips: Mapping[Path, Path]  # video -> annotated video
+    workers: int
+
+
+@click.command(epilog=_EXIT_CODES)
+@click.argument("paths", nargs=-1)
+@click.option("--from-stdin", is_flag=True, help="Read a list of paths from stdin, as for `-`.")
+@_model
+@_rev
+@click.option("--json", "form", flag_value="json", help="One JSON object a line, with every face.")
+@click.option("--csv", "form", flag_value="csv", help="One row a video.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write JSON or CSV to FILE (.jsonl, .csv) and lines for people to stdout. What FILE "
+    "holds already is not scored again.",
+)  # fmt: skip
+@click.option("--again", is_flag=True, help="Begin --out's FILE anew.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
+    help="Write a page on the video to FILE.html, or on each into FOLDER.",
+)  # fmt: skip
+@click.option(
+    "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
+    help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
+def predict(
+    paths: tuple[str, ...],
+    from_stdin: bool,
+    model: str,
+    rev: str | None,
+    form: "Form | None",
+    out: Path | None,
+    again: bool,
+    report: Path | None,
+    annotate: Path | None,
+    workers: int | None,
+) -> None:
+    """Say of each video whether it shows a fake face, how likely, when it is worst, or why not.
+
+    PATHS are files, folders (searched for videos), globs in quotes, or `-` for a list on stdin: a
+    path a line, or between NULs (find -print0). Write -- before paths that begin with a dash.
+    """
+    if not paths and not from_stdin:
+        raise click.UsageError("Missing PATHS: name files, folders or globs, or - for stdin.")
+    if again and not out:
+        raise click.UsageError("--again is for --out: name the file to begin anew.")
+    if out:
+        form = _form_of(out, form)
+    rows: list[Row] = []
+    try:
+        from unmask import doors, inputs
+
+        doors.set_up_logging()
+        names = (*paths, *[inputs.STDIN] * from_stdin)
+        listed = sys.stdin.buffer.read() if inputs.STDIN in names else None
+        found = inputs.find_videos(names, listed)
+        for folder in found.unread:
+            click.echo(f"{folder}: this user may not look into this folder", err=True)
+        pages, clips = (
+            _targets(found.videos, report, ".html"),
+            _targets(found.videos, annotate, ".mp4"),
+        )
+        wish = _Wish(
+            found.videos, _model_folder(model, rev), pages, clips, workers or doors.workers()
+        )
+        for row in _answered(wish, out, form, again=again):
+            rows.append(row)
+    except KeyboardInterrupt:
+        kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
+        click.echo(f"\nInterrupted{kept}.", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(_exit_code(rows, found.unread))
+
+
+def _exit_code(rows: "Sequence[Row]", unread: Sequence[Path]) -> int:
+    verdicts = {row["verdict"] for row in rows}
+    if "fake" in verdicts:
+        return FAKE
+    return UNANSWERED if unread or verdicts - {"real"} else 0
+
+
+def _form_of(out: Path, asked: "Form | None") -> "Form":
+    form = _ENDINGS.get(out.suffix.lower(), asked)
+    if form is None:
+        raise click.UsageError(f"{out} ends in neither .jsonl nor .csv. Add --json or --csv.")
+    if asked not in (None, form):
+        raise click.UsageError(f"--{asked} clashes with the ending of {out}. Leave one out.")
+    return form
+
+
+def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[Path, Path]:
+    """Return the file to make of each video: target itself, or one in it by the video's name."""
+    if target is None:
+        return {}
+    if target.suffix.lower() == ending:
+        if len(videos) > 1:
+            raise click.UsageError(
+                f"{target} is one file, and {len(videos)} videos were named. Name a folder."
+            )
+        files = {videos[0]: target}
+    else:
+        files, taken = {}, set()
+        for video in videos:
+            file, number = target / f"{video.stem}{ending}", 1
+            while file in taken:
+                number += 1
+                file = target / f"{video.stem}-{number}{ending}"
+            taken.add(file)
+            files[video] = file
+    originals = {os.path.realpath(video) for video in videos}
+    for file in files.values():
+        if os.path.realpath(file) in originals:
+            raise UnmaskError(
+                f"Asked to write {file}; that is a video to be read. Name another place."
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return files
+
+
+def _model_folder(model: str, rev: str | None) -> Path:
+    from unmask import doors, mlflow_client, model_source, provenance
+
+    root = Path.cwd()
+    uri = mlflow_client.default_uri(os.environ, provenance.main_checkout(root))
+    return model_source.resolve(
+        model, rev, root=root, cache=doors.weights_cache(), tracking_uri=uri
+    )
+
+
+# ---------------------------------------------------------------- answers, as they come
+
+
+def _answered(
+    wish: _Wish, out: Path | None, form: "Form | None", *, again: bool
+) -> "Iterator[Row]":
+    """Yield the row of each video in order, after it was written and printed."""
+    from unmask import answers_file, digests, doors
+
+    maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
+    width = min(max(len(answers_file.shown_name(video)) for video in wish.videos), _WIDEST_NAME)
+    rows = []
+    with ExitStack() as stack:
+        kept, known = None, {}
+        if out and form:
+            kept = stack.enter_context(answers_file.open_answers(out, form, maker, again=again))
+            # Pages and clips show more than a row holds.
+            known = {} if wish.pages or wish.clips else kept.reuse(wish.videos)
+        elif form == "csv":
+            click.echo(answers_file.csv_header(), nl=False)
+        new = [video for video in wish.videos if video not in known]
+        fresh = stack.enter_context(closing(_fresh(wish, new, maker)))
+        answers: Iterator[tuple[Path, Row]] = (
+            (video, known.get(video) or next(fresh)) for video in wish.videos
+        )
+        if sys.stderr.isatty():
+            answers = doors.progress(answers, total=len(wish.videos), label="predict")
+        for video, row in answers:
+            if kept and video not in known:
+                kept.add(row)
+            with doors.above_bar():
+                _show(row, None if out else form, width)
+            rows.append(row)
+            yield row
+    click.echo(answers_file.summary(rows), err=True)
+
+
+def _show(row: "Row", form: "Form | None", width: int) -> None:
+    from unmask import answers_file
+
+    if form == "json":
+        click.echo(answers_file.json_line(row), nl=False)
+    elif form == "csv":
+        click.echo(answers_file.csv_line(row), nl=False)
+    else:
+        line = answers_file.human_line(row, width=width)
+        click.echo(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _fresh(wish: _Wish, videos: Sequence[Path], maker: "Maker") -> "Generator[Row, None, None]":
+    """Yield the rows of videos that must be scored, after their pages and clips were made."""
+    if not videos:
+        return  # torch stays out
+    from unmask import answers_file
+    from unmask.analysis import analyse
+    from unmask.predict import Predictor
+
+    predictor = Predictor.load(wish.model_dir)
+    source = _source(wish.model_dir, predictor) if wish.pages else None
+    stamps = {video: answers_file.stamp_of(video) for video in videos}
+    with tempfile.TemporaryDirectory(prefix="unmask-") as scratch:
+        crops_dir = Path(scratch) if source else None
+        answers = analyse(
+            predictor, videos, crops_dir=crops_dir, workers=wish.workers,
+            moments=_PAGE_MOMENTS if source or wish.clips else None,
+        )  # fmt: skip
+        with closing(answers):  # type: ignore[type-var]  # it is a generator
+            for number, answer in enumerate(answers):
+                if source:
+                    from unmask import case_report
+
+                    own = Path(scratch, str(number))
+                    case_report.write(wish.pages[answer.path], answer, predictor, own, source)
+                    shutil.rmtree(own, ignore_errors=True)
+                if wish.clips and answer.faces:
+                    _annotate(wish.clips[answer.path], answer)
+                yield answers_file.to_row(answer, stamps[answer.path], maker)
+
+
+def _source(model_dir: Path, predictor: "Predictor") -> "Source":
+    from unmask import custody, mlflow_client, provenance
+    from unmask.case_report import Source
+
+    root = provenance.main_checkout(Path.cwd())
+    uri = mlflow_client.default_uri(os.environ, root)
+    found = custody.collect(
+        root, run_key=predictor.checkpoint.run_key, command=sys.argv,
+        mlflow_db=mlflow_client.sqlite_file(uri),
+    )  # fmt: skip
+    return Source(model_dir, root, found)
+
+
+def _annotate(out: Path, answer: "Answer") -> None:
+    from unmask import annotate
+    from unmask.video import DecodeError
+
+    try:
+        for _ in annotate.write(out, answer):
+            pass
+    except DecodeError as error:
+        click.echo(f"{out} was not made: {error}", err=True)
