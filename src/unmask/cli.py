@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import federated_cli, params, predict_cli, sagemaker_wishes
+from unmask import federated_cli, params, predict_cli, sagemaker_wishes, serve_cli
 from unmask.errors import UnmaskError
 from unmask.groups import CommandGroup
 
@@ -27,6 +27,7 @@ def main() -> None:
 
 main.add_command(federated_cli.federated)
 main.add_command(predict_cli.predict)
+main.add_command(serve_cli.serve)
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """Who is next, and the processes that answer: one video at a time each, stopped by killing it.
 
-The server itself decodes nothing: a file that crashes a decoder, or stalls it, costs its own answer.
+The server itself decodes nothing: a file that crashes a decoder or stalls it costs its own answer.
 """
 
 import logging
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from unmask.errors import UnmaskError
@@ -23,6 +24,7 @@ from unmask.serve_work import Maker, Refusal, Refused, Result, Settings, Step, T
 
 _log = logging.getLogger(__name__)
 
+WAITING = Step("Waiting", 0.0)
 LOOK_S = 0.1  # between two looks at a worker, a cancelled ticket, a deadline
 _UNCLAIMED_S = 60.0  # from the end of an upload until somebody asks for its answer
 _USUAL_S = 20.0  # what an answer takes, as long as none has been given
@@ -69,7 +71,7 @@ class Ticket:
     state: State = State.ARRIVING
     since_s: float = field(default_factory=time.monotonic)  # when it came into its state
     wants_report: bool = True
-    step: Step = Step("Waiting", 0.0)
+    step: Step = WAITING
     outcome: Result | Refusal | None = None
     is_dropped: bool = False
 
@@ -104,13 +106,16 @@ class Desk:
         self.maker: Maker | None = None
 
     def open(self) -> None:
-        """Begin, once every worker has its model.
-
-        Raises:
-            UnmaskError: there is no model, or not one of this version.
-        """
+        """Begin to load the model."""
         for slot in self._slots:
             slot.spawn()
+
+    def await_model(self) -> None:
+        """Begin to answer, once every process has the model.
+
+        Raises:
+            UnmaskError: there is none, or not one of this version.
+        """
         for slot in self._slots:
             self.maker = slot.await_model()
         for thread in self._threads:
@@ -118,14 +123,12 @@ class Desk:
 
     def close(self) -> None:
         """Stop all work at once."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
+        self._is_closed = True
+        for slot in self._slots:
+            slot.kill()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
-        for slot in self._slots:
-            slot.kill()
 
     @property
     def is_ready(self) -> bool:
@@ -156,7 +159,7 @@ class Desk:
         return ticket
 
     def find(self, token: str) -> Ticket | None:
-        """Return the ticket of a token that nobody has asked an answer for; None if there is none."""
+        """Return the ticket of a token, unless its answer was asked for before."""
         with self._changed:
             ticket = self._tickets.get(token)
             return ticket if ticket and ticket.state is State.HERE else None
@@ -168,10 +171,13 @@ class Desk:
             self._waiting.append(ticket)
             self._changed.notify()
 
-    def position(self, ticket: Ticket) -> int:
-        """Return how many are answered before it; 0 if it is next, or no longer waits."""
+    def count_before(self, ticket: Ticket) -> int:
+        """Return how many videos are answered before this one's turn comes."""
         with self._changed:
-            return self._waiting.index(ticket) if ticket in self._waiting else 0
+            if ticket not in self._waiting:
+                return 0
+            working = sum(t.state is State.WORKING for t in self._tickets.values())
+            return working + self._waiting.index(ticket)
 
     def drop(self, ticket: Ticket) -> None:
         """Stop its work if there is any, and delete all there is of it."""
@@ -208,6 +214,7 @@ class Desk:
                 if not self._waiting:
                     self._changed.wait(1.0)
                 if self._is_closed:
+                    slot.kill()
                     return
                 ticket = self._waiting.popleft() if self._waiting and slot.is_ready else None
                 if ticket:
@@ -225,7 +232,8 @@ class Desk:
 
     def _answer(self, slot: "_Worker", ticket: Ticket) -> Result | Refusal:
         begun_s = time.monotonic()
-        slot.give(Task(ticket.video, ticket.name, ticket.wants_report, self.limits.max_video_s))
+        task = Task(ticket.video, ticket.name, ticket.wants_report, self.limits.max_video_s)
+        slot.connection.send(task)
         while True:
             try:
                 while slot.connection.poll(LOOK_S):
@@ -262,14 +270,21 @@ class Desk:
 class _Worker:
     """A process that holds the model; killed, it is replaced by another."""
 
+    connection: Connection
+
     def __init__(self, settings: Settings, start: Callable[[], None]) -> None:
         self._settings, self._start = settings, start
-        self.is_ready = False
+        self._process: SpawnProcess | None = None
+        self._has_model = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether it can be given a task."""
+        return self._has_model and self._process is not None and self._process.is_alive()
 
     def spawn(self) -> None:
         # "spawn", as a fork of a process in which threads run may deadlock.
         context = get_context("spawn")
-        self.connection: Connection
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, self._settings, self._start))
         self._process.start()
@@ -286,7 +301,7 @@ class _Worker:
         except (EOFError, OSError):
             said = None
         if isinstance(said, Maker):
-            self.is_ready = True
+            self._has_model = True
             return said
         self.kill()
         if isinstance(said, UnmaskError):
@@ -295,9 +310,6 @@ class _Worker:
             "Asked a process to load the model; it ended, or is not ready after ten minutes. See "
             "its words above; a machine short of memory kills such processes."
         )
-
-    def give(self, task: Task) -> None:
-        self.connection.send(task)
 
     def revive(self) -> None:
         """Replace the process that was killed."""
@@ -310,8 +322,8 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process and what it has started, which never outlive a ticket."""
-        self.is_ready = False
-        process = getattr(self, "_process", None)
+        self._has_model = False
+        process = self._process
         if process is None or process.pid is None:
             return
         try:

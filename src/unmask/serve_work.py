@@ -20,7 +20,6 @@ from unmask.records import Reason
 
 if TYPE_CHECKING:  # these import torch, which the server itself does without
     from unmask.analysis import Answer
-    from unmask.predict import Predictor
 
 _LOOK_S = 0.3  # between two words on how far the faces are
 _FACES, _SCORES, _PAGE = 0.75, 0.9, 0.97  # how far an answer is when these are done
@@ -229,14 +228,39 @@ def stub_answer(predictor, video, crops_dir, found, duration_s):
 
     T = predictor.checkpoint.temperature
     faces = []
-    for track, score in zip(found.tracks, predictor.score_tracks(crops_dir, found.tracks), strict=True):
+    for track, score in zip(
+        found.tracks, predictor.score_tracks(crops_dir, found.tracks), strict=True
+    ):
         p = probability(score.logit, T)
         v = Verdict.FAKE if p > 0.8 else Verdict.REAL if p < 0.2 else Verdict.INCONCLUSIVE
-        faces.append(FaceAnswer(track, score, p, v, (), tuple(
-            Moment(s, probability(l, T)) for s, l in zip(score.clip_starts_s, score.clip_logits)),
-            Look(100.0, 3.0, 1.0, 0.5)))
-    moments = sorted(((i, m) for i, f in enumerate(faces) for m in f.timeline), key=lambda e: -e[1].probability)
+        faces.append(
+            FaceAnswer(
+                track,
+                score,
+                p,
+                v,
+                (),
+                tuple(
+                    Moment(s, probability(l, T))
+                    for s, l in zip(score.clip_starts_s, score.clip_logits)
+                ),
+                Look(100.0, 3.0, 1.0, 0.5),
+            )
+        )
+    moments = sorted(
+        ((i, m) for i, f in enumerate(faces) for m in f.timeline), key=lambda e: -e[1].probability
+    )
     top = max(faces, key=lambda f: f.probability, default=None)
-    return Answer(video, content_digest(video), duration_s, predictor.checkpoint.geometry.span_s,
-        top.probability if top else None, top.verdict if top else Verdict.INCONCLUSIVE,
-        () if top else (Doubt.NO_SCORE,), tuple(faces), tuple(moments[:3]), found.reason, found.detail)
+    return Answer(
+        video,
+        content_digest(video),
+        duration_s,
+        predictor.checkpoint.geometry.span_s,
+        top.probability if top else None,
+        top.verdict if top else Verdict.INCONCLUSIVE,
+        () if top else (Doubt.NO_SCORE,),
+        tuple(faces),
+        tuple(moments[:3]),
+        found.reason,
+        found.detail,
+    )
