@@ -59,7 +59,7 @@ def main(base: Path) -> None:
     chunks = train.read_chunks(wanted.chunks, Path("raw"), Path("faces"), wanted.raw)
     sections = train.Settings(
         faces=wanted.faces, clips=wanted.clips, augment=wanted.augment,
-        model=wanted.model, train=wanted.train,
+        model=wanted.model, train=wanted.train, verdicts=wanted.verdicts,
     )  # fmt: skip
     plan = train.plan(chunks, sections, scratch=scratch, weights_cache=cache)
     if plan.key != wanted.key:

@@ -21,7 +21,7 @@ def main() -> None:
     chunks = train.read_chunks(settings.chunks, raw, faces, settings.raw)
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
     plan = train.plan(chunks, sections, scratch=scratch, weights_cache=weights_cache())
     if not train_elsewhere(Path.cwd(), model, plan.key):

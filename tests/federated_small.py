@@ -41,6 +41,7 @@ def small_settings():
         augment=shipped.augment,
         model=shipped.model.model_copy(update={"weights": "none"}),
         train=shipped.train.model_copy(update=small),
+        verdicts=shipped.verdicts,
     )
 
 

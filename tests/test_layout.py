@@ -35,10 +35,12 @@ LAYERS = (
     ("sagemaker_checks",),
     ("sagemaker_wishes",),
     ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
+    ("analysis",),
     ("predict", "report", "card", "track_mlflow", "track_wandb", "federated_specs"),
     (
         "classifier",
         "checkpoint",
+        "cropping",
         "resume",
         "sample",
         "fake",
@@ -77,7 +79,7 @@ LAYERS = (
         "job",
         "federated_samples",
     ),
-    ("archive", "records", "params", "scores", "processes", "provenance"),
+    ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
     ("disk",),
     ("errors", "geometry"),
 )

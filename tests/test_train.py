@@ -74,6 +74,7 @@ def small_settings(*, epochs=3):
         augment=shipped.augment,
         model=shipped.model.model_copy(update={"weights": "none"}),
         train=shipped.train.model_copy(update=small),
+        verdicts=shipped.verdicts,
     )
 
 

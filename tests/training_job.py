@@ -12,7 +12,7 @@ from unmask import job, params, records, train
 def sections(settings: params.Params) -> train.Settings:
     return train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
 
 

@@ -1,12 +1,17 @@
 """A video's answer as one can act on it: verdict, doubts, each face over time, worst moments."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.predict import Predictor
+from unmask.cropping import Cropped, crop_files
+from unmask.predict import Predictor, probability
 from unmask.records import FaceTrack, Reason, TrackScore
-from unmask.verdicts import Doubt, Look, Verdict
+from unmask.verdicts import Doubt, Look, Verdict, judge, judge_video
+
+WORST_MOMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Moment:
 class FaceAnswer:
     """What the model says of one face of a video."""
 
-    track: FaceTrack  # its crop file lies in the analysis's crops_dir, where one was given
+    track: FaceTrack  # its crop file lies in the crops_dir that analyse was given
     score: TrackScore  # by the clips that evaluate takes
     probability: float  # of score.logit
     verdict: Verdict
@@ -50,7 +55,7 @@ class Answer:
     clip_s: float  # from a clip's first frame to its last
     probability: float | None  # the most suspicious face's; None where there is no face
     verdict: Verdict
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
     faces: tuple[FaceAnswer, ...]  # by first appearance
     worst: tuple[tuple[int, Moment], ...]  # place in faces, and when: the most suspicious first
     reason: Reason | None  # why there is no probability, or why the tracks end before the video
@@ -65,11 +70,71 @@ def analyse(
     moments: int | None = None,
     workers: int = 1,
 ) -> Iterator[Answer]:
-    """Yield each file's answer, in order; a bad file's answer has its reason.
+    """Yield each file's answer as it is there: in order, where there is one worker.
 
-    Cropping runs in worker processes, so that a file that crashes or stalls one costs itself alone,
-    and while one video is scored the next is cropped. crops_dir keeps the crop files, each named
-    in its FaceTrack, in a folder for each file: crops_dir/<place in paths>. moments is how many
-    clips a timeline has at most; by default those that score the face.
+    Worker processes crop, so that a file that crashes or stalls one costs itself alone, and that
+    the next file is cropped while this one is scored, the first while the model is loaded.
+    crops_dir, a folder for this call alone, keeps the crop files; else each is deleted once it was
+    scored. moments is how many clips a timeline has at most, where those that score the face are
+    too few; it changes no probability.
+
+    Raises:
+        DiskError: the disk takes no more.
+        WeightsError: the model's weights can't be read.
     """
-    raise NotImplementedError
+    files = crop_files(paths, predictor.checkpoint.faces, crops_dir=crops_dir, workers=workers)
+    with closing(files), ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(lambda: predictor.net)
+        for cropped in files:
+            loading.result()
+            yield _answer(predictor, cropped, moments)
+
+
+def _answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answer:
+    found, folder = cropped.found, cropped.crops_dir
+    faces = tuple(
+        _face_answer(predictor, folder, track, score, look, moments)
+        for track, (score, look) in zip(
+            found.tracks, predictor.study_tracks(folder, found.tracks), strict=True
+        )
+    )
+    verdict, doubts = judge_video(
+        [(face.verdict, face.doubts) for face in faces],
+        is_whole=found.reason is not Reason.TRUNCATED,
+    )
+    all_moments = [(place, moment) for place, face in enumerate(faces) for moment in face.timeline]
+    all_moments.sort(key=lambda each: -each[1].probability)
+    return Answer(
+        path=cropped.path,
+        sha256=cropped.sha256,
+        duration_s=cropped.duration_s,
+        clip_s=predictor.checkpoint.geometry.span_s,
+        probability=max((face.probability for face in faces), default=None),
+        verdict=verdict,
+        doubts=doubts,
+        faces=faces,
+        worst=tuple(all_moments[:WORST_MOMENTS]),
+        reason=found.reason,
+        detail=found.detail,
+    )
+
+
+def _face_answer(
+    predictor: Predictor,
+    folder: Path,
+    track: FaceTrack,
+    score: TrackScore,
+    look: Look,
+    moments: int | None,
+) -> FaceAnswer:
+    checkpoint = predictor.checkpoint
+    chance = probability(score.logit, checkpoint.temperature)
+    verdict, doubts = judge(chance, look, checkpoint.limits)
+    clips = list(zip(score.clip_starts_s, score.clip_logits, strict=True))
+    if moments is not None and moments > checkpoint.clips.max_per_track:
+        # On their own: a logit may differ in its last digit by which clips share its batch.
+        clips = predictor.score_moments(folder, track, most=moments)
+    timeline = tuple(
+        Moment(start_s, probability(logit, checkpoint.temperature)) for start_s, logit in clips
+    )
+    return FaceAnswer(track, score, chance, verdict, doubts, timeline, look)

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from unmask.verdicts import Limits
+
 
 @dataclass(frozen=True)
 class SplitFacts:
@@ -35,6 +37,7 @@ class CardFacts:
     best_epoch: int  # counted from 0, as in the training curves
     best_log_loss: float  # of validation clips
     best_auc: float | None  # where validation holds one class
+    limits: Limits
     package_versions: Mapping[str, str]
     git_commit: str | None  # None keeps the card the same for the same data, params and code
     unmask_version: str
@@ -44,7 +47,7 @@ def model_card(facts: CardFacts) -> str:
     """Return the model's card in Markdown: what it is, what it is for, what it was made from."""
     sections = (
         _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
-        _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
+        _card_verdicts(facts), _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
     )  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
@@ -145,6 +148,32 @@ def _card_input(facts: CardFacts) -> str:
         f"is {facts.frames} frames of {facts.side_px} x {facts.side_px} px, {facts.interval_s:g} s "
         f"apart: {span_s:g} s in all. A video's answer is taken over clips along the whole track."
     )
+
+
+def _card_verdicts(facts: CardFacts) -> str:
+    limits = facts.limits
+    twins = not facts.splits["validation"].fakes_by_method
+    kind = "validation clips (the fakes are self-blended)" if twins else "validation videos"
+    fake = (
+        "It never says `fake`" if limits.fake_from is None
+        else f"It says `fake` from a probability of {limits.fake_from:.3f} on"
+    )  # fmt: skip
+    real = "never `real`" if limits.real_to is None else f"`real` up to {limits.real_to:.3f}"
+    sure = _wrapped(
+        f"{fake}, and {real}; what is between is `inconclusive`. Of videos like the {limits.reals} "
+        f"real and {limits.fakes} fake {kind} that this was learned from, at most "
+        f"{limits.max_error_ratio:.0%} of each class are expected to get the wrong verdict "
+        "(class-conditional conformal prediction: Angelopoulos & Bates, 2021, arXiv:2107.07511). "
+        "With so few the true share may well be twice that, and of other videos it says nothing."
+    )
+    known = _wrapped(
+        f"A face is `inconclusive`, too, where it is unlike the {limits.tracks} that training and "
+        f"validation were measured on: smaller than {limits.min_face_px:.0f} px, seen for less "
+        f"than {limits.min_track_s:.1f} s, of a sharpness outside {limits.min_sharpness:.3f} to "
+        f"{limits.max_sharpness:.3f} or a brightness outside {limits.min_brightness:.2f} to "
+        f"{limits.max_brightness:.2f}. That says what the model saw, not where it begins to err."
+    )
+    return f"## When it says fake, real or neither\n\n{sure}\n\n{known}"
 
 
 def _card_licence(facts: CardFacts) -> str:

@@ -2,22 +2,22 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-from unmask import backbones
 from unmask.errors import WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.records import write_atomically
+from unmask.verdicts import Limits, limits_from
 
-FORMAT = 3
+if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
+    from torch import nn
+
+FORMAT = 4
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
 HISTORY = "history.csv"  # the training's epochs
 
@@ -29,34 +29,7 @@ class Checkpoint:
     faces: Faces
     clips: Clips
     model: Model
-    temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
-    run_key: str  # of the training that made it: resume.training_key
-
-    @property
-    def geometry(self) -> Geometry:
-        """Return the clip that the net was trained on."""
-        return self.clips.geometry(self.model.backbone)
-
-
-def save(folder: Path, net: nn.Module, checkpoint: Checkpoint) -> None:
-    """Write the folder's weights and settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(state, partial)
-    partial.replace(folder / WEIGHTS)
-    settings = {
-        "format": FORMAT,
-        "faces": checkpoint.faces.model_dump(mode="json"),
-        "clips": checkpoint.clips.model_dump(mode="json"),
-        "model": checkpoint.model.model_dump(mode="json"),
-        "temperature": checkpoint.temperature,
-        "run_key": checkpoint.run_key,
-    }
-    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
-
-
-def swap(whole: Path, folder: Path) -> None:
+    temperature: float  # logits are divided by it: Guo et al., 2017, ardef swap(whole: Path, folder: Path) -> None:
     """Put a whole model in the place of the one in folder: at no moment is a part of one there.
 
     What was in folder is left beside whole, as `old`.
@@ -69,13 +42,58 @@ def swap(whole: Path, folder: Path) -> None:
     whole.rename(folder)
 
 
-def load(folder: Path) -> tuple[nn.Module, Checkpoint]:
-    """Return the net, in eval mode on the CPU, and its settings.
+def load(folder: Path) -> "tuple[nn.Module, Checkpoint]":
+iv:1706.04599, section 4.2
+    limits: Limits  # of what its answers can say
+    run_key: str  # of the training that made it: resume.training_key
+
+    @property
+    def geometry(self) -> Geometry:
+        """Return the clip that the net was trained on."""
+        return self.clips.geometry(self.model.backbone)
+
+
+def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
+    """Write the folder's weights and settings."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file(state, partial)
+    partial.replace(folder / WEIGHTS)
+    settings = {
+        "format": FORMAT,
+        "faces": checkpoint.faces.model_dump(mode="json"),
+        "clips": checkpoint.clips.model_dump(mode="json"),
+        "model": checkpoint.model.model_dump(mode="json"),
+        "temperature": checkpoint.temperature,
+        "limits": asdict(checkpoint.limits),
+        "run_key": checkpoint.run_key,
+    }
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
+X    """Return the net, in eval mode on the CPU, and its settings.
 
     Raises:
         WeightsError: a file is missing, damaged or of another format.
     """
     checkpoint = read_settings(folder)
+    return load_net(folder, checkpoint), checkpoint
+
+
+def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
+    """Return the net that the settings describe, in eval mode on the CPU.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or another backbone's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from unmask import backbones
+
     net = backbones.build(checkpoint.model.backbone, dropout=checkpoint.model.dropout)
     try:
         net.load_state_dict(load_file(folder / WEIGHTS))
@@ -84,7 +102,7 @@ def load(folder: Path) -> tuple[nn.Module, Checkpoint]:
             f"{folder / WEIGHTS} should hold the weights of {checkpoint.model.backbone}: {error}. "
             "Run `dvc repro`, or `dvc checkout` to take it from the cache."
         ) from error
-    return net.eval(), checkpoint
+    return net.eval()
 
 
 def read_settings(folder: Path) -> Checkpoint:
@@ -106,6 +124,7 @@ def read_settings(folder: Path) -> Checkpoint:
             clips=Clips.model_validate(values["clips"]),
             model=Model.model_validate(values["model"]),
             temperature=float(values["temperature"]),
+            limits=limits_from(values["limits"]),
             run_key=values["run_key"],
         )
     except (FileNotFoundError, NotADirectoryError) as error:

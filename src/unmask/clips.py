@@ -69,11 +69,26 @@ def spread_starts(track: FaceTrack, geometry: Geometry, *, most: int) -> list[fl
     """
     first, last = track.times_T[0], track.times_T[-1]
     spare = max(last - first - geometry.span_s, 0.0)
-    # One step further on than the last frame, so that neighbours do not share a frame.
-    count = min(1 + int(spare / (geometry.span_s + geometry.interval_s) + 1e-6), most)
+    count = count_clips(last - first, geometry, most=most)
     if count == 1:
         return [first + spare / 2]
     return [first + spare * index / (count - 1) for index in range(count)]
+
+
+def count_clips(track_s: float, geometry: Geometry, *, most: int) -> int:
+    """Return how many clips fit side by side into a track of that length: 1 to `most`."""
+    # One step further on than the last frame, so that neighbours do not share a frame.
+    step_s = geometry.span_s + geometry.interval_s
+    return min(1 + int(max(track_s - geometry.span_s, 0.0) / step_s + 1e-6), most)
+
+
+def shortest_alike_s(track_s: float, geometry: Geometry, *, most: int) -> float:
+    """Return how long the shortest track is that holds as many clips as one of that length.
+
+    One clip may be longer than its track: then it is that track's length.
+    """
+    count = count_clips(track_s, geometry, most=most)
+    return min(track_s, count * geometry.span_s + (count - 1) * geometry.interval_s)
 
 
 def frame_indices(times_T: Sequence[float], start_s: float, geometry: Geometry) -> list[int]:

@@ -172,7 +172,7 @@ def _pack(folder: Path) -> "Assets":
     settings = params.load()
     training = Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
     recipe = federated_runs.recipe(training, weights_cache=weights_cache())
     return federated_archives.pack(Path(), recipe, folder / "archives")

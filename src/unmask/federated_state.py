@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from unmask.federated_samples import FederatedError
+from unmask.verdicts import limits_from, strictest
 
 FORMAT = 1
 WEIGHTS, SETTINGS, ABOUT = "weights.safetensors", "checkpoint.json", "state.json"
@@ -107,6 +108,7 @@ def read(path: Path) -> State:
         temperature = settings["temperature"]
         if type(temperature) is not float or not 0 < temperature < math.inf:
             raise ValueError("the temperature should be a number above 0")
+        limits_from(settings["limits"])
         if broken := [name for name, value in weights.items() if not np.isfinite(value).all()]:
             raise ValueError(f"{broken[0]} holds what is no finite number")
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -169,8 +171,9 @@ def average(paths: Sequence[Path], out: Path) -> None:
 
     Federated averaging: McMahan et al., 2017, arXiv:1602.05629, algorithm 1. The running statistics
     of batch normalisation are weights like the others; a whole number, such as its count of
-    batches, becomes the largest. The temperature is a mean too. Each sum is made in the order of
-    the files' content, so that who comes first does not count.
+    batches, becomes the largest. The temperature is a mean too; of
+    the limits the strictest count. Each sum is made in the order of the files' content, so that who
+    comes first does not count.
 
     Raises:
         FederatedError: a state is refused, or they don't fit together.
@@ -195,6 +198,7 @@ def average(paths: Sequence[Path], out: Path) -> None:
     temperatures = [state.settings["temperature"] for state in states]
     settings = first.settings | {
         "temperature": math.fsum(np.multiply(temperatures, tracks)) / sum(tracks),
+        "limits": asdict(strictest([limits_from(state.settings["limits"]) for state in states])),
         "run_key": hashlib.sha256(b"".join(digest for digest, _ in contents)).hexdigest(),
     }
     members = {WEIGHTS: save(weights), SETTINGS: (json.dumps(settings, indent=2) + "\n").encode()}

@@ -130,6 +130,7 @@ def read_settings(path: Path) -> "Settings":
             augment=params.Augment.model_validate(sections["augment"]),
             model=params.Model.model_validate(sections["model"]),
             train=params.Train.model_validate(sections["train"]),
+            verdicts=params.Verdicts.model_validate(sections["verdicts"]),
         )
     except (OSError, ValueError, LookupError, TypeError, ValidationError) as error:
         raise FederatedError(

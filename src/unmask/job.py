@@ -50,6 +50,7 @@ class JobParams(params.Section):
     augment: params.Augment
     model: params.Model
     train: params.Train
+    verdicts: params.Verdicts
     key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # resume.training_key's
 
 

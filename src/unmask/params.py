@@ -148,6 +148,13 @@ class Train(Section):
     seed: Natural
 
 
+class Verdicts(Section):
+    """When an answer says fake or real, and when it says neither: verdicts.learn."""
+
+    max_error_ratio: Annotated[float, Field(gt=0, lt=0.5)]
+    outlier_ratio: Annotated[float, Field(ge=0, lt=0.5)]
+
+
 class Evaluate(Section):
     """How sure the metrics are."""
 
@@ -179,6 +186,7 @@ class Params(Section):
     augment: Augment
     model: Model
     train: Train
+    verdicts: Verdicts
     evaluate: Evaluate
     pretrain: Pretrain
 

@@ -60,7 +60,7 @@ def find_training(root: Path, settings: Params, *, weights_cache: Path) -> Train
     chunks = train.read_chunks(settings.chunks, root / "raw", root / "faces", settings.raw)
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
     plan = train.plan(
         chunks, sections, scratch=root / ".model.training", weights_cache=weights_cache
@@ -342,7 +342,7 @@ def report(tracker: Tracker, training: Training, model_dir: Path) -> None:
     from unmask import checkpoint, records
 
     wanted = job.job_params(training.settings, training.key)
-    sections = ("faces", "clips", "augment", "model", "train")
+    sections = ("faces", "clips", "augment", "model", "train", "verdicts")
     tracker.log_params({name: getattr(wanted, name).model_dump(mode="json") for name in sections})
     for row in records.read_history(model_dir / checkpoint.HISTORY):
         known = {name: value for name, value in row.items() if value is not None}

@@ -341,6 +341,8 @@ def _save_pyfunc(model_dir: Path, saved: Path, logged: Any, run_id: str) -> None
             [
                 ColSpec("string", "path"),
                 ColSpec("double", "probability", required=False),
+                ColSpec("string", "verdict"),
+                ColSpec("string", "doubts"),
                 ColSpec("string", "reason", required=False),
             ]
         ),

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from torch import nn
 from torch.utils.data import DataLoader
 
-from unmask import backbones, card, checkpoint, leakage, records, resume, scores
+from unmask import backbones, card, checkpoint, leakage, records, resume, scores, verdicts
 from unmask.checkpoint import Checkpoint
 from unmask.classifier import Classifier, MilestoneFinetuning
 from unmask.clips import (
@@ -27,17 +27,20 @@ from unmask.clips import (
     add_twins,
     clip_items,
     count_classes,
+    shortest_alike_s,
 )
 from unmask.errors import DatasetError, UnmaskError
 from unmask.geometry import Geometry
-from unmask.params import Augment, Clips, Faces, Model, Raw, Train, check_memory
-from unmask.predict import Predictor
+from unmask.params import Augment, Clips, Faces, Model, Raw, Train, Verdicts, check_memory
+from unmask.predict import Predictor, probability
 from unmask.records import SPLITS, Chunk, Epoch, epoch_line, write_history
 from unmask.resume import Keeper, SwapIO
 from unmask.tracking import Tracker
+from unmask.verdicts import Limits, Look
 
 logger = logging.getLogger(__name__)
 
+LOOKED_AT = 1000  # faces: a minute on two cores, and ten of them beyond a limit of 1 %
 LAST = "last.ckpt"  # in the scratch folder: all that the next epoch needs
 
 
@@ -50,6 +53,7 @@ class Settings:
     augment: Augment
     model: Model
     train: Train
+    verdicts: Verdicts
 
 
 def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) -> list[Chunk]:
@@ -217,10 +221,10 @@ def train(
     MASTER_PORT, NODE_RANK); the first alone writes the model. train.batch_size is each GPU's or,
     without GPUs, each node's: more of them make the batches of a step larger.
 
-    The epoch with the lowest validation log-loss is kept; the temperature is fitted on the
-    validation videos, scored as predict scores them, or on validation clips where the fakes among
-    them are self-blended. Cut off at any moment, it goes on from the last whole epoch when it is
-    planned and called again, to the same model.
+    The epoch with the lowest validation log-loss is kept; the temperature and the thresholds of
+    verdicts are learned on the validation videos, scored as predict scores them, or on validation
+    clips where the fakes among them are self-blended. Cut off at any moment, it goes on from the
+    last whole epoch when it is planned and called again, to the same model.
 
     Raises:
         DatasetError: training or validation lacks a class.
@@ -265,14 +269,14 @@ def train(
 
     carried = Checkpoint(
         faces=params.faces, clips=params.clips, model=params.model,
-        temperature=1.0, run_key=plan.key,
+        temperature=1.0, limits=verdicts.NOTHING_LEARNED, run_key=plan.key,
     )  # fmt: skip
-    temperature = _calibrate(Predictor(net, carried), chunks, data.validation)
+    carried = _calibrate(Predictor(net, carried), chunks, data.validation, params.verdicts)
     whole = scratch / "model"
     if whole.exists():  # cut off while it was written
         shutil.rmtree(whole)
-    checkpoint.save(whole, net, replace(carried, temperature=temperature))
-    facts = _card_facts(chunks, params, net, geometry, history.rows, origin.sha256)
+    checkpoint.save(whole, net, carried)
+    facts = _card_facts(chunks, params, net, geometry, history.rows, origin.sha256, carried.limits)
     (whole / checkpoint.CARD).write_text(card.model_card(facts), encoding="utf-8")
     write_history(whole / checkpoint.HISTORY, history.rows)
     checkpoint.swap(whole, model_dir)
@@ -333,12 +337,29 @@ def _fit(
     return bool(trainer.is_global_zero)
 
 
-def _calibrate(predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset) -> float:
+def _calibrate(
+    predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset, settings: Verdicts
+) -> Checkpoint:
+    """Return the predictor's checkpoint with its temperature and limits."""
+    labels, logits = _score_validation(predictor, chunks, validation)
+    temperature = scores.fit_temperature(labels, logits)
+    limits = verdicts.learn(
+        labels, [probability(logit, temperature) for logit in logits], _looks(predictor, chunks),
+        max_error_ratio=settings.max_error_ratio, outlier_ratio=settings.outlier_ratio,
+    )  # fmt: skip
+    # A track's score is as sure as its clips are many: it need not be longer than these.
+    most = predictor.checkpoint.clips.max_per_track
+    shortest_s = shortest_alike_s(limits.min_track_s, predictor.checkpoint.geometry, most=most)
+    limits = replace(limits, min_track_s=shortest_s)
+    return replace(predictor.checkpoint, temperature=temperature, limits=limits)
+
+
+def _score_validation(
+    predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset
+) -> tuple[list[int], list[float]]:
     if any(item.self_blend for item in validation.items):  # twins have no crop file to score
         clips = (validation[0, index][0] for index in range(len(validation)))
-        return scores.fit_temperature(
-            [item.label for item in validation.items], list(predictor.score_clips(clips))
-        )
+        return [item.label for item in validation.items], list(predictor.score_clips(clips))
     labels, logits = [], []
     for chunk in chunks:
         videos = chunk.of("validation")
@@ -347,7 +368,20 @@ def _calibrate(predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDa
             if score.worst is not None:
                 labels.append(record.label)
                 logits.append(score.worst.logit)
-    return scores.fit_temperature(labels, logits)
+    return labels, logits
+
+
+def _looks(predictor: Predictor, chunks: Sequence[Chunk]) -> list[Look]:
+    """Return how faces look that the model was trained or validated on, LOOKED_AT at most."""
+    known = [
+        (chunk.faces_dir, track)
+        for split in ("train", "validation")
+        for chunk in chunks
+        for _, found in chunk.of(split)
+        for track in found.tracks
+    ]
+    step = max(1, -(-len(known) // LOOKED_AT))
+    return [predictor.look_at(faces_dir, track) for faces_dir, track in known[::step]]
 
 
 def _card_facts(
@@ -357,6 +391,7 @@ def _card_facts(
     geometry: Geometry,
     history: Sequence[Epoch],
     weights_sha256: str | None,
+    limits: Limits,
 ) -> card.CardFacts:
     best = min(history, key=lambda row: row["val_loss"] or 0.0)
     records = [record for chunk in chunks for record in chunk.records]
@@ -387,6 +422,7 @@ def _card_facts(
         best_epoch=int(best["epoch"] or 0),
         best_log_loss=float(best["val_loss"] or 0.0),
         best_auc=best["val_auc"],
+        limits=limits,
         package_versions={name: version(name) for name in ("torch", "lightning", "pytorchvideo")},
         # Not the commit: the same data, params and code should give the same card. It is a tag of
         # the tracker's run.

@@ -1,13 +1,14 @@
 """What a probability lets one say: fake, real, or neither, and why not. Plain numbers.
 
-The limits are learned on validation videos and stored with the model. They say what the model saw:
-a face beyond them may well be scored rightly, but nothing shows that it is.
+The limits are learned when a model is trained and stored with it. They say what the model saw: a
+face beyond them may well be scored rightly, but nothing shows that it is.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -19,7 +20,7 @@ class Verdict(StrEnum):
 
 
 class Doubt(StrEnum):
-    """Why an answer is inconclusive, or, beside `fake`, what else may be wrong with a video."""
+    """Why an answer is inconclusive."""
 
     NO_SCORE = "no_score"  # no face, or no video that can be read: the answer's reason says which
     BETWEEN_THRESHOLDS = "between_thresholds"  # neither low nor high enough to tell
@@ -28,7 +29,6 @@ class Doubt(StrEnum):
     TOO_BLURRED = "too_blurred"
     OUT_OF_TRAINED_RANGE = "out_of_trained_range"  # darker, brighter or grainier
     BROKEN_OFF = "broken_off"  # the file ends before its video does: what follows was not seen
-    FACE_IN_DOUBT = "face_in_doubt"  # of a video: a face of it is inconclusive, none is fake
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a model's answers begin and end: learned by learn, applied by judge."""
+    """Where a model's verdicts begin and end: learned by learn, applied by judge."""
 
     fake_from: float | None  # a probability at or above it says fake; None: nothing does
     real_to: float | None  # one at or below it says real; None: nothing does
@@ -54,8 +54,182 @@ class Limits:
     min_brightness: float
     max_brightness: float
     max_error_ratio: float  # of each class: what the two thresholds were learned for
-    reals: int  # validation videos that they were learned from
+    reals: int  # what they were learned from: validation videos, or clips if those are twins
     fakes: int
     tracks: int  # faces that the other limits were learned from
 
 
+NOTHING_LEARNED = Limits(None, None, 0.0, 0.0, 0.0, math.inf, 0.0, 1.0, 0.0, 0, 0, 0)
+
+
+def learn(
+    labels_N: Sequence[int],
+    probabilities_N: Sequence[float],
+    looks: Sequence[Look],
+    *,
+    max_error_ratio: float,
+    outlier_ratio: float,
+) -> Limits:
+    """Return the limits that scored validation videos and the looks of known faces teach.
+
+    Label 1 is fake. Of the faces looked at, a share of at most outlier_ratio, but at least one
+    face, marks each limit or lies beyond it: with few, a limit is the least or most that was seen
+    (an outlier's conformal p-value: Bates et al., 2023, arXiv:2104.08279, section 2.1).
+    """
+    lower = max(1, math.floor(outlier_ratio * (len(looks) + 1) + 1e-9)) - 1
+    upper = -1 - lower
+    sharpness = sorted(look.sharpness for look in looks)
+    brightness = sorted(look.brightness for look in looks)
+    reals = [p for p, label in zip(probabilities_N, labels_N, strict=True) if label == 0]
+    fakes = [p for p, label in zip(probabilities_N, labels_N, strict=True) if label == 1]
+    fake_from, real_to = thresholds(reals, fakes, max_error_ratio)
+    return Limits(
+        fake_from=fake_from,
+        real_to=real_to,
+        min_face_px=sorted(look.face_px for look in looks)[lower],
+        min_track_s=sorted(look.track_s for look in looks)[lower],
+        min_sharpness=sharpness[lower],
+        max_sharpness=sharpness[upper],
+        min_brightness=brightness[lower],
+        max_brightness=brightness[upper],
+        max_error_ratio=max_error_ratio,
+        reals=len(reals),
+        fakes=len(fakes),
+        tracks=len(looks),
+    )
+
+
+def thresholds(
+    reals: Sequence[float], fakes: Sequence[float], max_error_ratio: float
+) -> tuple[float | None, float | None]:
+    """Return the probability from which on to say fake, and that down to which to say real.
+
+    Class-conditional split-conformal prediction (Angelopoulos & Bates, 2021, arXiv:2107.07511,
+    section 4.2): a class is ruled out where its conformal p-value, the rank of the probability
+    among the n known ones of that class over n + 1, is at most max_error_ratio. So a new video
+    like the known ones is given the wrong verdict with at most that chance, whatever the scores'
+    distribution and the share of fakes. A class of fewer than 1 / max_error_ratio - 1 videos can't
+    be ruled out: the other one's threshold is None.
+
+    Where no probability speaks for both classes, some speak for neither. The ratio is then lowered
+    as far as that remains so: it is the narrowest band, and the fewest errors. No threshold goes
+    beyond a half: nothing is called real that is calibrated to be fake, nor the other way round.
+
+    >>> thresholds([0.1] * 8 + [0.6], [0.4] + [0.9] * 8, 0.1)  # both classes reach beyond a half
+    (0.6000000000000001, 0.39999999999999997)
+    >>> thresholds([0.1] * 8 + [0.3], [0.7] + [0.9] * 8, 0.1)  # nothing known is in between
+    (0.7, 0.3)
+    >>> thresholds([0.1] * 8, [0.9] * 9, 0.1)  # 8 real ones are too few to rule real out
+    (None, 0.49999999999999994)
+    """
+    reals, fakes = sorted(reals, reverse=True), sorted(fakes)
+    ratios = [rank / (len(some) + 1) for some in (reals, fakes) for rank in range(1, len(some) + 1)]
+    for ratio in (*sorted(ratio for ratio in ratios if ratio < max_error_ratio), max_error_ratio):
+        highest_real, lowest_fake = _at_rank(reals, ratio), _at_rank(fakes, ratio)
+        if highest_real is not None and lowest_fake is not None and highest_real < lowest_fake:
+            return max(lowest_fake, 0.5), min(highest_real, math.nextafter(0.5, 0))
+    # Of max_error_ratio, the loop's last.
+    fake_from = None if highest_real is None else math.nextafter(highest_real, math.inf)
+    real_to = None if lowest_fake is None else math.nextafter(lowest_fake, -math.inf)
+    return (
+        None if fake_from is None or fake_from > 1 else max(fake_from, 0.5),
+        None if real_to is None or real_to < 0 else min(real_to, math.nextafter(0.5, 0)),
+    )
+
+
+def _at_rank(ordered: Sequence[float], ratio: float) -> float | None:
+    """Return the last probability that counts as an error at that ratio; None if none may."""
+    rank = math.floor(ratio * (len(ordered) + 1) + 1e-9)  # 0.29 * 100 is a little less than 29
+    return ordered[rank - 1] if rank else None
+
+
+def judge(probability: float, look: Look, limits: Limits) -> tuple[Verdict, tuple[Doubt, ...]]:
+    """Return a face's verdict, and the doubts that make it inconclusive."""
+    sharpness, brightness = look.sharpness, look.brightness
+    is_known = (
+        sharpness <= limits.max_sharpness
+        and limits.min_brightness <= brightness <= limits.max_brightness
+    )
+    fake = limits.fake_from is not None and probability >= limits.fake_from
+    real = limits.real_to is not None and probability <= limits.real_to
+    found = {
+        Doubt.BETWEEN_THRESHOLDS: not (fake or real),
+        Doubt.FACE_TOO_SMALL: look.face_px < limits.min_face_px,
+        Doubt.TOO_SHORT: look.track_s < limits.min_track_s - 1e-6,  # times have four digits
+        Doubt.TOO_BLURRED: sharpness < limits.min_sharpness,
+        Doubt.OUT_OF_TRAINED_RANGE: not is_known,
+    }
+    doubts = tuple(doubt for doubt, is_there in found.items() if is_there)
+    if doubts:
+        return Verdict.INCONCLUSIVE, doubts
+    return (Verdict.FAKE if fake else Verdict.REAL), ()
+
+
+def judge_video(
+    faces: Sequence[tuple[Verdict, Sequence[Doubt]]], *, is_whole: bool
+) -> tuple[Verdict, tuple[Doubt, ...]]:
+    """Return a video's verdict from those of its faces, and the doubts that make it inconclusive.
+
+    One fake face makes it fake; real it is only if all of it was seen and each face of it is real.
+    """
+    verdicts = {verdict for verdict, _ in faces}
+    if Verdict.FAKE in verdicts:
+        return Verdict.FAKE, ()
+    found = {doubt for _, doubts in faces for doubt in doubts}
+    if not faces:
+        found.add(Doubt.NO_SCORE)
+    if not is_whole:
+        found.add(Doubt.BROKEN_OFF)
+    if found:
+        return Verdict.INCONCLUSIVE, tuple(doubt for doubt in Doubt if doubt in found)
+    return Verdict.REAL, ()
+
+
+# ---------------------------------------------------------------- stored with a model
+
+
+def limits_from(values: Mapping[str, Any]) -> Limits:
+    """Return the limits that a model's settings hold; values are a stranger's.
+
+    Raises:
+        KeyError: one is missing.
+        ValueError: one is unknown, or not such a number.
+    """
+    names = {field.name for field in fields(Limits)}
+    if unknown := sorted(set(values) - names):
+        raise ValueError(f"limits has an unknown key {unknown[0]!r}")
+    limits = Limits(**{name: values[name] for name in names})
+    for name, value in vars(limits).items():
+        if value is None and name in ("fake_from", "real_to"):
+            continue
+        kinds = (int,) if name in ("reals", "fakes", "tracks") else (int, float)
+        if type(value) not in kinds or not 0 <= value < math.inf:
+            raise ValueError(f"limits.{name} should be a number from 0 on; found {value!r}")
+    fake_from, real_to = limits.fake_from, limits.real_to
+    if fake_from is not None and real_to is not None and fake_from <= real_to:
+        raise ValueError(f"limits.fake_from {fake_from} should be above real_to {real_to}")
+    return limits
+
+
+def strictest(several: Sequence[Limits]) -> Limits:
+    """Return limits within which all of several stand: those of a mean of models.
+
+    Nobody validated the mean, so it says no more than each of them would. Organisations that saw
+    nothing alike leave nothing to say: then every verdict is inconclusive.
+    """
+    fakes_from = [limits.fake_from for limits in several]
+    reals_to = [limits.real_to for limits in several]
+    return Limits(
+        fake_from=None if None in fakes_from else max(f for f in fakes_from if f is not None),
+        real_to=None if None in reals_to else min(r for r in reals_to if r is not None),
+        min_face_px=max(limits.min_face_px for limits in several),
+        min_track_s=max(limits.min_track_s for limits in several),
+        min_sharpness=max(limits.min_sharpness for limits in several),
+        max_sharpness=min(limits.max_sharpness for limits in several),
+        min_brightness=max(limits.min_brightness for limits in several),
+        max_brightness=min(limits.max_brightness for limits in several),
+        max_error_ratio=max(limits.max_error_ratio for limits in several),
+        reals=sum(limits.reals for limits in several),
+        fakes=sum(limits.fakes for limits in several),
+        tracks=sum(limits.tracks for limits in several),
+    )
