@@ -108,12 +108,19 @@ def model_digest(model_dir: Path) -> str:
 
 
 def shown_name(name: str) -> str:
-    r"""Return a file's name as text that any file can hold; bytes that are no UTF-8 as \xff.
+    r"""Return a file's name as text that any page can hold, which shows what it hides.
 
-    >>> shown_name("caf\udce9.mp4")
-    'caf\\xe9.mp4'
+    Bytes that are no UTF-8 and letters that are not seen, such as those that turn the direction of
+    writing, are written out.
+
+    >>> shown_name("caf\udce9\n.mp4"), shown_name("clip\u202e4pm.exe")
+    ('caf\\xe9\\n.mp4', 'clip\\u202e4pm.exe')
     """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 # ---------------------------------------------------------------- metrics

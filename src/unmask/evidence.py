@@ -180,6 +180,6 @@ def overlay(crop_HWC: Picture, heat_HW: Heat) -> Picture:
     fine = np.clip(cv2.resize(scaled, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     grey = cv2.cvtColor(cv2.cvtColor(crop_HWC, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     colours_bgr = cv2.applyColorMap(np.uint8(fine * 255), cv2.COLORMAP_INFERNO)
-    share = (0.7 * fine)[..., None]
+    share = (0.6 * fine)[..., None]
     mixed = grey * (1 - share) + colours_bgr[..., ::-1] * share
     return mixed.round().astype(np.uint8)

@@ -7,12 +7,15 @@ forges a page can put a new digest into it.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unmask.analysis import Answer, analyse
 from unmask.custody import model_digest
 from unmask.errors import UnmaskError
+from unmask.predict import Predictor
 from unmask.records import content_digest
 
 FORMAT = 1
@@ -20,6 +23,7 @@ TOLERANCE = 0.01  # between machines: decoders, boxes and sums differ in their l
 BLANK = "0" * 64
 _DATA = re.compile(rb'<script type="application/json" id="unmask-report">(.*?)</script>', re.DOTALL)
 _DIGEST = re.compile(rb'"page_sha256": "([0-9a-f]{64})"')
+_MAX_BYTES = 64 * 2**20  # a report has a few millions
 
 # The exit code of the first part that does not match, in this order. 1 is for what can't be read.
 EXIT_CODES = {"report": 3, "file": 4, "model": 5, "score": 6}
@@ -72,3 +76,94 @@ def check(report: Path, video: Path | None, model: Path | None) -> Verification:
     else:
         checks.append(_compare("model", _digest_of(model, model_digest), data["model"]["sha256"]))
     return Verification(tuple(checks), data)
+
+
+def check_again(
+    report: Path, video: Path, model: Path | None, predictor: Predictor
+) -> Verification:
+    """Return what check does, and whether the predictor gives the video the report's score.
+
+    Scores match that differ by TOLERANCE at most.
+
+    Raises:
+        ReportError, UnmaskError: as check does.
+    """
+    found = check(report, video, model)
+    (answer,) = analyse(predictor, [video])
+    return replace(found, checks=(*found.checks, _check_score(found.data["answer"], answer)))
+
+
+def seal(page: str) -> str:
+    """Return a page with the SHA-256 of its bytes in the place of BLANK in its data.
+
+    The digest is that of the page with BLANK there, so it covers every other byte.
+    """
+    assert page.count(BLANK) == 1, "a page has one place for its digest"
+    return page.replace(BLANK, hashlib.sha256(page.encode()).hexdigest())
+
+
+def _read(report: Path) -> tuple[bytes, dict[str, Any]]:
+    try:
+        if report.stat().st_size > _MAX_BYTES:
+            raise _no_report(report, f"a file of more than {_MAX_BYTES >> 20} MiB")
+        page = report.read_bytes()
+    except OSError as error:
+        raise _no_report(report, f"that it can't be read ({error.strerror})") from error
+    blocks = _DATA.findall(page)
+    if len(blocks) != 1:
+        raise _no_report(report, f"{len(blocks) or 'no'} blocks of data in it")
+    try:
+        data: dict[str, Any] = json.loads(blocks[0])
+        if data["format"] != FORMAT:
+            found = f"format {data['format']}, where this version reads {FORMAT}"
+            raise _no_report(report, found)
+        data["video"]["sha256"], data["model"]["sha256"], data["answer"]["probability"]
+        data["answer"]["verdict"], data["answer"]["reason"], data["page_sha256"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _no_report(report, f"that its data is damaged ({error!r})") from error
+    return page, data
+
+
+def _no_report(path: Path, found: str) -> ReportError:
+    return ReportError(
+        f"{path}: asked for a page of `unmask predict --report`, found {found}. Ask for the file "
+        "as it was sent, as an attachment and not as text."
+    )
+
+
+def _check_page(page: bytes, data: dict[str, Any]) -> Check:
+    digest = str(data["page_sha256"]).encode()
+    blank = _DIGEST.sub(b'"page_sha256": "%s"' % BLANK.encode(), page, count=1)
+    actual = hashlib.sha256(blank).hexdigest().encode()
+    if actual == digest:
+        return Check("report", True, "the page is as it was written")
+    return Check("report", False, f"the page was changed after it was written: sha256 {actual.decode()}")
+
+
+def _digest_of(path: Path, digest: Callable[[Path], str]) -> str:
+    try:
+        return digest(path)
+    except OSError as error:
+        raise UnmaskError(
+            f"Asked for the digest of {path}; found: {error.strerror} ({error.filename}). Check "
+            "the path, or leave it out to compare the rest."
+        ) from error
+
+
+def _compare(part: str, actual: str, wanted: object) -> Check:
+    if actual == wanted:
+        return Check(part, True, f"sha256 {actual}")
+    return Check(part, False, f"sha256 {actual}; the report is of {wanted}")
+
+
+def _check_score(claimed: dict[str, Any], answer: Answer) -> Check:
+    was, now = claimed["probability"], answer.probability
+    if was is None or now is None:
+        before, after = (
+            f"none ({reason})" if score is None else f"{score:.4f}"
+            for score, reason in ((was, claimed["reason"]), (now, answer.reason))
+        )
+        same = was is now and claimed["reason"] == answer.reason
+        return Check("score", same, f"scored again: {after}; in the report: {before}")
+    detail = f"scored again: {now:.4f}; in the report: {was:.4f}; may differ by {TOLERANCE:g}"
+    return Check("score", abs(was - now) <= TOLERANCE, detail)

@@ -1,0 +1,135 @@
+"""An answer in plain words: what the verdict says, what speaks against relying on it."""
+
+from unmask.analysis import Answer, FaceAnswer
+from unmask.records import Reason
+from unmask.verdicts import Doubt, Limits, Verdict
+
+HEADLINES = {
+    Verdict.FAKE: "Likely manipulated",
+    Verdict.REAL: "No sign of manipulation",
+    Verdict.INCONCLUSIVE: "No answer",
+}
+CAUTION = (
+    "A score is evidence, not proof. A high one does not show that somebody forged this video, a "
+    "low one does not show that it is genuine. It says nothing about who made it, why, or whether "
+    "what is said in it is true, and it does not listen to the sound."
+)
+REASONS = {
+    Reason.MISSING: "There is no file of that name.",
+    Reason.FORBIDDEN: "The file may not be read by this user.",
+    Reason.EMPTY: "The file is empty.",
+    Reason.NOT_A_VIDEO: "The file is not a video, or has no picture.",
+    Reason.UNREADABLE: "No frame of the file can be decoded: it is damaged or cut off.",
+    Reason.CRASHED: "The decoder crashed on this file.",
+    Reason.TIMED_OUT: "Decoding this file came to a halt.",
+    Reason.TRUNCATED: "The file ends before its video does: what follows was not seen.",
+    Reason.NO_FACE: "No face was found in any picture that was looked at.",
+    Reason.TOO_SHORT: "A face was found, but for too short a time to be scored.",
+}
+
+
+def sentence(answer: Answer) -> str:
+    """Return what the verdict of a video says, in a sentence."""
+    if answer.probability is None:
+        return "Nothing in this file could be scored, so nothing is said about it."
+    if answer.verdict is Verdict.FAKE:
+        count = sum(face.verdict is Verdict.FAKE for face in answer.faces)
+        faces = "a face" if count == 1 else f"{count} faces"
+        return f"The model finds traces of manipulation in {faces} of this video."
+    if answer.verdict is Verdict.REAL:
+        return "The model finds none of the traces of manipulation that it knows in this video."
+    return "The model gave a score, but it is not one to rely on. The score alone is no verdict."
+
+
+def doubts_of(answer: Answer, limits: Limits | None) -> list[str]:
+    """Return why a video has no verdict, or what else may be wrong with it, a sentence each.
+
+    Doubts about a face stand with that face.
+    """
+    said = [REASONS[answer.reason]] if answer.reason else []
+    for doubt in answer.doubts:
+        if doubt is Doubt.BROKEN_OFF and answer.reason is Reason.TRUNCATED:
+            continue
+        if doubt is not Doubt.NO_SCORE:
+            said.append(_doubt(doubt, limits, None))
+    return said
+
+
+def doubts_of_face(face: FaceAnswer, limits: Limits | None) -> list[str]:
+    """Return why a face has no verdict, a sentence each."""
+    return [_doubt(doubt, limits, face) for doubt in face.doubts]
+
+
+def rules(limits: Limits | None) -> list[str]:
+    """Return what the model's verdicts follow, a sentence each."""
+    if limits is None:
+        return ["This model holds no limits: it gives scores, and no verdicts."]
+    said = []
+    if limits.fake_from is None:
+        said.append("No score of this model is high enough to call a face fake.")
+    else:
+        said.append(f"A face is called fake at a score of {percent(limits.fake_from)} or more.")
+    if limits.real_to is None:
+        said.append("No score of this model is low enough to call a face real.")
+    else:
+        said.append(f"A face is called real at a score of {percent(limits.real_to)} or less.")
+    said.append(
+        f"Both limits were learned from {limits.reals} real and {limits.fakes} fake validation "
+        f"videos, so that at most {limits.max_error_ratio:.0%} of each class were called the wrong "
+        "way there. On videos of another kind more may be."
+    )
+    said.append(
+        f"A face that is under {limits.min_face_px:.0f} px in size, seen for less than "
+        f"{limits.min_track_s:.1f} s, or more blurred, darker, brighter or grainier than those "
+        f"of the {limits.tracks} validation faces gets no verdict: nothing shows that the model "
+        "is right about such faces."
+    )
+    return said
+
+
+def percent(probability: float) -> str:
+    """Return a probability for readers, never rounded to certainty.
+
+    >>> percent(0.934), percent(0.9999), percent(0.0001)
+    ('93%', 'over 99%', 'under 1%')
+    """
+    if probability > 0.99:
+        return "over 99%"
+    return "under 1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def _doubt(doubt: Doubt, limits: Limits | None, face: FaceAnswer | None) -> str:
+    """Return a doubt's sentence, with the numbers where a face and limits are given."""
+    plain = {
+        Doubt.NO_SCORE: "There is no score.",
+        Doubt.BETWEEN_THRESHOLDS: "The score is neither high nor low enough to tell.",
+        Doubt.FACE_TOO_SMALL: "A face is smaller than those the model was made with.",
+        Doubt.TOO_SHORT: "A face is seen for a shorter time than those the model was made with.",
+        Doubt.TOO_BLURRED: "A face is more blurred than those the model was made with.",
+        Doubt.OUT_OF_TRAINED_RANGE: "A face is darker, brighter or grainier than those the model "
+        "was made with.",
+        Doubt.BROKEN_OFF: "The file ends before its video does: what follows was not seen.",
+    }[doubt]
+    if face is None or limits is None:
+        return plain
+    if doubt is Doubt.BETWEEN_THRESHOLDS:
+        low = "0%" if limits.real_to is None else percent(limits.real_to)
+        high = "100%" if limits.fake_from is None else percent(limits.fake_from)
+        return f"Its score, {percent(face.probability)}, lies between {low} (real) and {high} (fake)."
+    if doubt is Doubt.FACE_TOO_SMALL:
+        return f"It is {face.look.face_px:.0f} px in size; the model knows {limits.min_face_px:.0f} px and more."
+    if doubt is Doubt.TOO_SHORT:
+        return f"It is seen for {face.look.track_s:.1f} s; the model knows {limits.min_track_s:.1f} s and more."
+    if doubt is Doubt.TOO_BLURRED:
+        return (
+            f"It is more blurred than the faces the model knows: sharpness "
+            f"{face.look.sharpness:.3g}, theirs is {limits.min_sharpness:.3g} and more."
+        )
+    if doubt is Doubt.OUT_OF_TRAINED_RANGE:
+        return (
+            "It is darker, brighter or grainier than the faces the model knows: brightness "
+            f"{face.look.brightness:.2f} (theirs {limits.min_brightness:.2f} to "
+            f"{limits.max_brightness:.2f}), sharpness {face.look.sharpness:.3g} (theirs "
+            f"{limits.min_sharpness:.3g} to {limits.max_sharpness:.3g})."
+        )
+    return plain
