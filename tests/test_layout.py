@@ -23,8 +23,9 @@ DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top 
 LAYERS = (
     ("__main__",),
     ("cli", *DOORS),
-    ("federated_cli",),
+    ("federated_cli", "predict_cli"),
     ("doors",),
+    ("model_source", "answers_file"),
     ("federated_runs", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
     ("federated_tasks", "federated_local", "split_study"),
@@ -78,9 +79,10 @@ LAYERS = (
         "tracking",
         "job",
         "federated_samples",
+        "inputs",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
-    ("disk",),
+    ("disk", "digests", "groups"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
@@ -96,8 +98,15 @@ OWNERS = {
     "wandb": {"track_wandb"},
     "sagemaker": {"sagemaker", "sagemaker_local"},
     "boto3": {"sagemaker_checks", "mlflow_client"},  # mlflow_client knows its errors
-    "botocore": {"sagemaker", "sagemaker_checks", "sagemaker_jobs", "mlflow_client"},
-    "dvc": {"sagemaker_data"},
+    "botocore": {  # model_source and mlflow_client know its errors
+        "sagemaker",
+        "sagemaker_checks",
+        "sagemaker_jobs",
+        "mlflow_client",
+        "model_source",
+    },
+    "dvc": {"sagemaker_data", "model_source"},
+    "dvc_data": {"model_source"},
     "substra": {
         "federated_specs",
         "federated_local",
@@ -136,7 +145,7 @@ UNTESTED = {
 }
 
 # Modules with commands in them.
-SPEAKERS = {f"{PACKAGE}/cli.py", f"{PACKAGE}/federated_cli.py"}
+SPEAKERS = {f"{PACKAGE}/{name}.py" for name in ("cli", "federated_cli", "predict_cli")}
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.
 ALL = "all of params.yaml"

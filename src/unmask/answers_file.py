@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ COLUMNS = (
     "path", "verdict", "probability", "doubts", "reason", "detail", "worst_time_s", "worst_face",
     "faces", "duration_s", "bytes", "mtime_ns", "sha256", "model", "version",
 )  # fmt: skip
+NO_ANSWER = "without an answer"
+OUTCOMES = ("fake", "real", "inconclusive", NO_ANSWER)
 LIST_SEPARATOR = "|"
 PASSING = {Reason.CRASHED, Reason.TIMED_OUT}  # the next run may fare better
 
@@ -106,7 +108,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 def json_line(row: Row) -> bytes:
-    r"""Return the row as a line of ASCII; bytes of a name that are no UTF-8 become \udc80 and on."""
+    r"""Return the row as a line of ASCII; a name's bytes that are no UTF-8 are \udc80 and on."""
     return json.dumps(row, allow_nan=False).encode() + b"\n"
 
 
@@ -162,14 +164,15 @@ def _clock(time_s: float) -> str:
     return f"{minutes:.0f}:{seconds:04.1f}"
 
 
-def summary(rows: Iterable[Row]) -> str:
-    """Return how many got which verdict."""
-    counts = Counter(
-        "without an answer" if row["probability"] is None else row["verdict"] for row in rows
-    )
-    order = ("fake", "real", "inconclusive", "without an answer")
-    parts = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
-    return f"{counts.total()} video{'s' * (counts.total() != 1)}: {parts or 'none answered'}"
+def outcome(row: Row) -> str:
+    """Return one of OUTCOMES, as which the row counts."""
+    return NO_ANSWER if row["probability"] is None else str(row["verdict"])
+
+
+def summary(counts: Counter[str]) -> str:
+    """Return how many got which outcome."""
+    parts = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name])
+    return f"{counts.total()} video{'s' * (counts.total() != 1)}: {parts}"
 
 
 # ---------------------------------------------------------------- a file that grows
@@ -193,12 +196,12 @@ class AnswersFile:
         for row in self._rows.values():
             if row["sha256"] and row["reason"] not in PASSING:
                 sizes.setdefault(row["bytes"], []).append(row)
-        known = {}
+        known: dict[Path, Row] = {}
         for video in videos:
             stamp = stamp_of(video)
-            if stamp and (row := self._holding(video, stamp, sizes.get(stamp[0], []))):
-                known[video] = row
-        kept = self._rows | {str(video): row for video, row in known.items()}
+            if stamp and (held := self._holding(video, stamp, sizes.get(stamp[0], []))):
+                known[video] = held
+        kept = self._rows | {str(video): held for video, held in known.items()}
         for video in set(videos) - known.keys():
             kept.pop(str(video), None)
         if kept != self._rows:
@@ -207,8 +210,8 @@ class AnswersFile:
         return known
 
     def _holding(self, video: Path, stamp: tuple[int, int], rows: list[Row]) -> Row | None:
-        own = self._rows.get(str(video))
-        if own in rows and (own["bytes"], own["mtime_ns"]) == stamp:
+        own = next((row for row in rows if row["path"] == str(video)), None)
+        if own and own["mtime_ns"] == stamp[1]:
             return own
         try:
             content = content_digest(video) if rows and video.is_file() else None
@@ -329,7 +332,8 @@ def _line(row: Row, form: Form) -> bytes:
 def _read(path: Path, content: bytes, form: Form) -> list[Row]:
     """Return the rows of a file's whole lines: a last one without its end was cut off."""
     whole = content[: content.rfind(b"\n") + 1]
-    if content and not whole and form == "csv" and csv_header().startswith(content):
+    beginning = csv_header() if form == "csv" else b'{"path": "'
+    if not whole and content[: len(beginning)] == beginning[: len(content)]:
         return []
     try:
         return _read_json(whole or content) if form == "json" else _read_csv(whole or content)

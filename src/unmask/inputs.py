@@ -25,7 +25,7 @@ class Inputs:
     unread: tuple[Path, ...]  # folders that this user may not list
 
 
-def find_videos(names: Sequence[str], listed: bytes | None = None) -> Inputs:
+def find_videos(names: Sequence[str], listed: bytes) -> Inputs:
     """Return the videos of the names, and of the list where one of them is `-`, in that order.
 
     A name is a file, whatever its ending, or there is nothing of that name: both are kept, and get
@@ -40,8 +40,7 @@ def find_videos(names: Sequence[str], listed: bytes | None = None) -> Inputs:
     found: list[Path] = []
     unread: list[Path] = []
     for name in names:
-        is_list = name == STDIN and listed is not None
-        for path in _listed_paths(listed) if is_list else _matches(name):
+        for path in _listed_paths(listed) if name == STDIN else _matches(name):
             found += _videos_in(path, unread) if os.path.isdir(path) else [path]
     once: dict[str, Path] = {}
     for path in found:

@@ -95,9 +95,11 @@ def _kept(place: Path, fetch: Callable[[Path], None], is_whole: Callable[[Path],
 
 
 def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
+    from botocore.exceptions import BotoCoreError  # of a remote in S3: no keys, no network
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
+    from dvc_data.index import DataIndexDirError
 
     asked = f"Asked DVC for {path} of the revision {rev} in {root}"
     try:
@@ -116,11 +118,11 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
                 lambda folder: repo.dvcfs.get(out.fs_path, str(folder), recursive=True),
                 lambda folder: dvc_digest(folder) == digest,
             )
-    except (DvcException, SCMError, OSError) as error:
-        said = " ".join(str(error).split())
+    except (DvcException, SCMError, DataIndexDirError, BotoCoreError, OSError) as error:
+        said = " ".join(str(error.__cause__ or error).split())
         raise WeightsError(
             f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, "
-            "and its model must be in DVC's cache here or have been pushed to the remote (`dvc push`)."
+            "and its model must be in DVC's cache here or in the remote (`dvc push`)."
         ) from error
 
 

@@ -1,10 +1,10 @@
 """`unmask predict` and `unmask verify`. Heavy imports stand inside them."""
 
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from unmask.errors import UnmaskError
 
 if TYPE_CHECKING:
     from unmask.analysis import Answer
-    from unmask.answers_file import Form, Maker, Row
+    from unmask.answers_file import AnswersFile, Form, Maker, Row
     from unmask.case_report import Source
     from unmask.predict import Predictor
 
@@ -103,13 +103,13 @@ def predict(
         raise click.UsageError("--again is for --out: name the file to begin anew.")
     if out:
         form = _form_of(out, form)
-    rows: list[Row] = []
+    counts: Counter[str] = Counter()
     try:
-        from unmask import doors, inputs
+        from unmask import answers_file, doors, inputs
 
         doors.set_up_logging()
         names = (*paths, *[inputs.STDIN] * from_stdin)
-        listed = sys.stdin.buffer.read() if inputs.STDIN in names else None
+        listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
         found = inputs.find_videos(names, listed)
         for folder in found.unread:
             click.echo(f"{folder}: this user may not look into this folder", err=True)
@@ -121,19 +121,15 @@ def predict(
             found.videos, _model_folder(model, rev), pages, clips, workers or doors.workers()
         )
         for row in _answered(wish, out, form, again=again):
-            rows.append(row)
+            counts[answers_file.outcome(row)] += 1
+        click.echo(answers_file.summary(counts), err=True)
     except KeyboardInterrupt:
         kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
         click.echo(f"\nInterrupted{kept}.", err=True)
         sys.exit(INTERRUPTED)
-    sys.exit(_exit_code(rows, found.unread))
-
-
-def _exit_code(rows: "Sequence[Row]", unread: Sequence[Path]) -> int:
-    verdicts = {row["verdict"] for row in rows}
-    if "fake" in verdicts:
-        return FAKE
-    return UNANSWERED if unread or verdicts - {"real"} else 0
+    sys.exit(
+        FAKE if counts["fake"] else UNANSWERED if found.unread or counts.keys() - {"real"} else 0
+    )
 
 
 def _form_of(out: Path, asked: "Form | None") -> "Form":
@@ -195,7 +191,6 @@ def _answered(
 
     maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
     width = min(max(len(answers_file.shown_name(video)) for video in wish.videos), _WIDEST_NAME)
-    rows = []
     with ExitStack() as stack:
         kept, known = None, {}
         if out and form:
@@ -204,21 +199,25 @@ def _answered(
             known = {} if wish.pages or wish.clips else kept.reuse(wish.videos)
         elif form == "csv":
             click.echo(answers_file.csv_header(), nl=False)
-        new = [video for video in wish.videos if video not in known]
-        fresh = stack.enter_context(closing(_fresh(wish, new, maker)))
-        answers: Iterator[tuple[Path, Row]] = (
-            (video, known.get(video) or next(fresh)) for video in wish.videos
-        )
+        fresh = stack.enter_context(closing(_fresh(wish, known.keys(), maker, kept)))
+        rows = _in_order(wish.videos, known, fresh)
         if sys.stderr.isatty():
-            answers = doors.progress(answers, total=len(wish.videos), label="predict")
-        for video, row in answers:
-            if kept and video not in known:
-                kept.add(row)
+            rows = doors.progress(rows, total=len(wish.videos), label="predict")
+        for row in rows:
             with doors.above_bar():
                 _show(row, None if out else form, width)
-            rows.append(row)
             yield row
-    click.echo(answers_file.summary(rows), err=True)
+
+
+def _in_order(
+    videos: Sequence[Path], known: "Mapping[Path, Row]", fresh: "Iterator[tuple[Path, Row]]"
+) -> "Iterator[Row]":
+    ready = dict(known)
+    for video in videos:
+        while video not in ready:
+            path, row = next(fresh)  # several workers answer a short video before a long one
+            ready[path] = row
+        yield ready.pop(video)
 
 
 def _show(row: "Row", form: "Form | None", width: int) -> None:
@@ -233,8 +232,11 @@ def _show(row: "Row", form: "Form | None", width: int) -> None:
         click.echo(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
-def _fresh(wish: _Wish, videos: Sequence[Path], maker: "Maker") -> "Generator[Row, None, None]":
-    """Yield the rows of videos that must be scored, after their pages and clips were made."""
+def _fresh(
+    wish: _Wish, known: Collection[Path], maker: "Maker", kept: "AnswersFile | None"
+) -> "Generator[tuple[Path, Row], None, None]":
+    """Yield what must be scored with its row, after its page and clip were made and it was kept."""
+    videos = [video for video in wish.videos if video not in known]
     if not videos:
         return  # torch stays out
     from unmask import answers_file
@@ -245,22 +247,20 @@ def _fresh(wish: _Wish, videos: Sequence[Path], maker: "Maker") -> "Generator[Ro
     source = _source(wish.model_dir, predictor) if wish.pages else None
     stamps = {video: answers_file.stamp_of(video) for video in videos}
     with tempfile.TemporaryDirectory(prefix="unmask-") as scratch:
-        crops_dir = Path(scratch) if source else None
         answers = analyse(
-            predictor, videos, crops_dir=crops_dir, workers=wish.workers,
-            moments=_PAGE_MOMENTS if source or wish.clips else None,
+            predictor, videos, crops_dir=Path(scratch) if source else None, workers=wish.workers,
+            moments=_PAGE_MOMENTS if wish.pages or wish.clips else None,
         )  # fmt: skip
         with closing(answers):  # type: ignore[type-var]  # it is a generator
-            for number, answer in enumerate(answers):
+            for answer in answers:
                 if source:
-                    from unmask import case_report
-
-                    own = Path(scratch, str(number))
-                    case_report.write(wish.pages[answer.path], answer, predictor, own, source)
-                    shutil.rmtree(own, ignore_errors=True)
+                    _write_page(wish.pages[answer.path], answer, predictor, Path(scratch), source)
                 if wish.clips and answer.faces:
-                    _annotate(wish.clips[answer.path], answer)
-                yield answers_file.to_row(answer, stamps[answer.path], maker)
+                    _write_clip(wish.clips[answer.path], answer)
+                row = answers_file.to_row(answer, stamps[answer.path], maker)
+                if kept:
+                    kept.add(row)
+                yield answer.path, row
 
 
 def _source(model_dir: Path, predictor: "Predictor") -> "Source":
@@ -276,7 +276,17 @@ def _source(model_dir: Path, predictor: "Predictor") -> "Source":
     return Source(model_dir, root, found)
 
 
-def _annotate(out: Path, answer: "Answer") -> None:
+def _write_page(
+    out: Path, answer: "Answer", predictor: "Predictor", crops_dir: Path, source: "Source"
+) -> None:
+    from unmask import case_report
+
+    case_report.write(out, answer, predictor, crops_dir, source)
+    for face in answer.faces:
+        (crops_dir / face.track.file).unlink()
+
+
+def _write_clip(out: Path, answer: "Answer") -> None:
     from unmask import annotate
     from unmask.video import DecodeError
 
