@@ -29,21 +29,7 @@ class Checkpoint:
     faces: Faces
     clips: Clips
     model: Model
-    temperature: float  # logits are divided by it: Guo et al., 2017, ardef swap(whole: Path, folder: Path) -> None:
-    """Put a whole model in the place of the one in folder: at no moment is a part of one there.
-
-    What was in folder is left beside whole, as `old`.
-    """
-    if folder.exists():
-        old = whole.with_name("old")
-        if old.exists():
-            shutil.rmtree(old)
-        folder.rename(old)
-    whole.rename(folder)
-
-
-def load(folder: Path) -> "tuple[nn.Module, Checkpoint]":
-iv:1706.04599, section 4.2
+    temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
     limits: Limits  # of what its answers can say
     run_key: str  # of the training that made it: resume.training_key
 
@@ -74,7 +60,21 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
-X    """Return the net, in eval mode on the CPU, and its settings.
+def swap(whole: Path, folder: Path) -> None:
+    """Put a whole model in the place of the one in folder: at no moment is a part of one there.
+
+    What was in folder is left beside whole, as `old`.
+    """
+    if folder.exists():
+        old = whole.with_name("old")
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+    whole.rename(folder)
+
+
+def load(folder: Path) -> "tuple[nn.Module, Checkpoint]":
+    """Return the net, in eval mode on the CPU, and its settings.
 
     Raises:
         WeightsError: a file is missing, damaged or of another format.

@@ -188,7 +188,7 @@ def split_study(
     settings = params.load()
     sections = train.Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
     chunks = study.leave_out(
         train.read_chunks(settings.chunks, raw, faces, settings.raw), set(without)

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -218,13 +218,13 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
         )  # fmt: skip
 
 
-async def _receive_form(request: Request, chunks: AsyncIterator[bytes], ticket: Ticket) -> None:
+async def _receive_form(request: Request, chunks: AsyncGenerator[bytes, None], ticket: Ticket) -> None:
     try:
         form = await MultiPartParser(
             request.headers,
             chunks,
             max_files=1,
-            max_fields=8,  # type: ignore[arg-type]  # a generator
+            max_fields=8,
         ).parse()
     except MultiPartException as error:
         raise _no_file(error.message) from error
@@ -239,7 +239,7 @@ async def _receive_form(request: Request, chunks: AsyncIterator[bytes], ticket: 
         await form.close()
 
 
-async def _limited(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:
+async def _limited(request: Request, most: int, limits: Limits) -> AsyncGenerator[bytes, None]:
     """Yield the request's body, until it is too large or stalls."""
     arrived = 0
     stream = aiter(request.stream())

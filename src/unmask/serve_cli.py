@@ -126,12 +126,17 @@ def _serve(
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
     }  # fmt: skip
     tempfile.tempdir = str(folder)
-    from unmask.predict_cli import _model_folder
+    from unmask import mlflow_client, model_source, provenance
     from unmask.serve_jobs import Desk
     from unmask.serve_work import Settings
 
     with _listen(host, port) as listening:
-        settings = Settings(_model_folder(model, rev), Path.cwd(), None, tuple(sys.argv))
+        root = provenance.main_checkout(Path.cwd())
+        uri = mlflow_client.default_uri(os.environ, root)
+        model_dir = model_source.resolve(
+            model, rev, root=Path.cwd(), cache=doors.weights_cache(), tracking_uri=uri
+        )
+        settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), tuple(sys.argv))
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
             try:

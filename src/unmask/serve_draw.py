@@ -6,8 +6,8 @@ from typing import Any
 
 from unmask.serve_work import Result
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 190, 46, 708, 12, 156
-_MOST_TICKS = 8
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 46, 546, 12, 156
+_MOST_TICKS = 6
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600)
 
 
@@ -20,9 +20,10 @@ def draw_verdict(result: Result) -> str:
         else ""
     )
     doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in result.doubts)
+    verdict = escape(result.row["verdict"])
     return (
-        f'<section class="verdict {escape(result.row["verdict"])}" aria-label="Verdict">'
-        f'<div><p class="label">Verdict: <span id="verdict">{escape(result.row["verdict"])}</span></p>'
+        f'<section class="verdict {verdict}" aria-label="Verdict">'
+        f'<div><p class="label">Verdict: <span id="verdict">{verdict}</span></p>'
         f"<h2>{escape(result.headline)}</h2><p>{escape(result.sentence)}</p>"
         f"{f'<ul>{doubts}</ul>' if doubts else ''}</div>{score}</section>"
     )

@@ -19,8 +19,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from unmask.answers_file import Maker
 from unmask.errors import UnmaskError
-from unmask.serve_work import Maker, Refusal, Refused, Result, Settings, Step, Task, work
+from unmask.serve_work import Refusal, Refused, Result, Settings, Step, Task, work
 
 _log = logging.getLogger(__name__)
 

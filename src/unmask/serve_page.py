@@ -59,7 +59,7 @@ def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> None:
     )  # fmt: skip
 
 
-def _build(desk: Desk, *, keeps: bool, keep: Keep) -> gr.Blocks:
+def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
     told = gr.Progress()
 
     async def answer(token: str, request: gr.Request, progress: Any = told) -> Any:
@@ -83,9 +83,10 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> gr.Blocks:
     def stop(request: gr.Request) -> None:
         desk.drop_all_of(request.session_hash or "")
 
-    with gr.Blocks(title="unmask: is this face real?", analytics_enabled=False) as page:
+    page = gr.Blocks(title="unmask: is this face real?", analytics_enabled=False)
+    with page:
         gr.HTML(_head(desk.limits, keeps=keeps), padding=False)
-        clip = gr.File(label="Video: drop it here, or choose a file", elem_id="clip", height=150)
+        clip = gr.File(label="Video: drop it here, or choose a file", elem_id="clip", height=160)
         token = gr.Textbox(visible="hidden", elem_id="token")
         status = gr.HTML(elem_id="status", visible=False)
         cancel = gr.Button("Cancel", visible=False, elem_id="cancel", variant="stop")
@@ -100,7 +101,7 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> gr.Blocks:
         clip.upload(
             None, clip, token, js="(file) => file ? file.path : ''", **quiet
         ).then(
-            lambda: [gr.skip(), _note("Your video is here."), gr.Button(visible=True),
+            lambda: [gr.File(visible=False), _note("Your video is here."), gr.Button(visible=True),
                      *_hidden(3)],
             None, shown, **quiet,
         ).then(
@@ -152,7 +153,7 @@ def _note(words: str) -> Any:
 
 def _failure(words: str) -> list[Any]:
     told = gr.HTML(f'<p class="problem" role="alert">{escape(words)}</p>', visible=True)
-    return [gr.File(None), told, *_hidden(4)]
+    return [gr.File(None, visible=True), told, *_hidden(4)]
 
 
 def _success(result: Result) -> list[Any]:
@@ -167,7 +168,7 @@ def _success(result: Result) -> list[Any]:
         f'srcdoc="{escape(result.page or "")}"></iframe>'
     )
     return [
-        gr.File(None), *_hidden(2), gr.HTML(shown, visible=True), gr.Row(visible=True),
+        gr.File(None, visible=True), *_hidden(2), gr.HTML(shown, visible=True), gr.Row(visible=True),
         gr.HTML(frame, visible=True),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a process of `unmask serve` does: it holds the model, and answers one video after another."""
+"""What a process of `unmask serve` does: it holds the model and answers one video after another."""
 
 import os
 import tempfile
@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # these import torch, which the server itself does without
 _LOOK_S = 0.3  # between two words on how far the faces are
 _FACES, _SCORES, _PAGE = 0.75, 0.9, 0.97  # how far an answer is when these are done
 _PAGE_MOMENTS = 60  # of a face's timeline, as in predict's reports
+
+
+Tell = Callable[["Step"], None]
 
 
 class Refused(StrEnum):
@@ -114,22 +117,29 @@ def _end_with_parent() -> None:
 
 
 class _Analyst:
-    """The model, loaded once."""
+    """The model and the detector, loaded once."""
 
     def __init__(self, settings: Settings) -> None:
+        import torch
+
+        from unmask.detector import start_worker
         from unmask.digests import model_digest
         from unmask.predict import Predictor
 
         self._settings = settings
+        self._threads = torch.get_num_threads()
         self._predictor = Predictor.load(settings.model_dir)
+        self._faces = self._predictor.checkpoint.faces
+        start_worker(self._faces.detect)
+        assert self._predictor.net  # loads it
         self.maker = Maker(model_digest(settings.model_dir), version("unmask"))
 
-    def answer(self, task: Task, tell: Callable[[Step], None]) -> Result | Refusal:
-        """Return what is to be said of a video; what is written lies in its folder."""
+    def answer(self, task: Task, tell: Tell) -> Result | Refusal:
+        """Return what is to be said of a video; all that is written lies beside it."""
         from unmask.video import DecodeError, probe
 
         scratch = task.video.parent
-        # Whatever ends this process, its parent deletes that folder.
+        # However this process ends, its parent deletes that folder.
         tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
         tell(Step("Reading the file", 0.0))
         try:
@@ -142,34 +152,68 @@ class _Analyst:
                 f"The video is {duration_s:.0f} s long; at most {task.max_video_s:g} s are "
                 "answered here. Cut out the part that matters.",
             )
-        answer = self._analyse(task.video, scratch / "crops", duration_s, tell)
-        if answer.reason in (Reason.NOT_A_VIDEO, Reason.EMPTY, Reason.UNREADABLE):
-            return _refuse(answer.reason)
+        crops_dir = scratch / "crops"
+        crops_dir.mkdir()
+        answer = self._analyse(task, crops_dir, duration_s, tell)
         page = None
         if task.wants_report:
             tell(Step("Writing the report", _SCORES))
-            page = self._page(answer, scratch)
+            page = self._page(task, answer, crops_dir)
         tell(Step("Done", 1.0))
-        named = replace(answer, path=Path(task.name or "video"))
-        row = to_row(named, (task.video.stat().st_size, None), self.maker)
-        return Result(row, *_words(answer), page=page)
+        return self._result(task, answer, page)
 
     def _analyse(
-        self, video: Path, crops_dir: Path, duration_s: float | None, tell: Callable[[Step], None]
+        self, task: Task, crops_dir: Path, duration_s: float | None, tell: Tell
     ) -> "Answer":
-        crops_dir.mkdir()
-        ticks = (duration_s or 0) * self._predictor.checkpoint.faces.rate_fps
-        with _telling_frames(ticks, tell):
-            found = stub_crop(self._predictor, video, crops_dir)
-        tell(Step(f"Scoring {len(found.tracks)} face(s)", _FACES))
-        return stub_answer(self._predictor, video, crops_dir, found, duration_s)
+        import torch
 
-    def _page(self, answer: "Answer", scratch: Path) -> str:
-        return f"<!doctype html><title>Report</title><h1>{answer.verdict}</h1>"
+        from unmask import analysis
+        from unmask.cropping import crop_file
+
+        torch.set_num_threads(1)  # as where predict crops
+        with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
+            cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
+        torch.set_num_threads(self._threads)
+        faces = len(cropped.found.tracks)
+        tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
+        moments = _PAGE_MOMENTS if task.wants_report else None
+        return analysis.answer(self._predictor, cropped, moments)
+
+    def _page(self, task: Task, answer: "Answer", crops_dir: Path) -> str:
+        from unmask import case_report, custody
+
+        found = custody.collect(
+            self._settings.root, run_key=self._predictor.checkpoint.run_key,
+            command=self._settings.command, mlflow_db=self._settings.mlflow_db,
+        )  # fmt: skip
+        source = case_report.Source(
+            self._settings.model_dir, self._settings.root, found, name=task.name or None
+        )
+        out = task.video.with_name("report.html")
+        case_report.write(out, answer, self._predictor, crops_dir, source)
+        return out.read_text(encoding="utf-8")
+
+    def _result(self, task: Task, answer: "Answer", page: str | None) -> Result:
+        from unmask import wording
+
+        name = task.name or "video"
+        row = to_row(
+            replace(
+                answer, path=Path(name), detail=answer.detail.replace(str(task.video), name)
+            ),
+            (task.video.stat().st_size, None), self.maker,
+        )  # fmt: skip
+        return Result(
+            row,
+            headline=wording.HEADLINES[answer.verdict],
+            sentence=wording.sentence(answer),
+            doubts=tuple(wording.doubts_of(answer, self._predictor.checkpoint.limits)),
+            page=page,
+        )
 
 
 @contextmanager
-def _telling_frames(ticks: float, tell: Callable[[Step], None]) -> Iterator[None]:
+def _telling_frames(ticks: float, tell: Tell) -> Iterator[None]:
     """Say meanwhile how far the faces are, by how many frames were looked at."""
     done = threading.Event()
     # No worker of run_jobs, so nobody else counts these; cropping beats twice a frame.
@@ -201,66 +245,4 @@ def _refuse(reason: Reason) -> Refusal:
         Refused.UNREADABLE,
         "No picture of this video can be decoded: it is damaged or cut off. Send it once more, or "
         "convert it, for example to MP4.",
-    )
-
-
-def _words(answer: "Answer") -> tuple[str, str, tuple[str, ...]]:
-    return str(answer.verdict), "…", tuple(str(d) for d in answer.doubts)
-
-
-# STUB until analysis is there ------------------------------------------------
-def stub_crop(predictor, video, crops_dir):
-    from unmask.detector import Detector
-    from unmask.faces import crop_video
-
-    if predictor._detector is None:
-        predictor._detector = Detector(predictor.checkpoint.faces.detect, "cpu")
-    return crop_video(
-        video, "0", crops_dir, predictor.checkpoint.faces, predictor._detector, key=""
-    )
-
-
-def stub_answer(predictor, video, crops_dir, found, duration_s):
-    from unmask.analysis import Answer, FaceAnswer, Moment
-    from unmask.predict import probability
-    from unmask.records import content_digest
-    from unmask.verdicts import Doubt, Look, Verdict
-
-    T = predictor.checkpoint.temperature
-    faces = []
-    for track, score in zip(
-        found.tracks, predictor.score_tracks(crops_dir, found.tracks), strict=True
-    ):
-        p = probability(score.logit, T)
-        v = Verdict.FAKE if p > 0.8 else Verdict.REAL if p < 0.2 else Verdict.INCONCLUSIVE
-        faces.append(
-            FaceAnswer(
-                track,
-                score,
-                p,
-                v,
-                (),
-                tuple(
-                    Moment(s, probability(l, T))
-                    for s, l in zip(score.clip_starts_s, score.clip_logits)
-                ),
-                Look(100.0, 3.0, 1.0, 0.5),
-            )
-        )
-    moments = sorted(
-        ((i, m) for i, f in enumerate(faces) for m in f.timeline), key=lambda e: -e[1].probability
-    )
-    top = max(faces, key=lambda f: f.probability, default=None)
-    return Answer(
-        video,
-        content_digest(video),
-        duration_s,
-        predictor.checkpoint.geometry.span_s,
-        top.probability if top else None,
-        top.verdict if top else Verdict.INCONCLUSIVE,
-        () if top else (Doubt.NO_SCORE,),
-        tuple(faces),
-        tuple(moments[:3]),
-        found.reason,
-        found.detail,
     )
