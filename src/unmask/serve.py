@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import socket
-import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from unmask.serve_jobs import LOOK_S, Desk, FullError, Limits, State, Ticket
 from unmask.serve_work import Refusal, Refused, Result
 
 _STALL_S = 30.0  # without a byte of an upload
-_DRAIN_S = 2.0  # many clients look at an answer only once they have sent all
+_DRAIN_S, _DRAIN_BYTES = 2.0, 2**24  # many clients read an answer only once they have sent all
 _FORM_BYTES = 65_536  # what a form holds beside its file
 _SHUTDOWN_S = 1  # for requests that are under way when the server is told to stop
 
@@ -74,13 +73,16 @@ def build(desk: Desk, rules: Rules) -> FastAPI:
 
     @app.exception_handler(UploadError)
     async def say_upload(_: Request, error: UploadError) -> JSONResponse:
-        return JSONResponse({"error": error.kind, "detail": str(error)}, error.status)
+        # Closed: a client that has more to send would send all of it first.
+        return JSONResponse(
+            {"error": error.kind, "detail": str(error)}, error.status, {"Connection": "close"}
+        )
 
     @app.exception_handler(FullError)
     async def say_full(_: Request, error: FullError) -> JSONResponse:
         return JSONResponse(
             {"error": "full", "detail": str(error)}, HTTPStatus.TOO_MANY_REQUESTS,
-            {"Retry-After": str(error.retry_s)},
+            {"Retry-After": str(error.retry_s), "Connection": "close"},
         )  # fmt: skip
 
     @app.get("/api/health")
@@ -218,7 +220,9 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
         )  # fmt: skip
 
 
-async def _receive_form(request: Request, chunks: AsyncGenerator[bytes, None], ticket: Ticket) -> None:
+async def _receive_form(
+    request: Request, chunks: AsyncGenerator[bytes, None], ticket: Ticket
+) -> None:
     try:
         form = await MultiPartParser(
             request.headers,
@@ -261,11 +265,12 @@ async def _limited(request: Request, most: int, limits: Limits) -> AsyncGenerato
 
 async def _drain(request: Request) -> None:
     """Read on for a moment and keep nothing: else the client may miss why it was refused."""
-    end_s = time.monotonic() + _DRAIN_S
+    drained = 0
     with suppress(ClientDisconnect, TimeoutError, RuntimeError):
         async with asyncio.timeout(_DRAIN_S):
-            async for _ in request.stream():
-                if time.monotonic() > end_s:
+            async for chunk in request.stream():
+                drained += len(chunk)
+                if drained > _DRAIN_BYTES:
                     return
 
 

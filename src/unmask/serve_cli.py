@@ -158,8 +158,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         raise UnmaskError(
-            f"Asked to listen on {host}, port {port}; the system said: {error.strerror}. Choose "
-            "another --port, or end what listens there."
+            f"Asked to listen on {host}, port {port}; the system said: "
+            f"{str(error.strerror).partition(' (')[0]}. Choose another --port or --host, or end "
+            "what listens there."
         ) from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from unmask.serve_work import Result
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 46, 546, 12, 156
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 60, 540, 12, 156
 _MOST_TICKS = 6
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600)
 
@@ -120,5 +120,11 @@ header .facts li { margin: .15rem 0; }
 #status { min-height: 5rem; }
 .problem { padding: .9rem 1.1rem; border-radius: 10px; border-left: 10px solid #D55E00;
   background: var(--background-fill-secondary); }
-.note { padding: .9rem 0; }
+.note { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+#cancel { max-width: 10rem; margin: 0 auto; }
+#saves, #clip, #cancel { margin-left: 0; }
+@media (max-width: 600px) {
+  .face svg text { font-size: 19px; }
+  .verdict .score { text-align: left; }
+}
 """

@@ -80,6 +80,10 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
             desk.drop(ticket)
         return _failure(outcome.words) if isinstance(outcome, Refusal) else _success(outcome)
 
+    def begin() -> list[Any]:
+        note = _note("Your video is being answered.")
+        return [gr.File(visible=False), note, gr.Button(visible=True), *_hidden(3)]
+
     def stop(request: gr.Request) -> None:
         desk.drop_all_of(request.session_hash or "")
 
@@ -89,7 +93,7 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
         clip = gr.File(label="Video: drop it here, or choose a file", elem_id="clip", height=160)
         token = gr.Textbox(visible="hidden", elem_id="token")
         status = gr.HTML(elem_id="status", visible=False)
-        cancel = gr.Button("Cancel", visible=False, elem_id="cancel", variant="stop")
+        cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm")
         result = gr.HTML(elem_id="result", visible=False, padding=False)
         with gr.Row(visible=False, elem_id="saves") as saves:
             page_button = gr.Button("Save the report (HTML)", elem_id="save-report")
@@ -100,10 +104,7 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
         quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
         clip.upload(
             None, clip, token, js="(file) => file ? file.path : ''", **quiet
-        ).then(
-            lambda: [gr.File(visible=False), _note("Your video is here."), gr.Button(visible=True),
-                     *_hidden(3)],
-            None, shown, **quiet,
+        ).then(begin, None, shown, **quiet
         ).then(
             answer, token, shown, api_visibility="private", concurrency_limit=None,
             show_progress="full", show_progress_on=[status],
@@ -167,10 +168,8 @@ def _success(result: Result) -> list[Any]:
         '<h2>The full report</h2><iframe title="The full report" sandbox="" '
         f'srcdoc="{escape(result.page or "")}"></iframe>'
     )
-    return [
-        gr.File(None, visible=True), *_hidden(2), gr.HTML(shown, visible=True), gr.Row(visible=True),
-        gr.HTML(frame, visible=True),
-    ]  # fmt: skip
+    told = [gr.HTML(shown, visible=True), gr.Row(visible=True), gr.HTML(frame, visible=True)]
+    return [gr.File(None, visible=True), *_hidden(2), *told]
 
 
 def _head(limits: Limits, *, keeps: bool) -> str:
