@@ -85,7 +85,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, model: Path, outside: Any) 
     way_out = f"http://127.0.0.1:{outside.getsockname()[1]}"
     variables = {
         "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder / "tmp"), "NO_PROXY": "127.0.0.1",
-        **{name: way_out for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), way_out),
     }  # fmt: skip
     command = ["serve", "--model", str(model), "--port", "0", "--queue", "2",
                "--max-mb", str(MAX_BYTES / 1e6), "--max-seconds", "60"]  # fmt: skip
@@ -408,7 +408,7 @@ def test_a_password_is_asked_for_where_there_is_one() -> None:
 
 
 def test_what_shall_be_kept_is_kept(tmp_path: Path) -> None:
-    ticket = Ticket("token", tmp_path / "ticket", "")
+    ticket = Ticket("token", tmp_path / "ticket")
     ticket.folder.mkdir()
     ticket.video.write_bytes(b"a video")
     result = Result({"sha256": "0123456789abcdef"}, "", "", (), page="<p>page")

@@ -112,7 +112,7 @@ def build(desk: Desk, rules: Rules) -> FastAPI:
         The page hands on what it gets: a token, or words to show, as it only shows "Error" itself.
         """
         try:
-            ticket = desk.admit(owner="")
+            ticket = desk.admit()
             try:
                 await _receive(request, ticket, desk.limits)
             except BaseException:
@@ -146,7 +146,7 @@ async def _answer(
     desk: Desk, request: Request, rules: Rules, *, wants_report: bool
 ) -> Result | Refusal:
     """Return what is to be said of the video that a request brings; whoever hangs up stops it."""
-    ticket = desk.admit(owner="")
+    ticket = desk.admit()
     try:
         await _receive(request, ticket, desk.limits)
         ticket.wants_report = wants_report

@@ -67,7 +67,7 @@ class Ticket:
 
     token: str  # nobody can guess it: who knows it may see the answer
     folder: Path
-    owner: str
+    owner: str | None = None  # a browser's session; a program hangs up instead
     name: str = ""  # as whoever sent it calls it: words, never a path
     state: State = State.ARRIVING
     since_s: float = field(default_factory=time.monotonic)  # when it came into its state
@@ -138,7 +138,7 @@ class Desk:
 
     # ------------------------------------------------------------ the way of a ticket
 
-    def admit(self, owner: str) -> Ticket:
+    def admit(self) -> Ticket:
         """Return a place for a video that is about to arrive.
 
         Raises:
@@ -154,7 +154,7 @@ class Desk:
                     retry_s=retry_s,
                 )
             token = secrets.token_urlsafe(16)
-            ticket = Ticket(token, self._folder / token, owner)
+            ticket = Ticket(token, self._folder / token)
             self._tickets[token] = ticket
         ticket.folder.mkdir()
         return ticket

@@ -68,7 +68,7 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
         ticket = desk.find(token)
         if ticket is None:
             return _failure("The upload is gone. Please choose the file once more.")
-        ticket.owner = request.session_hash or ""
+        ticket.owner = request.session_hash
         desk.submit(ticket)
         try:
             outcome = await _wait(desk, ticket, progress)
@@ -85,7 +85,8 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
         return [gr.File(visible=False), note, gr.Button(visible=True), *_hidden(3)]
 
     def stop(request: gr.Request) -> None:
-        desk.drop_all_of(request.session_hash or "")
+        if request.session_hash:
+            desk.drop_all_of(request.session_hash)
 
     page = gr.Blocks(title="unmask: is this face real?", analytics_enabled=False)
     with page:
@@ -102,10 +103,9 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
 
         shown = [clip, status, cancel, result, saves, report]
         quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
-        clip.upload(
-            None, clip, token, js="(file) => file ? file.path : ''", **quiet
-        ).then(begin, None, shown, **quiet
-        ).then(
+        # Only words of the browser's file go on: where it is here, a token stands for its path.
+        sent = clip.upload(None, clip, token, js="(file) => file ? file.path : ''", **quiet)
+        sent.then(begin, None, shown, **quiet).then(
             answer, token, shown, api_visibility="private", concurrency_limit=None,
             show_progress="full", show_progress_on=[status],
         )  # fmt: skip
