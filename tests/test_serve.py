@@ -234,7 +234,8 @@ def test_gradios_own_doors_are_shut(server: Any) -> None:
     ):  # fmt: skip
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.url}{address}", timeout=30)
-        assert refused.value.code == 404
+        with refused.value as error:
+            assert error.code == 404
     asked = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     for fn_index in range(8):
         body = {"data": [asked], "fn_index": fn_index, "session_hash": "x"}
@@ -358,7 +359,7 @@ def test_the_page_says_in_words_what_is_wrong(
     large.write_bytes(bytes(MAX_BYTES + 1))
     user.page.reload()
     user.choose(large)
-    user.page.get_by_text(re.compile("exceeds|larger than")).first.wait_for()
+    assert "larger than the 2 MB" in user.answer()
     assert held(server) == []
 
 
@@ -404,7 +405,7 @@ def test_a_password_is_asked_for_where_there_is_one() -> None:
     assert client.get("/").status_code == 401
     assert client.get("/", auth=("x", "wrong")).status_code == 401
     assert client.get("/", auth=("x", "héllo".encode())).text == "in"
-    assert client.get("/", headers={"Authorization": "Basic é"}).status_code == 401
+    assert client.get("/", headers={"Authorization": "Basic *"}).status_code == 401
 
 
 def test_what_shall_be_kept_is_kept(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def _percent(probability: float) -> str:
 # Okabe & Ito, "Color universal design", 2008, as in reports.
 STYLE = """
 .gradio-container { max-width: 860px !important; margin: 0 auto !important; }
+.gradio-container .html-container { padding: 10px 0 0; }
 header h1 { font-size: 1.7rem; margin: .4rem 0 .2rem; }
 header .facts { margin: .6rem 0 0; padding-left: 1.1rem; font-size: .92rem; list-style: disc;
   color: var(--body-text-color-subdued); }

@@ -49,7 +49,7 @@ def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> None:
     """Put the page on all addresses that the application has not taken."""
     page = _build(desk, keeps=keeps, keep=keep)
     gr.mount_gradio_app(
-        app, page, path="/", allowed_paths=[], max_file_size=desk.limits.max_bytes,
+        app, page, path="/", allowed_paths=[],
         footer_links=[], run_history=False, show_error=True, ssr_mode=False, mcp_server=False,
         pwa=False, enable_monitoring=False, css=STYLE,
         theme=gr.themes.Default(
