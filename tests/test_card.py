@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from unmask.card import CardFacts, SplitFacts, model_card
+from unmask.verdicts import Limits
 
+LIMITS = Limits(
+    fake_from=0.7814, real_to=0.31249, min_face_px=72.9, min_track_s=1.2, min_sharpness=0.0256,
+    max_sharpness=0.3105, min_brightness=0.226, max_brightness=0.686, max_error_ratio=0.1,
+    reals=12, fakes=11, tracks=132,
+)  # fmt: skip
 FACTS = CardFacts(
     backbone="x3d_xs", weights="weights/x3d_xs.safetensors", weights_sha256="0f" * 32,
     parameters=2_978_514,
@@ -18,6 +24,7 @@ FACTS = CardFacts(
         "test": SplitFacts(9, 9, {}),
     },
     epochs_run=6, best_epoch=4, best_log_loss=0.31249, best_auc=0.9431,
+    limits=LIMITS,
     package_versions={"torch": "2.8.0", "lightning": "2.6.4"},
     git_commit="3bc784f0", unmask_version="0.1.0",
 )  # fmt: skip
@@ -39,6 +46,21 @@ def test_model_card_says_what_it_was_given():
     assert "None" not in card
     assert max(len(line) for line in card.splitlines()) <= 100
     assert card.endswith(".\n")
+
+
+def test_model_card_says_when_it_says_what():
+    card = " ".join(model_card(FACTS).split())
+    for said in (
+        "It says `fake` from a probability of 0.781 on, and `real` up to 0.312;",
+        "the 12 real and 11 fake validation videos that this was learned from, at most 10% of each",
+        "unlike the 132 that training and validation were measured on: smaller than 73 px, seen "
+        "for less than 1.2 s, of a sharpness outside 0.026 to 0.310 or a brightness outside 0.23 "
+        "to 0.69.",
+    ):
+        assert said in card, said
+    mute = replace(LIMITS, fake_from=None, real_to=None)
+    card = " ".join(model_card(replace(FACTS, limits=mute)).split())
+    assert "It never says `fake`, and never `real`; what is between is `inconclusive`" in card
 
 
 def test_model_card_has_words_for_what_is_not_known():

@@ -18,6 +18,7 @@ from unmask.checkpoint import SETTINGS, WEIGHTS, Checkpoint
 from unmask.errors import WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Detect, Faces, Model
+from unmask.verdicts import Limits
 
 DETECT = Detect(max_side_px=640, min_face_px=24, thresholds=(0.6, 0.7, 0.75), min_score=0.9)
 CARRIED = Checkpoint(
@@ -34,6 +35,11 @@ CARRIED = Checkpoint(
         dropout=0.25,
     ),
     temperature=1.2345678901234567,
+    limits=Limits(
+        fake_from=0.7813319700143926, real_to=None, min_face_px=40.5, min_track_s=1.2,
+        min_sharpness=0.01, max_sharpness=0.3, min_brightness=0.2, max_brightness=0.7,
+        max_error_ratio=0.1, reals=16, fakes=8, tracks=132,
+    ),
     run_key="0123abc",
 )  # fmt: skip
 
@@ -138,7 +144,7 @@ def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: 
     assert sorted(path.name for path in folder.iterdir()) == [SETTINGS, WEIGHTS]
     assert load_file(folder / WEIGHTS).keys() == net.state_dict().keys()
     values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    assert values["format"] == 3
+    assert values["format"] == 4
     assert values["temperature"] == CARRIED.temperature
     assert values["model"] == {
         "backbone": "x3d_xs", "weights": "weights/größe.safetensors", "weights_sha256": "ab" * 32,
@@ -175,7 +181,7 @@ def test_a_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"format": 3', "[]", "null", '"format"', "1", "{}", '{"format": 3}', "\0\1"],
+    ["", "{", '{"format": 4', "[]", "null", '"format"', "1", "{}", '{"format": 4}', "\0\1"],
 )
 def test_settings_that_are_none_are_refused(folder: Path, text: str) -> None:
     (folder / SETTINGS).write_text(text)
@@ -189,7 +195,7 @@ def test_settings_that_are_no_text_are_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("key", ["faces", "clips", "model", "temperature", "run_key"])
+@pytest.mark.parametrize("key", ["faces", "clips", "model", "temperature", "limits", "run_key"])
 def test_a_setting_that_is_missing_is_named(folder: Path, key: str) -> None:
     edit(folder, lambda values: values.pop(key))
     with pytest.raises(WeightsError, match=f"is not a model's settings: '{key}'"):
@@ -204,6 +210,8 @@ def test_a_setting_that_is_missing_is_named(folder: Path, key: str) -> None:
         ("clips", "frames", 0),
         ("faces", "side_px", "192"),
         ("faces", "margin_ratio", None),
+        ("limits", "min_face_px", "40"),
+        ("limits", "colour", 1.0),
     ],
 )
 def test_a_setting_that_the_schema_refuses_is_named(
@@ -218,7 +226,7 @@ def test_a_setting_that_the_schema_refuses_is_named(
 def test_another_format_is_refused_by_its_number(folder: Path, number: Any) -> None:
     # A later format may have other keys: the number is read first.
     edit(folder, lambda values: (values.clear(), values.update(format=number)))
-    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 3"):
+    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 4"):
         checkpoint.load(folder)
 
 

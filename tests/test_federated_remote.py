@@ -10,6 +10,7 @@ import uuid
 import zipfile
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -53,6 +54,7 @@ from unmask.federated_samples import (
 )
 from unmask.federated_state import write_zip
 from unmask.records import Chunk, content_digest
+from unmask.verdicts import NOTHING_LEARNED
 
 TOKEN, PASSWORD = "t0ken-of-lab", "pa55word-of-clinic"
 NOW = "2026-11-22T10:00:00Z"
@@ -697,9 +699,11 @@ def finish(net, *, scores=None):
 def a_model(path):
     """Return the bytes of a model as it travels."""
     about = {"tracks": 1, "rounds": 1, "format": 1}
+    limits = asdict(replace(NOTHING_LEARNED, max_sharpness=1.0))
+    settings = {"model": {}, "temperature": 1.0, "limits": limits}
     write_zip(path, {
         "weights.safetensors": save({"conv.weight": np.ones(3, np.float32)}),
-        "checkpoint.json": json.dumps({"model": {}, "temperature": 1.0}).encode(),
+        "checkpoint.json": json.dumps(settings).encode(),
         "state.json": json.dumps(about).encode(),
     })  # fmt: skip
     return path.read_bytes()

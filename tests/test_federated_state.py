@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,17 @@ from unmask.federated_state import (
     unpack,
     write_zip,
 )
+from unmask.verdicts import Limits, limits_from, strictest
 
+LIMITS = Limits(
+    fake_from=0.75, real_to=0.25, min_face_px=40.0, min_track_s=1.5, min_sharpness=0.02,
+    max_sharpness=0.3, min_brightness=0.2, max_brightness=0.8, max_error_ratio=0.1, reals=16,
+    fakes=16, tracks=100,
+)  # fmt: skip
 MODEL = {"backbone": "x3d_xs", "dropout": 0.5, "weights": "none", "weights_sha256": None}
 SETTINGS_OF_ALL = {
-    "format": 3, "faces": {"side_px": 64}, "clips": {"frames": 4}, "model": MODEL,
-    "temperature": 1.0, "run_key": "k",
+    "format": 4, "faces": {"side_px": 64}, "clips": {"frames": 4}, "model": MODEL,
+    "temperature": 1.0, "limits": asdict(LIMITS), "run_key": "k",
 }  # fmt: skip
 
 
@@ -62,7 +69,11 @@ def test_files_are_named_as_a_models_folder_names_them():
 
 def test_a_mean_counts_tracks_and_holds_batch_statistics(tmp_path):
     one = state(tmp_path / "a", layers(1.0, 7), tracks=1, temperature=2.0)
-    other = state(tmp_path / "b", layers(5.0, 4), tracks=3, temperature=4.0, run_key="j")
+    stricter = replace(LIMITS, fake_from=0.9, real_to=None, tracks=7)
+    other = state(
+        tmp_path / "b", layers(5.0, 4), tracks=3, temperature=4.0, run_key="j",
+        limits=asdict(stricter),
+    )  # fmt: skip
     average([one, other], tmp_path / "mean")
     mean = read(tmp_path / "mean")
     assert mean.weights["conv.weight"].tolist() == [[4.0] * 3] * 2  # (1 + 3 * 5) / 4
@@ -71,6 +82,7 @@ def test_a_mean_counts_tracks_and_holds_batch_statistics(tmp_path):
     assert mean.weights["norm.num_batches_tracked"] == 7
     assert mean.weights["conv.weight"].dtype == np.float32
     assert mean.settings["temperature"] == 3.5
+    assert limits_from(mean.settings["limits"]) == strictest([LIMITS, stricter])
     assert mean.settings["run_key"] not in ("j", "k")
     assert mean.about == About(tracks=4, rounds=1)
 
@@ -170,6 +182,9 @@ HOSTILE = {
     "a temperature of NaN": GOOD | {
         SETTINGS: json.dumps(SETTINGS_OF_ALL | {"temperature": float("nan")}).encode()
     },
+    "no limits": members_of(layers(1.0, 1), limits=None),
+    "limits that are words": members_of(layers(1.0, 1), limits="wide"),
+    "a limit that is a word": members_of(layers(1.0, 1), limits=asdict(LIMITS) | {"fakes": "1"}),
     "a model that is none": members_of(layers(1.0, 1), model="x3d_xs"),
     "no JSON": GOOD | {ABOUT: b"tracks: 1"},
     "nested JSON": GOOD | {SETTINGS: b"[" * 100_000},

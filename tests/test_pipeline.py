@@ -123,3 +123,4 @@ def test_the_registered_model_answers_as_predict_does(project):
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert rows[0]["probability"] == pytest.approx(lines[0]["probability"], abs=1e-6)
     assert (rows[1]["probability"], rows[1]["reason"]) == (None, "empty")
+    assert (rows[1]["verdict"], rows[1]["doubts"]) == ("inconclusive", "no_score")

@@ -1,6 +1,9 @@
 """From tracks to answers, with a net whose logit can be read off the picture."""
 
 import math
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +12,9 @@ import torch
 from unmask import params
 from unmask.backbones import DEVIATION, MEAN
 from unmask.checkpoint import Checkpoint
-from unmask.predict import Predictor, pool, probability
+from unmask.predict import Predictor, measure, pool, probability
 from unmask.records import FaceTrack, Reason, TrackScore
+from unmask.verdicts import NOTHING_LEARNED
 from unmask.video import write_video
 
 SIDE_PX = 64
@@ -28,7 +32,9 @@ class Brightness(torch.nn.Module):
 def checkpoint():
     settings = params.load()
     clips = settings.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 3})
-    return Checkpoint(settings.faces, clips, settings.model, temperature=2.0, run_key="")
+    return Checkpoint(
+        settings.faces, clips, settings.model, temperature=2.0, limits=NOTHING_LEARNED, run_key=""
+    )  # fmt: skip
 
 
 def write_track(folder, track, levels):
@@ -90,3 +96,39 @@ def test_bad_files_get_their_reasons_in_order(tmp_path, checkpoint):
     assert [score.reason for score in scores] == [
         Reason.NO_FACE, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.MISSING,
     ]  # fmt: skip
+
+
+def test_a_faces_look_is_measured_in_the_middle_of_its_crops(tmp_path, checkpoint):
+    # Left and right columns a pixel wide, 100 and 150, in a black frame: grey 125, spread 25. The
+    # Laplacian of such columns is 2 * 50 up and down, so its variance is 100**2: 16 times as much.
+    picture = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    middle = slice(SIDE_PX // 4 - 2, -SIDE_PX // 4 + 2)
+    picture[middle, middle] = np.where(np.arange(SIDE_PX // 2 + 4) % 2, 150, 100)[None, :, None]
+    assert measure(picture) == pytest.approx((16, 125 / 255))
+    assert measure(np.full((64, 64, 3), 51, np.uint8)) == (0, 0.2)
+
+    track = write_track(tmp_path, 0, [51] * 38)
+    track = replace(track, boxes_T4=tuple((5.0, 0.0, 5.0 + 60 + n % 2, 1.0) for n in range(37)))
+    predictor = Predictor(Brightness(), checkpoint, device="cpu")
+    [(score, look)] = predictor.study_tracks(tmp_path, [track])
+    assert look == predictor.look_at(tmp_path, track)
+    assert [score] == predictor.score_tracks(tmp_path, [track])
+    assert look.face_px == pytest.approx(60 / 1.2)  # the box without its margin of a tenth
+    assert (look.track_s, look.brightness) == pytest.approx((3.7, 0.2), abs=0.01)
+
+
+def test_a_denser_timeline_goes_over_the_whole_track(tmp_path, checkpoint):
+    track = write_track(tmp_path, 0, [0] * 60 + [255] * 60)
+    predictor = Predictor(Brightness(), checkpoint, device="cpu")
+    moments = predictor.score_moments(tmp_path, track, most=20)
+    assert len(moments) == 7  # 1.2 s each, 0.4 s apart
+    assert [start_s for start_s, _ in moments] == pytest.approx(np.linspace(0, 10.7, 7))
+    assert [logit for _, logit in moments] == pytest.approx([0] * 3 + [10] * 4, abs=0.15)
+
+
+def test_importing_it_takes_no_torch():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, unmask.analysis; print('torch' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "False\n"

@@ -136,6 +136,8 @@ def test_a_model_is_kept_with_its_signature_and_no_pickle(
         "outputs": [
             {"type": "string", "name": "path", "required": True},
             {"type": "double", "name": "probability", "required": False},
+            {"type": "string", "name": "verdict", "required": True},
+            {"type": "string", "name": "doubts", "required": True},
             {"type": "string", "name": "reason", "required": False},
         ],
     }

@@ -137,6 +137,26 @@ def test_the_model_carries_what_made_its_input(trained, settings):
     assert 0.05 <= read.temperature <= 20
 
 
+def test_limits_say_what_training_and_validation_looked_like(trained):
+    folder, _, chunk = trained
+    predictor = Predictor.load(folder / "model", device="cpu")
+    limits = predictor.checkpoint.limits
+    looks = [
+        predictor.look_at(chunk.faces_dir, track)
+        for split in ("train", "validation")
+        for _, found in chunk.of(split)
+        for track in found.tracks
+    ]
+    assert limits.tracks == len(looks)
+    assert limits.min_face_px == min(look.face_px for look in looks)
+    assert limits.max_sharpness == max(look.sharpness for look in looks)
+    # As long as one clip of 4 frames, 0.4 s apart: all tracks are scored by one.
+    assert limits.min_track_s == pytest.approx(1.2)
+    # Too few videos for any verdict: the made chunk has not nine of each class.
+    assert (limits.reals, limits.fakes) == (2, 2)
+    assert (limits.fake_from, limits.real_to) == (None, None)
+
+
 def test_the_tracker_hears_of_every_epoch_and_each_groups_rate(trained):
     folder, notes, _ = trained
     assert [step for step, _ in notes.metrics] == [0, 1, 2]
@@ -218,7 +238,9 @@ def test_training_on_real_videos_alone_validates_on_both_classes(tmp_path, setti
     run([real_chunk], replace(settings, train=small), tmp_path / "model", notes)
     [(_, row)] = notes.metrics
     assert "val_auc" in row
-    assert 0.05 <= checkpoint.read_settings(tmp_path / "model").temperature <= 20
+    read = checkpoint.read_settings(tmp_path / "model")
+    assert 0.05 <= read.temperature <= 20
+    assert read.limits.reals == read.limits.fakes > 0  # each face beside its twin
     card = " ".join((tmp_path / "model" / checkpoint.CARD).read_text().split())
     assert "50% of the real clips were turned into self-blended fakes" in card
     assert "each real face stood there beside its self-blended twin" in card
