@@ -1,7 +1,6 @@
 """A clip with each face's box and score drawn into its frames."""
 
 import logging
-import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from unmask.analysis import Answer, FaceAnswer
 from unmask.drawing import WORDS, Marked, Picture, draw
 from unmask.records import Box
-from unmask.video import Frame, TruncatedError, VideoWriter, probe, read_ahead, read_frames
+from unmask.video import TruncatedError, VideoWriter, probe, read_ahead, read_frames
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +31,9 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
         DecodeError: no frame can be read.
         DiskError: the disk takes no more.
     """
-    rate_fps = min(max(probe(answer.path).rate_fps or _UNKNOWN_RATE_FPS, _RATES_FPS[0]), _RATES_FPS[1])
+    rate_fps = min(
+        max(probe(answer.path).rate_fps or _UNKNOWN_RATE_FPS, _RATES_FPS[0]), _RATES_FPS[1]
+    )
     frames = read_ahead(read_frames(answer.path))
     size: tuple[int, int] | None = None
     with VideoWriter(out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET) as writer:

@@ -25,7 +25,7 @@ _FRAMES = 3  # pictures of worst moments
 _FRAME_PX, _CROP_PX = 640, 256
 _MOST_EXPLAINED = 12  # faces: a crowd would make the page too large to mail
 _JPEG_QUALITY = 82
-_DEGRADED = 5  # the worst of the degradations that are listed
+_DEGRADED = 5  # that are listed
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         answer=answer,
         headline=wording.HEADLINES[answer.verdict],
         sentence=wording.sentence(answer),
-        doubts=wording.doubts_of(answer, limits),
+        doubts=wording.doubts_of(answer),
         rules=wording.rules(limits),
         caution=wording.CAUTION,
         frames=list(_worst_frames(answer)),
@@ -93,7 +93,6 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         tests=tests,
         degraded=_most_degraded(tests["robustness"]),
         tolerance=verify.TOLERANCE,
-        shown=custody.shown_name,
         percent=wording.percent,
         clock=timeline.clock,
         sizes=timeline,
@@ -110,6 +109,8 @@ def page_data(
 ) -> dict[str, Any]:
     """Return what the page says for machines, as JSON takes it; its digest is still blank."""
     info = _probe(answer)
+    # Where the file lay is nobody's business who gets the page.
+    detail = custody.shown_name(answer.detail.replace(str(answer.path), answer.path.name))
     limits = predictor.checkpoint.limits
     return {
         "page_sha256": verify.BLANK,
@@ -118,15 +119,15 @@ def page_data(
             "name": custody.shown_name(source.name or answer.path.name),
             "sha256": answer.sha256,
             "bytes": answer.path.stat().st_size if answer.sha256 else None,
+            **(asdict(info) if info else {}),
             "duration_s": answer.duration_s,
-            **({key: value for key, value in asdict(info).items()} if info else {}),
         },
         "answer": {
             "verdict": answer.verdict,
             "probability": answer.probability,
             "doubts": list(answer.doubts),
             "reason": answer.reason,
-            "detail": custody.shown_name(answer.detail),
+            "detail": detail,
             "clip_s": answer.clip_s,
             "worst": [
                 {"face": place + 1, **asdict(moment)} for place, moment in answer.worst
@@ -139,7 +140,7 @@ def page_data(
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
             "temperature": predictor.checkpoint.temperature,
-            "limits": asdict(limits) if limits else None,
+            "limits": asdict(limits),
             "metrics": {
                 name: {"remark": found.remark, "values": found.values}
                 for name, found in tests.items()
@@ -187,10 +188,11 @@ def _template() -> Any:
 
 
 def _most_degraded(found: custody.Metrics) -> list[tuple[str, dict[str, float]]]:
-    """Return the degradations of the test videos that cost the model most, by their AUC."""
-    rows = (found.values or {}).get("degradations", {})
-    aucs = [(name, row["roc_auc"]) for name, row in rows.items() if "roc_auc" in row]
-    return sorted(aucs, key=lambda pair: pair[1]["value"])[:_DEGRADED]
+    """Return the AUC after the degradations of the test videos that leave the least of it."""
+    rows = (found.values or {}).get("rows", [])
+    aucs = [(row["degradation"], row["roc_auc"]) for row in rows]
+    known = [(name, auc) for name, auc in aucs if None not in auc.values()]
+    return sorted(known, key=lambda pair: pair[1]["value"])[:_DEGRADED]
 
 
 # ---------------------------------------------------------------- pictures
@@ -212,7 +214,7 @@ def _explain(
 
 
 def _view(
-    number: int, face: FaceAnswer, answer: Answer, limits: Limits | None, found: Evidence | None
+    number: int, face: FaceAnswer, answer: Answer, limits: Limits, found: Evidence | None
 ) -> FaceView:
     pictures = []
     if found is not None:
@@ -239,7 +241,9 @@ def _worst_frames(answer: Answer) -> Iterator[Shown]:
             first = next(read_frames(answer.path))
             yield Shown(_uri(first.rgb_HWC(), _FRAME_PX), "The video's first frame")
             return
-        found = _find_frames(answer.path, [moment.time_s + answer.clip_s / 2 for _, moment in wanted])
+        found = _find_frames(
+            answer.path, [moment.time_s + answer.clip_s / 2 for _, moment in wanted]
+        )
         for (place, moment), frame in zip(wanted, found, strict=True):
             yield _show(answer, place, moment, frame)
     except DecodeError:  # the answer says why
@@ -302,7 +306,7 @@ def _uri(picture_HWC: Picture, max_side_px: int) -> str:
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     is_coded, coded = cv2.imencode(".jpg", picture_HWC[..., ::-1], quality)
     assert is_coded
-    return f"data:image/jpeg;base64,{base64.b64encode(coded).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}"
 
 
 def _probe(answer: Answer) -> Info | None:

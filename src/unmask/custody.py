@@ -135,29 +135,25 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
     shown = f"metrics/{name}.json"
     if not path.is_file():
         return Metrics(None, f"There is no {shown} beside the model.")
-    lock = _read_lock(root / "dvc.lock")
-    if lock is None:
-        return Metrics(None, f"{shown} has no dvc.lock beside it that says of which model it is.")
     content = path.read_bytes()
-    model, metrics = _folder_md5(model_dir), hashlib.md5(content, usedforsecurity=False).hexdigest()
-    for stage in lock.values():
-        wrote = {entry.get("path"): entry.get("md5") for entry in stage.get("outs", [])}
-        read = {entry.get("md5") for entry in stage.get("deps", [])}
-        if wrote.get(shown) == metrics and model in read:
-            try:
-                values = json.loads(content)
-            except ValueError:
-                break
-            return Metrics(values, f"{shown} is of this model: dvc.lock holds the digests of both.")
-    return Metrics(None, f"{shown} is not of this model, by what dvc.lock says: it is left out.")
-
-
-def _read_lock(path: Path) -> dict[str, Any] | None:
+    metrics = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    model = _folder_md5(model_dir)
     try:
-        stages: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
-        return None
-    return stages
+        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        are_its_own = any(
+            {"path": shown, "md5": metrics}.items() <= wrote.items()
+            and any(read["md5"] == model for read in stage.get("deps", []))
+            for stage in stages.values()
+            for wrote in stage.get("outs", [])
+        )
+        values = json.loads(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return Metrics(None, f"{shown} has no dvc.lock beside it that says of which model it is.")
+    if not are_its_own:
+        return Metrics(
+            None, f"{shown} is not of this model, by what dvc.lock says: it is left out."
+        )
+    return Metrics(values, f"{shown} is of this model: dvc.lock holds the digests of both.")
 
 
 def _folder_md5(folder: Path) -> str:

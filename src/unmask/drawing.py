@@ -20,8 +20,8 @@ COLOURS: dict[Verdict, Colour] = {
 }
 WORDS = {Verdict.FAKE: "FAKE", Verdict.REAL: "REAL", Verdict.INCONCLUSIVE: "UNCLEAR"}
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LETTER_RATIO = 1 / 32  # of the picture's shorter side
-_MIN_LETTER_PX = 9.0
+_LETTER_RATIO = 1 / 28  # of the picture's shorter side
+_MIN_LETTER_PX = 10.0
 _FONT_PX = 21.0  # height of this font's capitals at scale 1
 _CORNER_RATIO = 0.2
 

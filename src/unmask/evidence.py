@@ -3,8 +3,9 @@
 It shows what the net looked at, not what was done to the video.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def _with_time(features: torch.Tensor, batch: int) -> torch.Tensor:
     """Return features_BKTHW; those of an image net come with clips and frames in one direction."""
     if features.dim() == 5:
         return features
-    return features.unflatten(0, (batch, -1)).transpose(1, 2)
+    return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 
 class _Frozen(nn.Module):
@@ -139,11 +140,10 @@ class _Frozen(nn.Module):
 
     def __init__(self, net: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self._run = lambda clips: torch.func.functional_call(net, weights, (clips,))
+        self._run: Callable[..., torch.Tensor] = partial(torch.func.functional_call, net, weights)
 
     def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
-        logits_B2: torch.Tensor = self._run(clips_BCTHW)
-        return logits_B2
+        return self._run((clips_BCTHW,))
 
 
 def _shares(
@@ -182,4 +182,5 @@ def overlay(crop_HWC: Picture, heat_HW: Heat) -> Picture:
     colours_bgr = cv2.applyColorMap(np.uint8(fine * 255), cv2.COLORMAP_INFERNO)
     share = (0.6 * fine)[..., None]
     mixed = grey * (1 - share) + colours_bgr[..., ::-1] * share
-    return mixed.round().astype(np.uint8)
+    shown: Picture = mixed.round().astype(np.uint8)
+    return shown

@@ -8,7 +8,7 @@ from unmask.evidence import Evidence
 from unmask.verdicts import Limits
 
 WIDTH, HEIGHT = 720, 372
-LEFT, RIGHT, TOP = 58, 706, 16
+LEFT, RIGHT, TOP = 68, 594, 16
 SCORES_BOTTOM = 216  # of the panel of scores; below it the panel of heat
 HEAT_TOP, HEAT_BOTTOM = 254, 318
 _MOST_TICKS = 7
@@ -45,7 +45,7 @@ class Timeline:
 
 
 def lay_out(
-    answer: Answer, face: FaceAnswer, limits: Limits | None, evidence: Evidence | None
+    answer: Answer, face: FaceAnswer, limits: Limits, evidence: Evidence | None
 ) -> Timeline:
     """Return the places of a face's scores, of the thresholds, and of the heat over time."""
     end_s = max(face.track.times_T[-1], answer.duration_s or 0, 0.1)
@@ -56,8 +56,7 @@ def lay_out(
     def y(score: float) -> float:
         return round(SCORES_BOTTOM - (SCORES_BOTTOM - TOP) * score, 1)
 
-    fake_from = limits.fake_from if limits else None
-    real_to = limits.real_to if limits else None
+    fake_from, real_to = limits.fake_from, limits.real_to
     marks = tuple(
         Mark(
             x(moment.time_s), x(moment.time_s + answer.clip_s), y(moment.probability),

@@ -137,7 +137,9 @@ def _check_page(page: bytes, data: dict[str, Any]) -> Check:
     actual = hashlib.sha256(blank).hexdigest().encode()
     if actual == digest:
         return Check("report", True, "the page is as it was written")
-    return Check("report", False, f"the page was changed after it was written: sha256 {actual.decode()}")
+    return Check(
+        "report", False, f"the page was changed after it was written: sha256 {actual.decode()}"
+    )
 
 
 def _digest_of(path: Path, digest: Callable[[Path], str]) -> str:

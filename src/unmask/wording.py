@@ -27,6 +27,17 @@ REASONS = {
     Reason.TOO_SHORT: "A face was found, but for too short a time to be scored.",
 }
 
+_PLAIN = {
+    Doubt.NO_SCORE: "There is no score.",
+    Doubt.BETWEEN_THRESHOLDS: "A score is neither high nor low enough to tell.",
+    Doubt.FACE_TOO_SMALL: "A face is smaller than those that the model knows.",
+    Doubt.TOO_SHORT: "A face is seen for a shorter time than those that the model knows.",
+    Doubt.TOO_BLURRED: "A face is more blurred than those that the model knows.",
+    Doubt.OUT_OF_TRAINED_RANGE: "A face is darker, brighter or grainier than those that the model "
+    "knows.",
+    Doubt.BROKEN_OFF: "The file ends before its video does: what follows was not seen.",
+}
+
 
 def sentence(answer: Answer) -> str:
     """Return what the verdict of a video says, in a sentence."""
@@ -41,29 +52,38 @@ def sentence(answer: Answer) -> str:
     return "The model gave a score, but it is not one to rely on. The score alone is no verdict."
 
 
-def doubts_of(answer: Answer, limits: Limits | None) -> list[str]:
-    """Return why a video has no verdict, or what else may be wrong with it, a sentence each.
-
-    Doubts about a face stand with that face.
-    """
+def doubts_of(answer: Answer) -> list[str]:
+    """Return why a video has no verdict, or what else is wrong with it, a sentence each."""
     said = [REASONS[answer.reason]] if answer.reason else []
-    for doubt in answer.doubts:
-        if doubt is Doubt.BROKEN_OFF and answer.reason is Reason.TRUNCATED:
-            continue
-        if doubt is not Doubt.NO_SCORE:
-            said.append(_doubt(doubt, limits, None))
-    return said
+    # The reason says these better.
+    told = {Doubt.NO_SCORE, Doubt.BROKEN_OFF}
+    return said + [_PLAIN[doubt] for doubt in answer.doubts if doubt not in told]
 
 
-def doubts_of_face(face: FaceAnswer, limits: Limits | None) -> list[str]:
-    """Return why a face has no verdict, a sentence each."""
-    return [_doubt(doubt, limits, face) for doubt in face.doubts]
+def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
+    """Return why a face has no verdict, a sentence each, with its numbers and the model's."""
+    look = face.look
+    # Where nothing is called fake, all scores up to the highest lie in between.
+    low, high = (percent(limits.real_to or 0.0), percent(limits.fake_from or 1.0))
+    said = {
+        Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, lies between {low} "
+        f"(real) and {high} (fake).",
+        Doubt.FACE_TOO_SMALL: f"It is {look.face_px:.0f} px in size; the model knows faces of "
+        f"{limits.min_face_px:.0f} px and more.",
+        Doubt.TOO_SHORT: f"It is seen for {look.track_s:.1f} s; the model knows faces that are "
+        f"seen for {limits.min_track_s:.1f} s and more.",
+        Doubt.TOO_BLURRED: "It is more blurred than the faces that the model knows: its sharpness "
+        f"is {look.sharpness:.3g}, theirs {limits.min_sharpness:.3g} and more.",
+        Doubt.OUT_OF_TRAINED_RANGE: "It is darker, brighter or grainier than the faces that the "
+        f"model knows: its brightness is {look.brightness:.2f}, theirs "
+        f"{limits.min_brightness:.2f} to {limits.max_brightness:.2f}; its sharpness is "
+        f"{look.sharpness:.3g}, theirs up to {limits.max_sharpness:.3g}.",
+    }
+    return [said.get(doubt, _PLAIN[doubt]) for doubt in face.doubts]
 
 
-def rules(limits: Limits | None) -> list[str]:
+def rules(limits: Limits) -> list[str]:
     """Return what the model's verdicts follow, a sentence each."""
-    if limits is None:
-        return ["This model holds no limits: it gives scores, and no verdicts."]
     said = []
     if limits.fake_from is None:
         said.append("No score of this model is high enough to call a face fake.")
@@ -74,15 +94,15 @@ def rules(limits: Limits | None) -> list[str]:
     else:
         said.append(f"A face is called real at a score of {percent(limits.real_to)} or less.")
     said.append(
-        f"Both limits were learned from {limits.reals} real and {limits.fakes} fake validation "
-        f"videos, so that at most {limits.max_error_ratio:.0%} of each class were called the wrong "
-        "way there. On videos of another kind more may be."
+        f"These limits were learned from {limits.reals} real and {limits.fakes} fake examples, so "
+        f"that of videos like those at most {limits.max_error_ratio:.0%} of each class are called "
+        "the wrong way. Of videos of another kind it may be more."
     )
     said.append(
         f"A face that is under {limits.min_face_px:.0f} px in size, seen for less than "
         f"{limits.min_track_s:.1f} s, or more blurred, darker, brighter or grainier than those "
-        f"of the {limits.tracks} validation faces gets no verdict: nothing shows that the model "
-        "is right about such faces."
+        f"of the {limits.tracks} faces that the limits were learned from, gets no verdict: nothing "
+        "shows that the model is right about such faces."
     )
     return said
 
@@ -96,40 +116,3 @@ def percent(probability: float) -> str:
     if probability > 0.99:
         return "over 99%"
     return "under 1%" if probability < 0.01 else f"{probability:.0%}"
-
-
-def _doubt(doubt: Doubt, limits: Limits | None, face: FaceAnswer | None) -> str:
-    """Return a doubt's sentence, with the numbers where a face and limits are given."""
-    plain = {
-        Doubt.NO_SCORE: "There is no score.",
-        Doubt.BETWEEN_THRESHOLDS: "The score is neither high nor low enough to tell.",
-        Doubt.FACE_TOO_SMALL: "A face is smaller than those the model was made with.",
-        Doubt.TOO_SHORT: "A face is seen for a shorter time than those the model was made with.",
-        Doubt.TOO_BLURRED: "A face is more blurred than those the model was made with.",
-        Doubt.OUT_OF_TRAINED_RANGE: "A face is darker, brighter or grainier than those the model "
-        "was made with.",
-        Doubt.BROKEN_OFF: "The file ends before its video does: what follows was not seen.",
-    }[doubt]
-    if face is None or limits is None:
-        return plain
-    if doubt is Doubt.BETWEEN_THRESHOLDS:
-        low = "0%" if limits.real_to is None else percent(limits.real_to)
-        high = "100%" if limits.fake_from is None else percent(limits.fake_from)
-        return f"Its score, {percent(face.probability)}, lies between {low} (real) and {high} (fake)."
-    if doubt is Doubt.FACE_TOO_SMALL:
-        return f"It is {face.look.face_px:.0f} px in size; the model knows {limits.min_face_px:.0f} px and more."
-    if doubt is Doubt.TOO_SHORT:
-        return f"It is seen for {face.look.track_s:.1f} s; the model knows {limits.min_track_s:.1f} s and more."
-    if doubt is Doubt.TOO_BLURRED:
-        return (
-            f"It is more blurred than the faces the model knows: sharpness "
-            f"{face.look.sharpness:.3g}, theirs is {limits.min_sharpness:.3g} and more."
-        )
-    if doubt is Doubt.OUT_OF_TRAINED_RANGE:
-        return (
-            "It is darker, brighter or grainier than the faces the model knows: brightness "
-            f"{face.look.brightness:.2f} (theirs {limits.min_brightness:.2f} to "
-            f"{limits.max_brightness:.2f}), sharpness {face.look.sharpness:.3g} (theirs "
-            f"{limits.min_sharpness:.3g} to {limits.max_sharpness:.3g})."
-        )
-    return plain
