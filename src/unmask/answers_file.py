@@ -201,13 +201,21 @@ class AnswersFile:
             stamp = stamp_of(video)
             if stamp and (held := self._holding(video, stamp, sizes.get(stamp[0], []))):
                 known[video] = held
-        kept = self._rows | {str(video): held for video, held in known.items()}
+        self._keep(self._rows | {str(video): held for video, held in known.items()}, known, videos)
+        return known
+
+    def forget(self, videos: Sequence[Path]) -> None:
+        """Take the rows of these videos away."""
+        self._keep(dict(self._rows), {}, videos)
+
+    def _keep(
+        self, kept: dict[str, Row], known: Mapping[Path, Row], videos: Sequence[Path]
+    ) -> None:
         for video in set(videos) - known.keys():
             kept.pop(str(video), None)
         if kept != self._rows:
             self._rows = kept
             self._rewrite()
-        return known
 
     def _holding(self, video: Path, stamp: tuple[int, int], rows: list[Row]) -> Row | None:
         own = next((row for row in rows if row["path"] == str(video)), None)

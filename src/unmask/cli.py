@@ -25,9 +25,8 @@ def main() -> None:
     """Train, version and defend a deepfake video detector."""
 
 
-main.add_command(federated_cli.federated)
-main.add_command(predict_cli.predict)
-main.add_command(serve_cli.serve)
+for command in (federated_cli.federated, predict_cli.predict, predict_cli.verify, serve_cli.serve):
+    main.add_command(command)
 
 
 @main.command()

@@ -190,13 +190,16 @@ def _answered(
     from unmask import answers_file, digests, doors
 
     maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
-    width = min(max(len(answers_file.shown_name(video)) for video in wish.videos), _WIDEST_NAME)
+    names = [answers_file.shown_name(video) for video in wish.videos]
+    width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
         kept, known = None, {}
         if out and form:
             kept = stack.enter_context(answers_file.open_answers(out, form, maker, again=again))
-            # Pages and clips show more than a row holds.
-            known = {} if wish.pages or wish.clips else kept.reuse(wish.videos)
+            if wish.pages or wish.clips:  # they show more than a row holds
+                kept.forget(wish.videos)
+            else:
+                known = kept.reuse(wish.videos)
         elif form == "csv":
             click.echo(answers_file.csv_header(), nl=False)
         fresh = stack.enter_context(closing(_fresh(wish, known.keys(), maker, kept)))
@@ -295,3 +298,53 @@ def _write_clip(out: Path, answer: "Answer") -> None:
             pass
     except DecodeError as error:
         click.echo(f"{out} was not made: {error}", err=True)
+
+
+# ---------------------------------------------------------------- verify
+
+
+_VERIFY_CODES = """
+\b
+Exit codes:
+    0  all that was compared matches
+    1  an error: no report of this version, an unreadable file ...
+    2  a mistyped command
+    3  the report was changed after it was written
+    4  the video is another one
+    5  the model is another one
+    6  the video's score is another one
+"""
+
+
+@click.command(epilog=_VERIFY_CODES)
+@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("video", required=False, type=click.Path(path_type=Path))
+@click.option("--model", help="The model to compare: a folder or one of MLflow's, as in predict.")
+@_rev
+@click.option("--score", is_flag=True, help="Score the video again, by that model, too.")
+def verify(
+    report: Path, video: Path | None, model: str | None, rev: str | None, score: bool
+) -> None:
+    """Say whether REPORT, VIDEO and a model belong together, by the digests in the report.
+
+    They show what was mixed up or changed by the way. They are no signature: whoever forges a
+    report can write new ones into it.
+    """
+    if score and not (video and (model or rev)):
+        raise click.UsageError("--score is of a video by a model: add VIDEO and --model.")
+    from unmask import doors
+
+    doors.set_up_logging()
+    folder = _model_folder(model or "model", rev) if model or rev else None
+    from unmask import verify as verification
+    from unmask.predict import Predictor
+
+    if score and video and folder:
+        predictor = Predictor.load(folder)
+        found = verification.check_again(report, video, folder, predictor)
+    else:
+        found = verification.check(report, video, folder)
+    words = {True: "matches", False: "DIFFERS", None: "not compared"}
+    for check in found.checks:
+        click.echo(f"{check.part:<7} {words[check.matches]:<13} {check.detail}")
+    sys.exit(found.exit_code)

@@ -1,6 +1,5 @@
 """Runs in MLflow: events become a run's params, metrics, files and models."""
 
-import hashlib
 import json
 import logging
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask import journal
+from unmask.digests import mlflow_digest
 from unmask.journal import JournalTracker
 from unmask.mlflow_client import (
     ANSWER_S,
@@ -222,7 +222,7 @@ class MlflowSender:
     def _log_model(self, model_dir: Path) -> str:
         """Return the id of the run's logged model of this content, made where it is not there."""
         # What mlflow.pyfunc.log_model does, less its global run and global tracking URI.
-        run, content = self._run.info, _digest(model_dir)
+        run, content = self._run.info, mlflow_digest(model_dir)
         logged = next(
             (model for model in self._client.search_logged_models(
                 [run.experiment_id], f"source_run_id = '{run.run_id}'"
@@ -321,14 +321,6 @@ def _name(name: str) -> str:
 
 def _text(value: object, longest: int) -> str:
     return shortened(value if isinstance(value, str) else json.dumps(value), longest)
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{content} {path.relative_to(folder).as_posix()}\n".encode())
-    return digest.hexdigest()
 
 
 def _save_pyfunc(model_dir: Path, saved: Path, logged: Any, run_id: str) -> None:
