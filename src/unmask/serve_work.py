@@ -207,7 +207,7 @@ class _Analyst:
             row,
             headline=wording.HEADLINES[answer.verdict],
             sentence=wording.sentence(answer),
-            doubts=tuple(wording.doubts_of(answer, self._predictor.checkpoint.limits)),
+            doubts=tuple(wording.doubts_of(answer)),
             page=page,
         )
 
