@@ -5,7 +5,8 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,33 @@ def serve(
         )
     limits = Limits(round(max_mb * 1e6), max_seconds, timeout_s, queue, jobs)
     # Then what is under way is stopped and deleted on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with tempfile.TemporaryDirectory(prefix="unmask-serve-") as folder:
+        with tempfile.TemporaryDirectory(prefix="unmask-serve-") as folder, _all_in(Path(folder)):
             _serve(Path(folder), model, rev, limits, host, port, password, keep)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _all_in(folder: Path) -> Iterator[None]:
+    """Have all temporary files meanwhile made in the folder, and Gradio ask nothing elsewhere."""
+    from unmask.tracking import environment
+
+    # Gradio reads these where it is imported, and its folder for files whenever it needs one.
+    variables = {
+        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TMPDIR": str(folder),
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+    }  # fmt: skip
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        with environment(variables):
+            yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _serve(
@@ -118,15 +140,7 @@ def _serve(
     password: str | None,
     keep: Path | None,
 ) -> None:
-    from unmask import doors
-
-    # Gradio reads these where it is imported, and its folder for files whenever it needs one.
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TMPDIR": str(folder),
-        "GRADIO_TEMP_DIR": str(folder / "gradio"),
-    }  # fmt: skip
-    tempfile.tempdir = str(folder)
-    from unmask import mlflow_client, model_source, provenance
+    from unmask import doors, mlflow_client, model_source, provenance
     from unmask.serve_jobs import Desk
     from unmask.serve_work import Settings
 
