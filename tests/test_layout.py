@@ -23,9 +23,13 @@ DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top 
 LAYERS = (
     ("__main__",),
     ("cli", *DOORS),
-    ("federated_cli", "gate_cli", "predict_cli"),
+    ("federated_cli", "gate_cli", "predict_cli", "serve_cli"),
     ("doors",),
-    ("model_source", "answers_file"),
+    ("serve",),
+    ("serve_page",),
+    ("serve_draw", "serve_jobs"),
+    ("serve_work",),
+    ("model_source", "answers_file", "serve_gate"),
     ("federated_runs", "federated_results", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
     ("federated_tasks", "federated_local", "split_study"),
@@ -104,6 +108,10 @@ DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
 # Outside libraries that only their owners import, here and in the doors' folders.
 OWNERS = {
+    "gradio": {"serve_page"},
+    "fastapi": {"serve", "serve_page"},
+    "starlette": {"serve", "serve_gate"},
+    "uvicorn": {"serve"},
     "av": {"video"},
     "jinja2": {"case_report"},
     "facenet_pytorch": {"cascade"},
@@ -163,11 +171,20 @@ UNTESTED = {
     "gate_cli",  # test_gate runs it
     "sagemaker_checks",  # test_sagemaker asks these two of a server
     "sagemaker_jobs",
+    "serve_cli",  # test_serve asks a server that has all of these
+    "serve_draw",
+    "serve_gate",
+    "serve_jobs",
+    "serve_page",
+    "serve_work",
     "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers
 }
 
 # Modules with commands in them.
-SPEAKERS = {f"{PACKAGE}/{name}.py" for name in ("cli", "federated_cli", "gate_cli", "predict_cli")}
+SPEAKERS = {
+    f"{PACKAGE}/{name}.py"
+    for name in ("cli", "federated_cli", "gate_cli", "predict_cli", "serve_cli")
+}
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.
 ALL = "all of params.yaml"

@@ -84,20 +84,6 @@ def test_probability_does_not_overflow(logit, expected):
     assert probability(logit, 1.0) == expected
 
 
-def test_bad_files_get_their_reasons_in_order(tmp_path, checkpoint):
-    (tmp_path / "empty.mp4").write_bytes(b"")
-    (tmp_path / "text.mp4").write_text("no video")
-    grey = [np.full((96, 96, 3), 90, np.uint8)] * 12
-    write_video(tmp_path / "wall.mp4", grey, rate_fps=10.0, crf=20)
-    predictor = Predictor(Brightness(), checkpoint, device="cpu")
-    names = ["wall.mp4", "empty.mp4", "text.mp4", "gone.mp4"]
-    scores = list(predictor.predict_files([tmp_path / name for name in names]))
-    assert [score.video_id for score in scores] == names
-    assert [score.reason for score in scores] == [
-        Reason.NO_FACE, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.MISSING,
-    ]  # fmt: skip
-
-
 def test_a_faces_look_is_measured_in_the_middle_of_its_crops(tmp_path, checkpoint):
     # Left and right columns a pixel wide, 100 and 150, in a black frame: grey 125, spread 25. The
     # Laplacian of such columns is 2 * 50 up and down, so its variance is 100**2: 16 times as much.

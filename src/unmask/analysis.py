@@ -87,10 +87,11 @@ def analyse(
         loading = beside.submit(lambda: predictor.net)
         for cropped in files:
             loading.result()
-            yield _answer(predictor, cropped, moments)
+            yield answer(predictor, cropped, moments)
 
 
-def _answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answer:
+def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answer:
+    """Return the answer of a file whose faces were cropped; moments as in analyse."""
     found, folder = cropped.found, cropped.crops_dir
     faces = tuple(
         _face_answer(predictor, folder, track, score, look, moments)

@@ -53,7 +53,7 @@ class Maker:
 # ---------------------------------------------------------------- rows
 
 
-def to_row(answer: "Answer", stamp: tuple[int, int] | None, maker: Maker) -> Row:
+def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, maker: Maker) -> Row:
     """Return the answer as a JSON object; stamp is the file's size and time before it was read."""
     size, mtime_ns = stamp or (None, None)
     return {

@@ -37,6 +37,7 @@ class Source:
     model_dir: Path
     root: Path
     provenance: custody.Provenance
+    name: str | None = None  # of the video, where the file that is read has another
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def page_data(
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
         "video": {
-            "name": custody.shown_name(answer.path.name),
+            "name": custody.shown_name(source.name or answer.path.name),
             "sha256": answer.sha256,
             "bytes": answer.path.stat().st_size if answer.sha256 else None,
             **(asdict(info) if info else {}),

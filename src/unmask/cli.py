@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from unmask import federated_cli, gate_cli, params, predict_cli, sagemaker_wishes
+from unmask import federated_cli, gate_cli, params, predict_cli, sagemaker_wishes, serve_cli
 from unmask.errors import UnmaskError
 from unmask.groups import CommandGroup
 
@@ -25,7 +25,10 @@ def main() -> None:
     """Train, version and defend a deepfake video detector."""
 
 
-for command in (federated_cli.federated, gate_cli.gate, predict_cli.predict, predict_cli.verify):
+for command in (
+    predict_cli.predict, predict_cli.verify, serve_cli.serve, gate_cli.gate,
+    federated_cli.federated,
+):  # fmt: skip
     main.add_command(command)
 
 

@@ -79,6 +79,15 @@ def crop_files(
                     (folder / track.file).unlink()
 
 
+def crop_file(path: Path, settings: params.Faces, *, crops_dir: Path) -> Cropped:
+    """Return the faces of a file, cropped in this process, which the file may crash or stall.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    return _crop(_Job(0, path, crops_dir, settings))
+
+
 def _crop(job: _Job) -> Cropped:
     sha256 = _digest(job.path)
     detector = detector_of_worker(job.settings.detect)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -12,7 +11,6 @@ import cv2
 
 from unmask import checkpoint as checkpoints
 from unmask.checkpoint import Checkpoint
-from unmask.cropping import crop_files
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
 from unmask.scores import sigmoid
 from unmask.verdicts import Look
@@ -71,14 +69,6 @@ class Predictor:
         if self.device.type == "cpu":
             backbones.lay_out_for_cpu(net)
         return net
-
-    def predict_files(self, paths: Sequence[Path]) -> Iterator[VideoScore]:
-        """Yield each file's answer, in order; a bad file's answer is its reason."""
-        temperature = self.checkpoint.temperature
-        with closing(crop_files(paths, self.checkpoint.faces, workers=1)) as files:
-            for cropped in files:
-                tracks = self.score_tracks(cropped.crops_dir, cropped.found.tracks)
-                yield pool(cropped.path.name, tracks, cropped.found.reason, temperature)
 
     def score_videos(self, faces_dir: Path, videos: Iterable[VideoFaces]) -> Iterator[VideoScore]:
         """Yield the answer for videos whose faces were cropped before."""
