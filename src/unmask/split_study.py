@@ -107,8 +107,9 @@ def run(
 ) -> Iterator[tuple[str, list[HeldOut]]]:
     """Train each way's model of each turn, and yield the way and its answers for the turn's test.
 
-    All else is equal: the videos, how many are trained on, params, seeds. What was trained before
-    is read from scratch, by the training's key; so an interrupted study goes on.
+    All else is equal: the videos, how many are trained on (by source to a few), params, seeds.
+    What was trained before is read from scratch, by the training's key; so an interrupted study
+    goes on.
 
     Raises:
         DatasetError: a turn's training or validation lacks a class.
