@@ -63,6 +63,19 @@ def run_missing(root: Path, runs: Mapping[str, Sequence[str]]) -> None:
         subprocess.run(command, cwd=root, check=True)
 
 
+def check_committed(root: Path) -> None:
+    """Pass if the files in Git are the last commit's, or exit: experiments would take them along.
+
+    An experiment is known by that commit and its name, so one of an edit since would be kept for
+    the next. The page that the table goes to may differ.
+    """
+    if edited := _git(root, "diff", "--name-only", "HEAD", "--", ".", ":!README.md").split():
+        sys.exit(
+            f"The comparison is of the last commit; {', '.join(edited)} differ from it. Commit or "
+            "stash them and run this again."
+        )
+
+
 def experiments(root: Path) -> dict[str, str]:
     """Return the commit of each experiment on the last commit, by its name."""
     head = _git(root, "rev-parse", "HEAD").strip()
@@ -73,12 +86,9 @@ def experiments(root: Path) -> dict[str, str]:
 
 
 def read_runs(root: Path, runs: Mapping[str, Sequence[str]]) -> list[Run]:
-    """Return what each run left.
-
-    DVC makes no experiment of settings that are the last commit's own: then that is the run.
-    """
+    """Return what each run left; DVC makes an experiment also of the last commit's own settings."""
     there = experiments(root)
-    return [_read_run(root, there.get(name, "HEAD"), name, runs[name]) for name in runs]
+    return [_read_run(root, there[name], name, runs[name]) for name in runs]
 
 
 def _read_run(root: Path, commit: str, name: str, settings: Sequence[str]) -> Run:
@@ -195,6 +205,7 @@ def main() -> None:
     """Run what is missing and write the table."""
     page = ROOT / "README.md"
     between_marks(page.read_text(encoding="utf-8"), [])  # before hours of training, not after
+    check_committed(ROOT)
     run_missing(ROOT, RUNS)
     runs = read_runs(ROOT, RUNS)
     nets = []

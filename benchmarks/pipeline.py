@@ -3,7 +3,7 @@
 Type: python benchmarks/pipeline.py
 
 Also times inference of x3d_xs in the default memory layout against channels_last_3d, which
-classifier.clip_logits relies on.
+backbones.clip_logits relies on.
 """
 
 import os
@@ -19,7 +19,7 @@ import torch
 from unmask import backbones
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("params", "sample", "raw", "faces", "train", "evaluate")
+STAGES = ("params", "sample", "raw", "faces", "train", "evaluate", "robustness")
 
 
 def time_stages(folder: Path) -> None:

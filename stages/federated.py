@@ -26,7 +26,7 @@ def main() -> None:
     federated_archives.check_installed(Path())
     training = Settings(
         faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train,
+        model=settings.model, train=settings.train, verdicts=settings.verdicts,
     )  # fmt: skip
     made_by = settings.faces.model_dump(mode="json")
     materials = [

@@ -44,7 +44,7 @@ def write(root: Path, auc: float, robustness: dict[str, Any] | None = None, **mo
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository whose last commit ran x3d_xs, and which has one experiment besides."""
+    """A repository whose last commit ran x3d_xs, and which has two experiments."""
     git(tmp_path, "init", "--quiet")
     write(tmp_path, 0.875)
     git(tmp_path, "add", ".")
@@ -59,6 +59,7 @@ def root(tmp_path: Path) -> Path:
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "-m", "An experiment")
     git(tmp_path, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/compare-lite0", "HEAD")
+    git(tmp_path, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/compare-x3d_xs", head)
     git(tmp_path, "update-ref", "refs/exps/ab/cdef/compare-old", "HEAD")  # another commit's
     git(tmp_path, "reset", "--quiet", "--hard", head)
     return tmp_path
@@ -67,15 +68,16 @@ def root(tmp_path: Path) -> Path:
 def test_only_what_the_last_commit_lacks_is_run(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert set(compare.experiments(root)) == {"compare-lite0"}
+    assert set(compare.experiments(root)) == {"compare-lite0", "compare-x3d_xs"}
     binaries = tmp_path_factory.mktemp("bin")
     (binaries / "dvc").write_text(f'#!/bin/sh\necho "$@" >> {binaries}/asked\n')
     (binaries / "dvc").chmod(0o755)
     monkeypatch.setenv("PATH", str(binaries), prepend=":")
-    compare.run_missing(root, {**RUNS, "compare-lite0": (), "compare-s": ("model.backbone=x3d_s",)})
+    more = {"compare-s": ("model.backbone=x3d_s",), "compare-m": ("model.backbone=x3d_m", "a.b=c")}
+    compare.run_missing(root, {**RUNS, **more})
     assert (binaries / "asked").read_text().splitlines() == [
-        "exp run --temp --name compare-x3d_xs -S model.backbone=x3d_xs",
         "exp run --temp --name compare-s -S model.backbone=x3d_s",
+        "exp run --temp --name compare-m -S model.backbone=x3d_m -S a.b=c",
     ]
 
 
@@ -99,7 +101,16 @@ def test_the_table_is_what_the_runs_left(root: Path) -> None:
 
 def test_a_run_that_is_not_there_is_not_made_up(root: Path) -> None:
     with pytest.raises(SystemExit, match=r"should have model\.backbone=x3d_s; found x3d_xs"):
-        compare.read_runs(root, {"compare-s": ("model.backbone=x3d_s",)})
+        compare.read_runs(root, {"compare-x3d_xs": ("model.backbone=x3d_s",)})
+
+
+def test_edits_since_the_last_commit_are_refused(root: Path) -> None:
+    (root / "README.md").write_text("A table.")
+    git(root, "add", "README.md")
+    compare.check_committed(root)
+    (root / "params.yaml").write_text("{}")
+    with pytest.raises(SystemExit, match=r"params\.yaml differ"):
+        compare.check_committed(root)
 
 
 def test_the_table_takes_the_place_of_the_one_before() -> None:

@@ -57,6 +57,8 @@ def test_a_video_without_a_score_is_counted_and_left_out():
     assert (found["videos"], found["sources"]) == (6, 3)
     assert found["plans"]["sequence"]["coverage"] == pytest.approx(5 / 6)
     assert found["plans"]["sequence"]["cost"]["value"] == pytest.approx(0)
+    apart = summarise({"a": answers(0.2, None), "pooled": answers(None, 0.8)}, EVALUATE)
+    assert apart["plans"]["a"]["cost"]["value"] is None
     with pytest.raises(FederatedError, match="none of 2 test videos has a score"):
         summarise({"sequence": answers(None, None)}, EVALUATE)
 

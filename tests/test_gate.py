@@ -114,6 +114,19 @@ def test_the_last_release_is_the_newest_version_before_this_commit(root):
     assert (tag, found["robustness"]["clean"]["roc_auc"]) == ("v1.10", 0.92)
 
 
+def test_a_release_of_another_line_is_not_before_this_commit(root):
+    release(root, record(auc=0.9), "v1.0")
+    git(root, "checkout", "--quiet", "-b", "next")
+    release(root, record(auc=0.99), "v2.0")
+    git(root, "checkout", "--quiet", "-")
+    release(root, record(auc=0.91))
+    assert gate.last_release(root) == ("v1.0", record(auc=0.9))
+    git(root, "tag", "--delete", "v1.0")
+    code, said = ask()  # to pass as a project without releases would be to look away
+    assert code == 1
+    assert "descends from none of v2.0" in said
+
+
 def test_another_revision_can_be_asked_for(root):
     release(root, record(auc=0.99))
     release(root, record(auc=0.9), "v0.1")

@@ -49,9 +49,10 @@ def test_each_fold_is_the_test_once_and_validation_once():
 
 
 @pytest.mark.parametrize(("sources", "folds"), [(2, 3), (20, 2)])
-def test_too_few_groups_or_folds_are_refused(sources, folds):
+@pytest.mark.parametrize("way", WAYS)
+def test_too_few_groups_or_folds_are_refused(sources, folds, way):
     with pytest.raises(UnmaskError, match=f"{folds} folds of {sources} groups"):
-        deal(listed(sources), "source", folds, seed=1)
+        deal(listed(sources), way, folds, seed=1)
 
 
 def test_the_study_trains_both_ways_and_goes_on_from_what_is_done(tmp_path):

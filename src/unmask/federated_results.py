@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from unmask import federated_scores, metrics
 from unmask.federated_board import POOLED
@@ -52,8 +51,8 @@ def read_answers(members: Sequence[Participant], predictions_dir: Path) -> dict[
 def summarise(plans: Mapping[str, Mapping[str, Answer]], settings: Evaluate) -> Summary:
     """Return each plan's metrics with 95% intervals that redraw whole sources, and its cost.
 
-    The cost is the log-loss less that of the plan `pooled`, on the videos that both answered; its
-    interval pairs them: the same videos are drawn for both.
+    The cost is the log-loss less that of the plan `pooled`, on the videos that both answered, None
+    where there is none; its interval pairs them: the same videos are drawn for both.
 
     Raises:
         FederatedError: a plan answered none of the videos.
@@ -86,26 +85,22 @@ def summarise(plans: Mapping[str, Mapping[str, Answer]], settings: Evaluate) -> 
 def _cost(
     ours: Mapping[str, Answer], pooled: Mapping[str, Answer], settings: Evaluate
 ) -> dict[str, float | None]:
-    pairs = [
-        (ours[name], ours[name].probability, pooled[name].probability)
-        for name in ours
-        if ours[name].probability is not None and pooled[name].probability is not None
+    both = [
+        (each, each.probability, pooled[name].probability)
+        for name, each in ours.items()
+        if each.probability is not None and pooled[name].probability is not None
     ]
-    labels = np.array([each.label for each, _, _ in pairs])
-    ours_N, pooled_N = (np.array([pair[place] for pair in pairs], float) for place in (1, 2))
-
-    def difference(labels_N: ArrayLike, rows_N: ArrayLike) -> float:
-        rows = np.asarray(rows_N).astype(int)
-        return metrics.log_loss(labels_N, ours_N[rows]) - metrics.log_loss(labels_N, pooled_N[rows])
-
-    rows_N = np.arange(len(pairs))
-    interval = metrics.bootstrap_interval(
-        difference, labels, rows_N, [each.source for each, _, _ in pairs],
+    if not both:
+        return {"value": None, "low": None, "high": None}
+    labels, sources = [each.label for each, _, _ in both], [each.source for each, _, _ in both]
+    ours_N, pooled_N = (np.array([pair[place] for pair in both], float) for place in (1, 2))
+    found = metrics.paired_interval(
+        metrics.log_loss, labels, ours_N, pooled_N, sources,
         resamples=settings.bootstrap_resamples, seed=settings.seed,
     )  # fmt: skip
     return {
-        "value": difference(labels, rows_N),
-        "low": interval.low if interval else None, "high": interval.high if interval else None,
+        "value": metrics.log_loss(labels, ours_N) - metrics.log_loss(labels, pooled_N),
+        "low": found.low if found else None, "high": found.high if found else None,
     }  # fmt: skip
 
 

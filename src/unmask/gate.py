@@ -58,20 +58,30 @@ def read_record(root: Path) -> Record:
 def last_release(root: Path) -> tuple[str, Record] | None:
     """Return the newest release before this commit that has a record, by name; None without one.
 
-    Releases are the tags v*, ordered as versions: v1.10 is newer than v1.9, and than v1.10-rc1.
+    Releases are the tags v*, ordered as versions: v1.10 is newer than v1.9, and than v1.10-rc1. A
+    tag that this commit does not descend from is another line's: v2 is none before a mended v1.
 
     Raises:
         GateError: this is no Git repository, has no commit, or is a shallow clone without tags; or
-            the record is damaged.
+            all releases are of other lines; or the record is damaged.
     """
     order = ("-c", "versionsort.suffix=-", "tag", "--list", RELEASES, "--sort=-version:refname")
+    before = set(_git(root, "tag", "--merged", "HEAD").splitlines())
+    others = []
     for tag in _git(root, *order, "--no-contains", "HEAD").splitlines():
         if _git(root, "ls-tree", "--name-only", tag, "--", RECORD):
-            return tag, record_of(root, tag)
+            if tag in before:
+                return tag, record_of(root, tag)
+            others.append(tag)
     if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
         raise GateError(
             "Asked for the last release; this is a shallow clone, which may lack its tag. Run `git "
             "fetch --unshallow --tags` first."
+        )
+    if others:
+        raise GateError(
+            f"Asked for the last release; this commit descends from none of {', '.join(others)}. "
+            "Say which to compare with (--against)."
         )
     return None
 

@@ -51,12 +51,20 @@ def deal(records: Mapping[Place, VideoRecord], way: str, folds: int, seed: int) 
     where the fewest videos are, the largest groups first.
 
     Raises:
-        UnmaskError: fewer than three folds, or not that many groups of sources.
+        UnmaskError: fewer than three folds, or not that many groups of sources, either way: the
+            study would stop at its second training.
     """
 
     def chance(text: str) -> bytes:
         return hashlib.sha256(f"{seed}/{way}/{text}".encode()).digest()
 
+    groups = join(records.values())
+    sizes = Counter(groups[record.source_id] for record in records.values())
+    if folds < 3 or len(sizes) < folds:
+        raise UnmaskError(
+            f"Asked for {folds} folds of {len(sizes)} groups of sources; a fold each for test and "
+            "validation and one or more for training are needed. Change --folds or add videos."
+        )
     if way == "clip":
         order = sorted(records, key=lambda place: chance("/".join(place)))
         own: dict[int, int] = defaultdict(int)
@@ -66,13 +74,6 @@ def deal(records: Mapping[Place, VideoRecord], way: str, folds: int, seed: int) 
             dealt[place] = own[label] % folds
             own[label] += 1
         return dealt
-    groups = join(records.values())
-    sizes = Counter(groups[record.source_id] for record in records.values())
-    if folds < 3 or len(sizes) < folds:
-        raise UnmaskError(
-            f"Asked for {folds} folds of {len(sizes)} groups of sources; a fold each for test and "
-            "validation and one or more for training are needed. Change --folds or add videos."
-        )
     filled = [0] * folds
     fold_of = {}
     for group in sorted(sizes, key=lambda group: (-sizes[group], chance(min(group)))):
@@ -106,8 +107,9 @@ def run(
 ) -> Iterator[tuple[str, list[HeldOut]]]:
     """Train each way's model of each turn, and yield the way and its answers for the turn's test.
 
-    All else is equal: the videos, how many are trained on, params, seeds. What was trained before
-    is read from scratch, by the training's key; so an interrupted study goes on.
+    All else is equal: the videos, how many are trained on (by source to a few), params, seeds.
+    What was trained before is read from scratch, by the training's key; so an interrupted study
+    goes on.
 
     Raises:
         DatasetError: a turn's training or validation lacks a class.
