@@ -331,9 +331,13 @@ def test_two_users_see_their_verdicts_and_nothing_asks_elsewhere(
 
 
 def test_cancel_stops_the_work(users: tuple[User, User], server: Any, long_video: Path) -> None:
-    user, _ = users
+    user, next_user = users
     user.choose(long_video)
     user.page.get_by_text("Looking for faces").wait_for(timeout=60_000)
+    next_user.choose(long_video)
+    next_user.page.get_by_text("1 video is before yours").wait_for(timeout=60_000)
+    next_user.page.get_by_role("button", name="Cancel").click()
+    assert next_user.answer() == "Cancelled."
     begun_s = time.monotonic()
     user.page.get_by_role("button", name="Cancel").click()
     assert user.answer() == "Cancelled."
