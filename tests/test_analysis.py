@@ -110,7 +110,7 @@ def test_a_face_beyond_the_limits_is_in_doubt_and_crops_are_gone(videos):
     assert (answer.verdict, answer.doubts) == (Verdict.INCONCLUSIVE, doubts)
     [face] = answer.faces
     assert face.doubts == doubts
-    assert 50 < face.face_px < 240
+    assert 50 < face.look.face_px < 240
     clips = zip(face.score.clip_starts_s, face.score.clip_logits, strict=True)
     assert [(moment.time_s, moment.probability) for moment in face.timeline] == [
         (start_s, probability(logit, 2.0)) for start_s, logit in clips

@@ -109,7 +109,7 @@ def test_people_read_columns_and_words(clips):
 def test_a_name_of_any_bytes_is_printed_and_steers_no_terminal():
     path = Path(os.fsdecode(b"\xff\x1b[31m\n.mp4"))
     row = row_of(path, probability=None, reason=Reason.MISSING)
-    assert "  \\xff\\x1b[31m\\x0a.mp4  " in human_line(row, width=1)
+    assert "  \\xff\\x1b[31m\\n.mp4  " in human_line(row, width=1)
     assert Path(json.loads(json_line(row))["path"]) == path
     assert csv_line(row).startswith(b'"\xff\x1b[31m\n.mp4",')
 

@@ -1,6 +1,7 @@
 """Pages of real answers: what they show, what they hide, what they ask of nobody."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from painted import faces_over_noise
 from unmask import backbones, case_report, checkpoint, custody, params, verify
 from unmask.analysis import analyse
 from unmask.checkpoint import Checkpoint
+from unmask.digests import dvc_digest
 from unmask.predict import Predictor
 from unmask.verdicts import NOTHING_LEARNED, Verdict
 
@@ -130,6 +132,26 @@ def test_a_file_that_is_no_video_has_a_page_that_says_so(cases):
     assert "The file is not a video" in words
     assert "<b>it</b> errs" in words
     assert page.all("img") == []
+
+
+def test_metrics_that_few_videos_can_not_have_are_told_in_words(cases, tmp_path):
+    root, answers, predictor = cases
+    none = {"value": None, "low": None, "high": None}
+    video = {"count": 2, "roc_auc": none, "accuracy": none | {"value": 0.5}}
+    written = json.dumps({"sources": 1, "video": video})
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/test.json").write_text(written)
+    md5 = hashlib.md5(written.encode(), usedforsecurity=False).hexdigest()
+    read = [{"path": "model", "md5": dvc_digest(root / "model")}]
+    wrote = [{"path": "metrics/test.json", "md5": md5}]
+    lock = {"stages": {"evaluate": {"deps": read, "outs": wrote}}}
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    origin = custody.collect(tmp_path, run_key="key", command=["unmask"], mlflow_db=None)
+    source = case_report.Source(root / "model", tmp_path, origin)
+    case_report.write(tmp_path / "2.html", answers[2], predictor, root / "crops", source)
+    words = " ".join("".join(_read(tmp_path, 2)[1].words).split())
+    assert "not defined: the test videos are of one class" in words
+    assert "Right at a score of 50%50% (too few for an interval)" in words
 
 
 def test_a_page_is_verified_and_its_score_comes_out_again(cases):

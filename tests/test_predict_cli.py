@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import socket
@@ -109,6 +110,7 @@ def rows_of(text):
         (["a.mp4", "--out", "answers.csv", "--json"], 2, "--json clashes"),
         (["a.mp4", "b.mp4", "--report", "page.html"], 2, "2 videos were named"),
         (["a.mp4", "--annotate", "a.mp4"], 1, "a video to be read"),
+        (["a.mp4", "--report", "notes.txt"], 1, "Name another, or a file that ends in .html"),
         (["-", "--model", "."], 1, "the list is empty"),
         (["empty"], 1, "no file in it ends like one"),
         (["a.mp4"], 1, "make repro"),
@@ -118,6 +120,7 @@ def rows_of(text):
 )
 def test_a_mistake_is_told_before_torch_is_imported(arguments, code, said):
     Path("empty").mkdir()
+    Path("notes.txt").touch()
     script = (
         "import sys\n"
         "from unmask.cli import main\n"
@@ -225,21 +228,28 @@ def test_what_is_in_the_file_is_answered_without_torch(folder, models, video):
     assert "--again" in other.stderr
 
 
-def test_ctrl_c_keeps_what_was_answered_and_ends_with_130(folder, models, video):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_stops_it_keeps_what_was_answered_and_no_faces(folder, models, video, sent, code):
+    scratch = folder / "tmp"
+    scratch.mkdir()
     for number in range(5):
         copy(video, folder / f"clip{number}.mp4", b"%d" % number)
     asked = command(".", "--model", models / "real", "--out", "answers.jsonl", "--workers", 1)
     running = subprocess.Popen(
-        asked, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        asked, env=environment() | {"TMPDIR": str(scratch)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert running.stdout is not None
     assert running.stdout.readline().startswith("real")
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: the workers hear it too
+    if sent is signal.SIGINT:
+        os.killpg(running.pid, sent)  # as a terminal does: the workers hear it too
+    else:
+        running.terminate()
     _, words = running.communicate(timeout=60)
-    assert running.returncode == 130, words
+    assert running.returncode == code, words
     assert "Traceback" not in words
-    assert "the same command goes on" in words
+    assert ("the same command goes on" in words) == (sent is signal.SIGINT)
+    assert list(scratch.iterdir()) == []
     kept = Path("answers.jsonl").read_bytes()
     assert 1 <= kept.count(b"\n") < 5
     done = subprocess.run(asked, env=environment(), capture_output=True, check=False)
@@ -290,6 +300,13 @@ def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder,
     assert result.exit_code == 3, result.output
     assert {path.name for path in Path("pages").iterdir()} == {"clip.html", "gone.html"}
     assert [path.name for path in Path("seen").iterdir()] == ["clip.mp4"]
+    assert "gone.mp4 was not made" in result.stderr
+    told = re.findall(
+        r"<code>unmask verify|<code>(.*?)</code>", Path("pages/clip.html").read_text()
+    )
+    known = {name for option in main.commands["verify"].params for name in option.opts}
+    asked = {word for words in told for word in words.split() if word.startswith("--")}
+    assert {"--score", "--model"} == asked <= known
 
     def verify(*arguments):
         return CliRunner().invoke(main, ["verify", "pages/clip.html", *map(str, arguments)])

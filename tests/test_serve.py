@@ -1,5 +1,6 @@
 """A real server on loopback, asked by real browsers and by programs."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -23,13 +24,15 @@ import pytest
 from click.testing import CliRunner
 from painted import STILLS
 from small_project import swaying
+from starlette.requests import Request
 from test_predict_cli import write_model
 
 from unmask import serve
 from unmask.cli import main
+from unmask.errors import DiskError
 from unmask.serve_gate import Gate
-from unmask.serve_jobs import Ticket
-from unmask.serve_work import Result
+from unmask.serve_jobs import Desk, Limits, Ticket
+from unmask.serve_work import Refused, Result, Settings
 from unmask.video import write_video
 
 pytestmark = pytest.mark.slow
@@ -328,9 +331,13 @@ def test_two_users_see_their_verdicts_and_nothing_asks_elsewhere(
 
 
 def test_cancel_stops_the_work(users: tuple[User, User], server: Any, long_video: Path) -> None:
-    user, _ = users
+    user, next_user = users
     user.choose(long_video)
     user.page.get_by_text("Looking for faces").wait_for(timeout=60_000)
+    next_user.choose(long_video)
+    next_user.page.get_by_text("1 video is before yours").wait_for(timeout=60_000)
+    next_user.page.get_by_role("button", name="Cancel").click()
+    assert next_user.answer() == "Cancelled."
     begun_s = time.monotonic()
     user.page.get_by_role("button", name="Cancel").click()
     assert user.answer() == "Cancelled."
@@ -422,6 +429,45 @@ def test_what_shall_be_kept_is_kept(tmp_path: Path) -> None:
         "video": b"a video", "report.html": b"<p>page",
         "answer.json": b'{"sha256": "0123456789abcdef"}\n',
     }  # fmt: skip
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A desk with one place, whose worker never comes."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    settings = Settings(tmp_path, tmp_path, None, ())
+    return Desk(folder, Limits(10**6, 60, 60, waiting=0, jobs=1), settings, lambda: None)
+
+
+def test_who_cancels_while_waiting_is_told_so_and_makes_place(desk: Desk) -> None:
+    ticket = desk.admit()
+    desk.submit(ticket)
+    assert desk.count_before(ticket) == 0
+    desk.drop(ticket)
+    assert ticket.outcome is not None  # else the page would wait for ever
+    assert ticket.outcome.kind is Refused.CANCELLED
+    assert not ticket.folder.exists()
+    late = desk.admit()
+    desk.drop(late)
+    desk.submit(late)  # its browser left in that moment: nobody works on what is gone
+    assert not desk._waiting
+
+
+def test_a_full_disk_is_a_plain_error(desk: Desk) -> None:
+    content, headers = form(b"video", "a.mp4")
+    named = [(b"content-type", headers["Content_Type"].encode())]
+    for body, sent in ((b"video", []), (content, named)):
+        ticket = desk.admit()
+        ticket.video.symlink_to("/dev/full")
+
+        async def receive(body: bytes = body) -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        request = Request({"type": "http", "headers": sent, "query_string": b""}, receive)
+        with pytest.raises(DiskError, match="No space left on device"):
+            asyncio.run(serve._receive(request, ticket, desk.limits))
+        desk.drop(ticket)
 
 
 # ---------------------------------------------------------------- beside MLflow's server

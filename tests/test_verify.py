@@ -22,7 +22,10 @@ def case(tmp_path):
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
         # A name that looks like the digest's place.
-        "video": {"name": '"page_sha256": "' + "1" * 64, "sha256": _sha256(b"frames")},
+        "video": {
+            "name": f'{verify.BLANK}"page_sha256": "' + "1" * 64,
+            "sha256": _sha256(b"frames"),
+        },
         "answer": {"verdict": "fake", "probability": 0.9, "reason": None},
         "model": {"sha256": model_digest(model)},
     }

@@ -12,6 +12,7 @@ from unmask.records import FaceTrack, Reason, TrackScore
 from unmask.verdicts import Doubt, Look, Verdict, judge, judge_video
 
 WORST_MOMENTS = 3
+PAGE_MOMENTS = 60  # of a face's timeline where people look at it
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,6 @@ class FaceAnswer:
     doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
     timeline: tuple[Moment, ...]  # in order of time; those of score, or denser where asked
     look: Look
-
-    @property
-    def face_px(self) -> float:
-        """Return the longer side of the face's box, in pixels of the video."""
-        return self.look.face_px
-
-    @property
-    def sharpness(self) -> float:
-        """Return how much fine detail its crops hold."""
-        return self.look.sharpness
 
 
 @dataclass(frozen=True)

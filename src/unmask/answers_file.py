@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from unmask.custody import shown_name
 from unmask.disk import give_name, writing
 from unmask.errors import UnmaskError
 from unmask.records import Reason, content_digest
@@ -144,19 +145,6 @@ def human_line(row: Row, *, width: int) -> str:
     why = ", ".join(dict.fromkeys(words)).replace("_", " ")
     name = shown_name(row["path"])
     return f"{row['verdict']:<12} {probability:>5}  {worst:<10}  {name:<{width}}  {why}".rstrip()
-
-
-def shown_name(path: object) -> str:
-    r"""Return a path for a terminal, which a name must not steer.
-
-    >>> shown_name("a\x1b[2J.mp4")
-    'a\\x1b[2J.mp4'
-    """
-    return "".join(c if c.isprintable() else _escaped(c) for c in str(path))
-
-
-def _escaped(character: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
 
 
 def _clock(time_s: float) -> str:

@@ -1,6 +1,7 @@
 """`unmask predict` and `unmask verify`. Heavy imports stand inside them."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
     from unmask.case_report import Source
     from unmask.predict import Predictor
 
-FAKE, UNANSWERED, INTERRUPTED = 3, 4, 130
+FAKE, UNANSWERED, INTERRUPTED, TERMINATED = 3, 4, 130, 143
 _ENDINGS: "Mapping[str, Form]" = {".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
 _WIDEST_NAME = 60  # beyond it columns are not kept
-_PAGE_MOMENTS = 60  # of a face's timeline in a report
 
 _EXIT_CODES = f"""
 \b
@@ -34,7 +34,7 @@ Exit codes:
     2  a mistyped command
     {FAKE}  at least one video is fake
     {UNANSWERED}  none is fake, but at least one is inconclusive or without an answer
-  {INTERRUPTED}  interrupted; with --out the same command goes on
+  {INTERRUPTED}, {TERMINATED}  interrupted, terminated; with --out the same command goes on
 """
 
 _model = click.option(
@@ -104,15 +104,18 @@ def predict(
     if out:
         form = _form_of(out, form)
     counts: Counter[str] = Counter()
+    # Then the faces that were cut out are deleted on the way out, as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        from unmask import answers_file, doors, inputs
+        from unmask import answers_file, custody, doors, inputs
 
         doors.set_up_logging()
         names = (*paths, *[inputs.STDIN] * from_stdin)
         listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
         found = inputs.find_videos(names, listed)
         for folder in found.unread:
-            click.echo(f"{folder}: this user may not look into this folder", err=True)
+            shown = custody.shown_name(str(folder))
+            click.echo(f"{shown}: this user may not look into this folder", err=True)
         pages, clips = (
             _targets(found.videos, report, ".html"),
             _targets(found.videos, annotate, ".mp4"),
@@ -127,6 +130,8 @@ def predict(
         kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
         click.echo(f"\nInterrupted{kept}.", err=True)
         sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(
         FAKE if counts["fake"] else UNANSWERED if found.unread or counts.keys() - {"real"} else 0
     )
@@ -150,7 +155,7 @@ def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[P
             raise click.UsageError(
                 f"{target} is one file, and {len(videos)} videos were named. Name a folder."
             )
-        files = {videos[0]: target}
+        files = dict.fromkeys(videos, target)
     else:
         files, taken = {}, set()
         for video in videos:
@@ -166,7 +171,18 @@ def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[P
             raise UnmaskError(
                 f"Asked to write {file}; that is a video to be read. Name another place."
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
+    # Told now, and not once the first video was scored.
+    for folder in {file.parent for file in files.values()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            said = None if os.access(folder, os.W_OK | os.X_OK) else "you may not write there"
+        except OSError as error:
+            said = error.strerror
+        if said:
+            raise UnmaskError(
+                f"Asked to write into the folder {folder}; the system said: {said}. Name another, "
+                f"or a file that ends in {ending}."
+            )
     return files
 
 
@@ -187,10 +203,10 @@ def _answered(
     wish: _Wish, out: Path | None, form: "Form | None", *, again: bool
 ) -> "Iterator[Row]":
     """Yield the row of each video in order, after it was written and printed."""
-    from unmask import answers_file, digests, doors
+    from unmask import answers_file, custody, digests, doors
 
     maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
-    names = [answers_file.shown_name(video) for video in wish.videos]
+    names = [custody.shown_name(str(video)) for video in wish.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
         kept, known = None, {}
@@ -243,7 +259,7 @@ def _fresh(
     if not videos:
         return  # torch stays out
     from unmask import answers_file
-    from unmask.analysis import analyse
+    from unmask.analysis import PAGE_MOMENTS, analyse
     from unmask.predict import Predictor
 
     predictor = Predictor.load(wish.model_dir)
@@ -252,13 +268,13 @@ def _fresh(
     with tempfile.TemporaryDirectory(prefix="unmask-") as scratch:
         answers = analyse(
             predictor, videos, crops_dir=Path(scratch) if source else None, workers=wish.workers,
-            moments=_PAGE_MOMENTS if wish.pages or wish.clips else None,
+            moments=PAGE_MOMENTS if wish.pages or wish.clips else None,
         )  # fmt: skip
         with closing(answers):  # type: ignore[type-var]  # it is a generator
             for answer in answers:
                 if source:
                     _write_page(wish.pages[answer.path], answer, predictor, Path(scratch), source)
-                if wish.clips and answer.faces:
+                if wish.clips:
                     _write_clip(wish.clips[answer.path], answer)
                 row = answers_file.to_row(answer, stamps[answer.path], maker)
                 if kept:
@@ -293,6 +309,9 @@ def _write_clip(out: Path, answer: "Answer") -> None:
     from unmask import annotate
     from unmask.video import DecodeError
 
+    if not answer.faces:
+        click.echo(f"{out} was not made: it would show no face", err=True)
+        return
     try:
         for _ in annotate.write(out, answer):
             pass

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from unmask import serve_page
 from unmask.answers_file import json_line
 from unmask.disk import writing
-from unmask.errors import UnmaskError
+from unmask.errors import DiskError, UnmaskError
 from unmask.serve_gate import Gate
 from unmask.serve_jobs import LOOK_S, Desk, FullError, Limits, State, Ticket
 from unmask.serve_work import Refusal, Refused, Result
@@ -84,6 +84,10 @@ def build(desk: Desk, rules: Rules) -> FastAPI:
             {"error": "full", "detail": str(error)}, HTTPStatus.TOO_MANY_REQUESTS,
             {"Retry-After": str(error.retry_s), "Connection": "close"},
         )  # fmt: skip
+
+    @app.exception_handler(DiskError)
+    async def say_disk(_: Request, error: DiskError) -> JSONResponse:
+        return _refuse(Refusal(Refused.FAILED, str(error)))
 
     @app.get("/api/health")
     async def health() -> JSONResponse:
@@ -188,6 +192,7 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
 
     Raises:
         UploadError: it is too large, which shows while it arrives; there is none; it stalls.
+        DiskError: the disk takes no more.
     """
     is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
     most = limits.max_bytes + (_FORM_BYTES if is_form else 0)
@@ -196,13 +201,14 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
         if declared.isdecimal() and int(declared) > most:
             raise _too_large(limits)
         chunks = _limited(request, most, limits)
-        if is_form:
-            await _receive_form(request, chunks, ticket)
-        else:
-            ticket.name = request.query_params.get("name", "")
-            with ticket.video.open("wb") as file:
-                async for chunk in chunks:
-                    file.write(chunk)
+        with writing(ticket.video):
+            if is_form:
+                await _receive_form(request, chunks, ticket)
+            else:
+                ticket.name = request.query_params.get("name", "")
+                with ticket.video.open("wb") as file:
+                    async for chunk in chunks:
+                        file.write(chunk)
         if ticket.video.stat().st_size > limits.max_bytes:
             raise _too_large(limits)
     except UploadError:

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from unmask.serve_work import Result
+from unmask.wording import percent
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 60, 540, 12, 156
 _MOST_TICKS = 6
@@ -15,7 +16,7 @@ def draw_verdict(result: Result) -> str:
     """Return the verdict as a card: told by word as well as by colour."""
     probability = result.row["probability"]
     score = (
-        f'<p class="score"><b>{_percent(probability)}</b><br>calibrated probability of a fake</p>'
+        f'<p class="score"><b>{percent(probability)}</b><br>calibrated probability of a fake</p>'
         if probability is not None
         else ""
     )
@@ -51,8 +52,8 @@ def _draw_face(number: int, face: Mapping[str, Any], clip_s: float, end_s: float
     worst = max(moments, key=lambda moment: moment["probability"])
     words = (
         f"Face {number}, seen from {face['start_s']:.1f} to {face['end_s']:.1f} s: "
-        f"{face['verdict']}, {_percent(face['probability'])}. Highest at {worst['time_s']:.1f} s: "
-        f"{_percent(worst['probability'])}."
+        f"{face['verdict']}, {percent(face['probability'])}. Highest at {worst['time_s']:.1f} s: "
+        f"{percent(worst['probability'])}."
     )
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y(score)}" y2="{y(score)}"/>'
@@ -66,7 +67,7 @@ def _draw_face(number: int, face: Mapping[str, Any], clip_s: float, end_s: float
     clips = "".join(
         f'<line class="clip" x1="{x(m["time_s"])}" x2="{x(m["time_s"] + clip_s)}" '
         f'y1="{y(m["probability"])}" y2="{y(m["probability"])}"><title>{m["time_s"]:.1f} to '
-        f"{m['time_s'] + clip_s:.1f} s: {_percent(m['probability'])}</title></line>"
+        f"{m['time_s'] + clip_s:.1f} s: {percent(m['probability'])}</title></line>"
         for m in moments
     )
     seen = (
@@ -79,12 +80,6 @@ def _draw_face(number: int, face: Mapping[str, Any], clip_s: float, end_s: float
         f'<polyline points="{middles}"/>{clips}</svg><figcaption>{escape(words)}</figcaption>'
         "</figure>"
     )
-
-
-def _percent(probability: float) -> str:
-    if probability > 0.99:
-        return "over 99%"
-    return "under 1%" if probability < 0.01 else f"{probability:.0%}"
 
 
 # Okabe & Ito, "Color universal design", 2008, as in reports.

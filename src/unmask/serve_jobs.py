@@ -20,6 +20,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from unmask.answers_file import Maker
+from unmask.disk import writing
 from unmask.errors import UnmaskError
 from unmask.serve_work import Refusal, Refused, Result, Settings, Step, Task, work
 
@@ -30,6 +31,7 @@ LOOK_S = 0.1  # between two looks at a worker, a cancelled ticket, a deadline
 _UNCLAIMED_S = 60.0  # from the end of an upload until somebody asks for its answer
 _USUAL_S = 20.0  # what an answer takes, as long as none has been given
 _START_S = 600.0  # torch from a cold network drive takes minutes
+_CANCELLED = Refusal(Refused.CANCELLED, "Cancelled.")
 
 
 class State(StrEnum):
@@ -143,6 +145,7 @@ class Desk:
 
         Raises:
             FullError: there is none.
+            DiskError: the disk takes no more.
         """
         most = self.limits.waiting + self.limits.jobs
         with self._changed:
@@ -155,8 +158,9 @@ class Desk:
                 )
             token = secrets.token_urlsafe(16)
             ticket = Ticket(token, self._folder / token)
+            with writing(ticket.folder):  # before it counts: a full disk costs no place
+                ticket.folder.mkdir()
             self._tickets[token] = ticket
-        ticket.folder.mkdir()
         return ticket
 
     def find(self, token: str) -> Ticket | None:
@@ -168,6 +172,8 @@ class Desk:
     def submit(self, ticket: Ticket) -> None:
         """Let the ticket, whose file is there, wait for its turn."""
         with self._changed:
+            if ticket.is_dropped:  # just now: unclaimed, or its browser left
+                return
             ticket.enter(State.WAITING)
             self._waiting.append(ticket)
             self._changed.notify()
@@ -188,6 +194,7 @@ class Desk:
                 self._waiting.remove(ticket)
             if ticket.state is State.WORKING:  # whoever works on it lets it go
                 return
+            ticket.outcome = ticket.outcome or _CANCELLED  # somebody may wait for it
             self._tickets.pop(ticket.token, None)
         shutil.rmtree(ticket.folder, ignore_errors=True)
 
@@ -234,9 +241,9 @@ class Desk:
     def _answer(self, slot: "_Worker", ticket: Ticket) -> Result | Refusal:
         begun_s = time.monotonic()
         task = Task(ticket.video, ticket.name, ticket.wants_report, self.limits.max_video_s)
-        slot.connection.send(task)
-        while True:
-            try:
+        try:
+            slot.connection.send(task)
+            while True:
                 while slot.connection.poll(LOOK_S):
                     said = slot.connection.recv()
                     if isinstance(said, Step):
@@ -244,21 +251,21 @@ class Desk:
                     else:
                         self._took_s += 0.3 * (time.monotonic() - begun_s - self._took_s)
                         return said  # type: ignore[no-any-return]  # a pipe's content
-            except (EOFError, OSError):
-                slot.kill()
-                return Refusal(
-                    Refused.CRASHED,
-                    "The process that read this file crashed. The file may be damaged: convert it, "
-                    "for example to MP4, and try once more.",
-                )
-            refusal = self._stop(ticket, begun_s)
-            if refusal:
-                slot.kill()
-                return refusal
+                if refusal := self._stop(ticket, begun_s):
+                    slot.kill()
+                    return refusal
+                self._drop_unclaimed()
+        except (EOFError, OSError):
+            slot.kill()
+            return Refusal(
+                Refused.CRASHED,
+                "The process that read this file crashed. The file may be damaged: convert it, "
+                "for example to MP4, and try once more.",
+            )
 
     def _stop(self, ticket: Ticket, begun_s: float) -> Refusal | None:
         if ticket.is_dropped or self._is_closed:
-            return Refusal(Refused.CANCELLED, "Cancelled.")
+            return _CANCELLED
         if time.monotonic() - begun_s > self.limits.timeout_s:
             return Refusal(
                 Refused.TIMED_OUT,

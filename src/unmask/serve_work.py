@@ -23,8 +23,6 @@ if TYPE_CHECKING:  # these import torch, which the server itself does without
 
 _LOOK_S = 0.3  # between two words on how far the faces are
 _FACES, _SCORES, _PAGE = 0.75, 0.9, 0.97  # how far an answer is when these are done
-_PAGE_MOMENTS = 60  # of a face's timeline, as in predict's reports
-
 
 Tell = Callable[["Step"], None]
 
@@ -176,7 +174,7 @@ class _Analyst:
         torch.set_num_threads(self._threads)
         faces = len(cropped.found.tracks)
         tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
-        moments = _PAGE_MOMENTS if task.wants_report else None
+        moments = analysis.PAGE_MOMENTS if task.wants_report else None
         return analysis.answer(self._predictor, cropped, moments)
 
     def _page(self, task: Task, answer: "Answer", crops_dir: Path) -> str:

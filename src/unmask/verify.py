@@ -21,6 +21,7 @@ from unmask.records import content_digest
 FORMAT = 1
 TOLERANCE = 0.01  # between machines: decoders, boxes and sums differ in their last digits
 BLANK = "0" * 64
+_BLANK_PLACE = f'"page_sha256": "{BLANK}"'  # a name may be of zeros; no name holds bare quotes
 _DATA = re.compile(rb'<script type="application/json" id="unmask-report">(.*?)</script>', re.DOTALL)
 _DIGEST = re.compile(rb'"page_sha256": "([0-9a-f]{64})"')
 _MAX_BYTES = 64 * 2**20  # a report has a few millions
@@ -98,8 +99,9 @@ def seal(page: str) -> str:
 
     The digest is that of the page with BLANK there, so it covers every other byte.
     """
-    assert page.count(BLANK) == 1, "a page has one place for its digest"
-    return page.replace(BLANK, hashlib.sha256(page.encode()).hexdigest())
+    assert page.count(_BLANK_PLACE) == 1, "a page has one place for its digest"
+    digest = hashlib.sha256(page.encode()).hexdigest()
+    return page.replace(_BLANK_PLACE, _BLANK_PLACE.replace(BLANK, digest))
 
 
 def _read(report: Path) -> tuple[bytes, dict[str, Any]]:
@@ -133,7 +135,7 @@ def _no_report(path: Path, found: str) -> ReportError:
 
 def _check_page(page: bytes, data: dict[str, Any]) -> Check:
     digest = str(data["page_sha256"]).encode()
-    blank = _DIGEST.sub(b'"page_sha256": "%s"' % BLANK.encode(), page, count=1)
+    blank = _DIGEST.sub(_BLANK_PLACE.encode(), page, count=1)
     actual = hashlib.sha256(blank).hexdigest().encode()
     if actual == digest:
         return Check("report", True, "the page is as it was written")
