@@ -50,6 +50,14 @@ def test_globs_are_expanded_but_a_file_of_that_name_comes_first():
 
 
 @pytest.mark.usefixtures("clips")
+def test_a_glob_leaves_out_what_is_no_video_and_folders_without_any():
+    Path("clips/empty").mkdir()
+    Path("clips/b/notes.txt").touch()
+    assert found("clips/*") == found("clips")
+    assert found("clips/**") == found("clips")
+
+
+@pytest.mark.usefixtures("clips")
 def test_the_same_file_is_answered_once_where_it_was_first_named():
     Path("link.mp4").symlink_to("clips/clip2.mp4")
     same = ("clips/clip2.mp4", "clips/b/../clip2.mp4", os.path.abspath("clips/clip2.mp4"))
@@ -74,7 +82,7 @@ def test_a_listed_name_is_taken_byte_by_byte():
 @pytest.mark.parametrize(
     ("names", "listed", "said"),
     [
-        (("clips/*.webm",), b"", "nothing matches it"),
+        (("clips/*.webm",), b"", "matches it"),
         (("clips/.trash/.none", "empty"), b"", "no file in it ends like one"),
         (("-",), b"\n\n", "the list is empty"),
         (("",), b"", "its name is empty"),

@@ -31,16 +31,25 @@ def find_videos(names: Sequence[str], listed: bytes) -> Inputs:
     A name is a file, whatever its ending, or there is nothing of that name: both are kept, and get
     their reason later. It is a folder: then all in it that end like a video, in natural order,
     without hidden ones and without following links to folders. Or it is a glob, in which `**`
-    stands for any folders. The list has a path a line or, where it holds NULs, between NULs; no
+    stands for any folders: then what it matches and ends like a video, or lies in a folder that it
+    matches. The list has a path a line or, where it holds NULs, between NULs; no
     globs.
 
     Raises:
-        InputError: an empty name, a folder without videos, a glob without a match, an empty list.
+        InputError: an empty name, a folder or a glob without videos, an empty list.
     """
     found: list[Path] = []
     unread: list[Path] = []
     for name in names:
-        for path in _listed_paths(listed) if name == STDIN else _matches(name):
+        if not name:
+            raise InputError(
+                "Asked for a video; its name is empty, as of an unset variable. Name a file or "
+                "folder."
+            )
+        if glob.has_magic(name) and not os.path.lexists(name):
+            found += _matches(name, unread)
+            continue
+        for path in _listed_paths(listed) if name == STDIN else [Path(name)]:
             found += _videos_in(path, unread) if os.path.isdir(path) else [path]
     once: dict[str, Path] = {}
     for path in found:
@@ -48,17 +57,19 @@ def find_videos(names: Sequence[str], listed: bytes) -> Inputs:
     return Inputs(tuple(once.values()), tuple(unread))
 
 
-def _matches(name: str) -> list[Path]:
-    if not name:
+def _matches(pattern: str, unread: list[Path]) -> list[Path]:
+    before, videos = len(unread), []
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_key):
+        if path.is_dir():
+            videos += sorted(_walk(path, unread), key=natural_key)
+        elif path.suffix.lower() in VIDEO_ENDINGS:
+            videos.append(path)
+    if not videos and len(unread) == before:
         raise InputError(
-            "Asked for a video; its name is empty, as of an unset variable. Name a file or folder."
+            f"Asked for {pattern}; nothing that ends like a video (.mp4, .mov ...) matches it. "
+            "Check the pattern and the folder."
         )
-    if os.path.lexists(name) or not glob.has_magic(name):
-        return [Path(name)]
-    matches = glob.glob(name, recursive=True)
-    if not matches:
-        raise InputError(f"Asked for {name}; nothing matches it. Check the pattern and the folder.")
-    return sorted(map(Path, matches), key=natural_key)
+    return videos
 
 
 def _listed_paths(listed: bytes) -> list[Path]:

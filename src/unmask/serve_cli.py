@@ -150,7 +150,7 @@ def _serve(
         model_dir = model_source.resolve(
             model, rev, root=Path.cwd(), cache=doors.weights_cache(), tracking_uri=uri
         )
-        settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), tuple(sys.argv))
+        settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), ("unmask", "serve"))
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
             try:
