@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 def figures(monkeypatch):
     """Return the figures that would be saved, by file name; nothing is written."""
     kept = {}
-    monkeypatch.setattr(report, "_save", lambda figure, path: kept.update({path.name: figure}))
+    monkeypatch.setattr(report, "save", lambda figure, path: kept.update({path.name: figure}))
     return kept
 
 
@@ -305,3 +305,10 @@ def test_degradations_have_a_row_each_and_what_has_no_value_is_left_blank(tmp_pa
     again = (tmp_path / "robustness.png").read_bytes()
     report.write_robustness(tmp_path, rows)
     assert (tmp_path / "robustness.png").read_bytes() == again
+
+
+def test_degradations_of_one_class_have_no_auc_but_a_picture(tmp_path):
+    drop = {"videos": 4, "roc_auc": cell(None), "log_loss": cell(0.2), "accuracy": cell(0)}
+    rows = [degraded("clean", cell(None)), degraded("blur", cell(None), drop=drop)]
+    report.write_robustness(tmp_path, rows)
+    assert (tmp_path / "robustness.png").stat().st_size > 1000

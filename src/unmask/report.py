@@ -360,7 +360,9 @@ def _draw_robustness(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     panels = figure.subplots(1, len(_PANELS), sharey=True)
     clean = rows[0]
     for axes, (title, name, label) in zip(panels, _PANELS, strict=True):
-        axes.axvline(clean["roc_auc"] if name == "roc_auc" else 0.0, **_GUIDE)
+        unchanged = clean["roc_auc"] if name == "roc_auc" else 0.0
+        if unchanged is not None:  # of one class there is no AUC
+            axes.axvline(unchanged, **_GUIDE)
         for place, row in enumerate(rows):
             if row[name] is None:
                 continue
