@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,6 +33,7 @@ from unmask.records import (
     write_history,
     write_index,
 )
+from unmask.verdicts import NOTHING_LEARNED
 
 REGION, NUMBER, BUCKET = "eu-west-1", "123456789012", "the-jobs"
 ROLE = f"arn:aws:iam::{NUMBER}:role/unmask"
@@ -188,7 +190,10 @@ def make_checkout(root: Path) -> None:
 def make_model(root: Path, folder: Path, key: str) -> dict[str, bytes]:
     """Return the files that a job of that key leaves in /opt/ml/model."""
     settings = params.load(root / "params.yaml")
-    carried = checkpoint.Checkpoint(settings.faces, settings.clips, settings.model, 1.0, key)
+    limits = replace(NOTHING_LEARNED, max_sharpness=1.0)  # as JSON can say it
+    carried = checkpoint.Checkpoint(
+        settings.faces, settings.clips, settings.model, 1.0, limits, key
+    )
     checkpoint.save(folder, backbones.build("x3d_xs", dropout=0.5), carried)
     (folder / checkpoint.CARD).write_text("# A model\n")
     row = {"epoch": 0, "train_loss": 0.7, "val_loss": 0.6, "val_auc": 0.75, "lr_head": 2e-4}

@@ -28,6 +28,7 @@ from unmask.records import (
     write_index,
 )
 from unmask.tracking import NullTracker
+from unmask.verdicts import NOTHING_LEARNED
 
 SHIPPED = params.load()
 EVALUATE = SHIPPED.evaluate.model_copy(update={"bootstrap_resamples": 200})
@@ -150,7 +151,9 @@ def world(tmp_path_factory, make_video):
 
 def predictor():
     clips = SHIPPED.clips.model_copy(update={"side_px": 64, "max_per_track": 1})
-    made = Checkpoint(FACES, clips, SHIPPED.model, temperature=2.0, run_key="")
+    made = Checkpoint(
+        FACES, clips, SHIPPED.model, temperature=2.0, limits=NOTHING_LEARNED, run_key=""
+    )
     return Predictor(Redness(), made, device="cpu")
 
 
