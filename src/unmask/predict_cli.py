@@ -156,6 +156,11 @@ def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[P
                 f"{target} is one file, and {len(videos)} videos were named. Name a folder."
             )
         files = dict.fromkeys(videos, target)
+    elif target.suffix and not target.is_dir():
+        raise click.UsageError(
+            f"{target} ends in {target.suffix}; what is written ends in {ending}. Name such a "
+            "file, or a folder, which exists where its name has a dot."
+        )
     else:
         files, taken = {}, set()
         for video in videos:
