@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from small_project import ask_mlflow, run
+from small_project import ask_mlflow, predict, run
 
 from unmask.records import Reason, read_faces, read_index
 
@@ -90,8 +90,7 @@ def test_predict_agrees_with_evaluate(project):
     with (project / "metrics/scores.csv").open(newline="") as lines:
         row = next(row for row in csv.DictReader(lines) if row["probability"])
     clip = f"data/chunks/wild/{row['video_id']}.mp4"
-    said = run(project, sys.executable, "-m", "unmask", "predict", "--json", clip)
-    answer = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    [answer] = predict(project, clip)
     assert answer["probability"] == pytest.approx(float(row["probability"]), abs=1e-3)
 
 
@@ -119,8 +118,7 @@ def test_the_registered_model_answers_as_predict_does(project):
     )
     clips = [f"data/chunks/wild/{name}.mp4" for name in ("real0", "zero_bytes")]
     rows = ask_mlflow(project, script, *clips)
-    said = run(project, sys.executable, "-m", "unmask", "predict", "--json", *clips)
-    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    lines = predict(project, *clips)
     assert rows[0]["probability"] == pytest.approx(lines[0]["probability"], abs=1e-6)
     assert (rows[1]["probability"], rows[1]["reason"]) == (None, "empty")
     assert (rows[1]["verdict"], rows[1]["doubts"]) == ("inconclusive", "no_score")

@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from small_project import call, commit, run
+from small_project import call, commit, predict, run
 
 KEY_ID, SECRET = "unmask", "a-secret-of-this-test"
 FOLDERS = ("data", "raw", "faces", "model", "plots", "metrics")
@@ -226,8 +226,7 @@ def test_predict_needs_only_the_model(shared, tmp_path):
     with (shared / "metrics/scores.csv").open(newline="") as lines:
         row = next(row for row in csv.DictReader(lines) if row["probability"])
     clip = str(shared / f"data/chunks/wild/{row['video_id']}.mp4")
-    said = run(colleague, sys.executable, "-m", "unmask", "predict", "--json", clip)
-    answer = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    [answer] = predict(colleague, clip)
     assert answer["probability"] == pytest.approx(float(row["probability"]), abs=1e-3)
 
 
