@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from unmask.detector import Detector
 
+# As in an activated environment, however pytest was called: dvc, mlflow and uvicorn are found.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
 Picture = NDArray[np.uint8]
 Painter = Callable[[int, tuple[int, int]], Picture]
 

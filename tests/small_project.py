@@ -141,14 +141,13 @@ def commit(root, subject):
 
 
 def call(root, *command, **variables):
-    """Return the ended run of a command of the project's own, as in an activated environment."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    """Return the ended run of a command of the project's own."""
     # The machine's own keys, endpoints and DVC settings stay out of it.
     kept = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
     nowhere = str(root / ".dvc/tmp/nowhere")
     kept |= {"AWS_CONFIG_FILE": nowhere, "AWS_SHARED_CREDENTIALS_FILE": nowhere}
     kept |= {"AWS_EC2_METADATA_DISABLED": "true", "DVC_GLOBAL_CONFIG_DIR": nowhere}
-    kept |= {"PATH": path, "PYTHONPATH": str(root / "src")}
+    kept |= {"PYTHONPATH": str(root / "src")}
     for name in ("MLFLOW_TRACKING_URI", "UNMASK_TRACKER", "UNMASK_REGISTER"):
         kept.pop(name, None)
     return subprocess.run(

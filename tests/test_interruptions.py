@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -54,8 +53,7 @@ def make_project(root: Path) -> Path:
 
 def start(root: Path) -> subprocess.Popen[str]:
     """Start `dvc repro` as the leader of its own process group, its words in repro.log."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "UNMASK_TRACKER": "none"}
+    environment = {**os.environ, "UNMASK_TRACKER": "none"}
     environment.pop("PYTHONPATH", None)
     with (root / "repro.log").open("w") as words:
         return subprocess.Popen(

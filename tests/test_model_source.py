@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -75,8 +74,7 @@ def test_what_names_no_model_is_an_error(cache, model, rev, said):
 
 
 def call(root, *command):
-    variables = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    variables |= {"DVC_NO_ANALYTICS": "1"}
+    variables = os.environ | {"DVC_NO_ANALYTICS": "1"}
     author = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
     committer = {name.replace("AUTHOR", "COMMITTER"): text for name, text in author.items()}
     subprocess.run(
