@@ -12,6 +12,7 @@ from unmask.errors import WeightsError
 from unmask.mlflow_client import (
     ANSWER_S,
     UPLOAD_S,
+    default_uri,
     impatience,
     in_short,
     mlflow,
@@ -20,6 +21,7 @@ from unmask.mlflow_client import (
     shown,
     sqlite_file,
 )
+from unmask.provenance import main_checkout
 from unmask.tracking import environment
 
 SCHEMES = ("models:/", "runs:/")
@@ -31,6 +33,17 @@ WAYS = (
 # Where MLflow puts the folder that track_mlflow gave it, and the tag with its digest there.
 _PYFUNC_FOLDER, _CONTENT = "artifacts/model", "unmask.sha256"
 _OWN_NAME = "unmask"
+
+
+def named(model: str, rev: str | None, *, cache: Path) -> Path:
+    """Return what --model and --rev name, as resolve does for the folder and the environment here.
+
+    Raises:
+        WeightsError: there is no such model, or it can't be had.
+    """
+    root = Path.cwd()
+    uri = default_uri(os.environ, main_checkout(root))
+    return resolve(model, rev, root=root, cache=cache, tracking_uri=uri)
 
 
 def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_uri: str) -> Path:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask.errors import UnmaskError
+from unmask.groups import INTERRUPTED, with_model, with_rev
 
 if TYPE_CHECKING:
     from unmask.analysis import Answer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.case_report import Source
     from unmask.predict import Predictor
 
-FAKE, UNANSWERED, INTERRUPTED, TERMINATED = 3, 4, 130, 143
+FAKE, UNANSWERED, TERMINATED = 3, 4, 143
 _ENDINGS: "Mapping[str, Form]" = {".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
 _WIDEST_NAME = 60  # beyond it columns are not kept
 
@@ -36,15 +37,6 @@ Exit codes:
     {UNANSWERED}  none is fake, but at least one is inconclusive or without an answer
   {INTERRUPTED}, {TERMINATED}  interrupted, terminated; with --out the same command goes on
 """
-
-_model = click.option(
-    "--model", default="model", show_default=True,
-    help="A folder, or MLflow's models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN/model.",
-)  # fmt: skip
-_rev = click.option(
-    "--rev", metavar="REVISION",
-    help="The model of this Git revision, from DVC's cache or remote.",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,8 +53,8 @@ class _Wish:
 @click.command(epilog=_EXIT_CODES)
 @click.argument("paths", nargs=-1)
 @click.option("--from-stdin", is_flag=True, help="Read a list of paths from stdin, as for `-`.")
-@_model
-@_rev
+@with_model
+@with_rev
 @click.option("--json", "form", flag_value="json", help="One JSON object a line, with every face.")
 @click.option("--csv", "form", flag_value="csv", help="One row a video.")
 @click.option(
@@ -107,7 +99,7 @@ def predict(
     # Then the faces that were cut out are deleted on the way out, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        from unmask import answers_file, custody, doors, inputs
+        from unmask import answers_file, custody, doors, inputs, model_source
 
         doors.set_up_logging()
         names = (*paths, *[inputs.STDIN] * from_stdin)
@@ -120,9 +112,8 @@ def predict(
             _targets(found.videos, report, ".html"),
             _targets(found.videos, annotate, ".mp4"),
         )
-        wish = _Wish(
-            found.videos, _model_folder(model, rev), pages, clips, workers or doors.workers()
-        )
+        model_dir = model_source.named(model, rev, cache=doors.weights_cache())
+        wish = _Wish(found.videos, model_dir, pages, clips, workers or doors.workers())
         for row in _answered(wish, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
         click.echo(answers_file.summary(counts), err=True)
@@ -189,16 +180,6 @@ def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[P
                 f"or a file that ends in {ending}."
             )
     return files
-
-
-def _model_folder(model: str, rev: str | None) -> Path:
-    from unmask import doors, mlflow_client, model_source, provenance
-
-    root = Path.cwd()
-    uri = mlflow_client.default_uri(os.environ, provenance.main_checkout(root))
-    return model_source.resolve(
-        model, rev, root=root, cache=doors.weights_cache(), tracking_uri=uri
-    )
 
 
 # ---------------------------------------------------------------- answers, as they come
@@ -344,7 +325,7 @@ Exit codes:
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("video", required=False, type=click.Path(path_type=Path))
 @click.option("--model", help="The model to compare: a folder or one of MLflow's, as in predict.")
-@_rev
+@with_rev
 @click.option("--score", is_flag=True, help="Score the video again, by that model, too.")
 def verify(
     report: Path, video: Path | None, model: str | None, rev: str | None, score: bool
@@ -356,10 +337,12 @@ def verify(
     """
     if score and not (video and (model or rev)):
         raise click.UsageError("--score is of a video by a model: add VIDEO and --model.")
-    from unmask import doors
+    from unmask import doors, model_source
 
     doors.set_up_logging()
-    folder = _model_folder(model or "model", rev) if model or rev else None
+    folder = None
+    if model or rev:
+        folder = model_source.named(model or "model", rev, cache=doors.weights_cache())
     from unmask import verify as verification
     from unmask.predict import Predictor
 

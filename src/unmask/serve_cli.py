@@ -13,20 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask.errors import UnmaskError
+from unmask.groups import INTERRUPTED, with_model, with_rev
 
 if TYPE_CHECKING:
     from unmask.serve_jobs import Limits
 
-INTERRUPTED = 130
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 @click.command()
-@click.option(
-    "--model", default="model", show_default=True,
-    help="A folder, or MLflow's models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN/model.",
-)  # fmt: skip
-@click.option("--rev", metavar="REVISION", help="The model of this Git revision.")
+@with_model
+@with_rev
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True)
 @click.option(
@@ -89,11 +84,12 @@ def serve(
     It asks nothing of the internet. Ctrl-C ends it.
     """
     from unmask import doors
+    from unmask.serve_gate import LOOPBACK
     from unmask.serve_jobs import Limits
 
     doors.set_up_logging()
     password = _read_password(password_file)
-    if host not in _LOOPBACK and password is None:
+    if host not in LOOPBACK and password is None:
         click.echo(
             f"Warning: whoever reaches {host} may use this server, and there is no password. Set "
             "one by --password-file, and put a proxy with TLS before it.",
@@ -147,9 +143,7 @@ def _serve(
     with _listen(host, port) as listening:
         root = provenance.main_checkout(Path.cwd())
         uri = mlflow_client.default_uri(os.environ, root)
-        model_dir = model_source.resolve(
-            model, rev, root=Path.cwd(), cache=doors.weights_cache(), tracking_uri=uri
-        )
+        model_dir = model_source.named(model, rev, cache=doors.weights_cache())
         settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), ("unmask", "serve"))
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
