@@ -205,15 +205,7 @@ def table(summaries: Mapping[str, Summary]) -> str:
     names = [name for name in next(iter(summaries.values()))["video"] if name != "count"]
     for name in names:
         cells = [summary["video"][name] for summary in summaries.values()]
-        lines.append(f"{name:24}" + "".join(f"{_cell(cell):>28}" for cell in cells))
+        lines.append(f"{name:24}" + "".join(f"{metrics.shown(cell):>28}" for cell in cells))
     counts = [f"{s['coverage']:.0%} of {s['videos']}" for s in summaries.values()]
     lines.append(f"{'coverage':24}" + "".join(f"{count:>28}" for count in counts))
     return "\n".join(lines)
-
-
-def _cell(cell: Mapping[str, float | None]) -> str:
-    if cell["value"] is None:
-        return "-"
-    if cell["low"] is None:
-        return f"{cell['value']:.3f}"
-    return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"

@@ -84,24 +84,20 @@ def summarise(plans: Mapping[str, Mapping[str, Answer]], settings: Evaluate) -> 
 
 def _cost(
     ours: Mapping[str, Answer], pooled: Mapping[str, Answer], settings: Evaluate
-) -> dict[str, float | None]:
+) -> metrics.Measured:
     both = [
         (each, each.probability, pooled[name].probability)
         for name, each in ours.items()
         if each.probability is not None and pooled[name].probability is not None
     ]
     if not both:
-        return {"value": None, "low": None, "high": None}
+        return dict(metrics.NOT_MEASURED)
     labels, sources = [each.label for each, _, _ in both], [each.source for each, _, _ in both]
     ours_N, pooled_N = (np.array([pair[place] for pair in both], float) for place in (1, 2))
-    found = metrics.paired_interval(
+    return metrics.measure_difference(
         metrics.log_loss, labels, ours_N, pooled_N, sources,
         resamples=settings.bootstrap_resamples, seed=settings.seed,
     )  # fmt: skip
-    return {
-        "value": metrics.log_loss(labels, ours_N) - metrics.log_loss(labels, pooled_N),
-        "low": found.low if found else None, "high": found.high if found else None,
-    }  # fmt: skip
 
 
 def write(summary: Summary, folder: Path) -> None:
@@ -122,19 +118,10 @@ def table(summary: Summary) -> str:
         ["---"] * 5,
         *(
             [
-                name, *(_cell(plan[key]) for key in HEADLINE), f"{plan['coverage']:.0%}",
-                _cell(plan[COST], sign="+") if COST in plan else "",
+                name, *(metrics.shown(plan[key]) for key in HEADLINE), f"{plan['coverage']:.0%}",
+                metrics.shown(plan[COST], sign="+") if COST in plan else "",
             ]
             for name, plan in summary["plans"].items()
         ),
     ]  # fmt: skip
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cell(cell: Mapping[str, float | None], *, sign: str = "") -> str:
-    if cell["value"] is None:
-        return "-"
-    value = f"{cell['value']:{sign}.3f}"
-    if cell["low"] is None:
-        return value
-    return f"{value} [{cell['low']:{sign}.3f}, {cell['high']:{sign}.3f}]"

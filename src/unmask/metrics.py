@@ -3,7 +3,7 @@
 Label 1 is fake. Ranking metrics take any finite scores, the others P(fake) in [0, 1].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from unmask.scores import (
 )
 
 Metric = Callable[[ArrayLike, ArrayLike], float]
+Measured = dict[str, float | None]  # value, low, high
+NOT_MEASURED: Measured = {"value": None, "low": None, "high": None}
 
 # Keeps a confident mistake finite: one wrong certainty costs at most -ln(1e-7) = 16.1.
 LOG_LOSS_CLIP = 1e-7
@@ -301,30 +303,76 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def summarise(
-    labels_N: ArrayLike, scores_N: ArrayLike, groups_N: ArrayLike, *, resamples: int, seed: int
-) -> dict[str, dict[str, float | None]]:
-    """Return value, low and high (95 % interval) of every metric, ready for JSON.
+def measure(
+    metric: Metric,
+    labels_N: ArrayLike,
+    scores_N: ArrayLike,
+    groups_N: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+) -> Measured:
+    """Return a metric's value, low and high (95 % interval), ready for JSON.
 
-    A metric that needs two classes is None over one; low and high are None where
+    All are None over one class where the metric needs two; low and high are None where
     `bootstrap_interval` is.
     """
-    summary: dict[str, dict[str, float | None]] = {}
-    for name, metric in METRICS.items():
-        try:
-            value = metric(labels_N, scores_N)
-        except OneClassError:
-            summary[name] = {"value": None, "low": None, "high": None}
-            continue
-        interval = bootstrap_interval(
-            metric, labels_N, scores_N, groups_N, resamples=resamples, seed=seed
-        )
-        summary[name] = {
-            "value": value,
-            "low": interval.low if interval else None,
-            "high": interval.high if interval else None,
-        }
-    return summary
+    try:
+        value = metric(labels_N, scores_N)
+    except OneClassError:
+        return dict(NOT_MEASURED)
+    interval = bootstrap_interval(
+        metric, labels_N, scores_N, groups_N, resamples=resamples, seed=seed
+    )
+    return _measured(value, interval)
+
+
+def measure_difference(
+    metric: Metric,
+    labels_N: ArrayLike,
+    scores_N: ArrayLike,
+    others_N: ArrayLike,
+    groups_N: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+) -> Measured:
+    """Return by how much metric over scores_N is above that over others_N, as measure does."""
+    try:
+        value = metric(labels_N, scores_N) - metric(labels_N, others_N)
+    except OneClassError:
+        return dict(NOT_MEASURED)
+    interval = paired_interval(
+        metric, labels_N, scores_N, others_N, groups_N, resamples=resamples, seed=seed
+    )
+    return _measured(value, interval)
+
+
+def _measured(value: float, interval: Interval | None) -> Measured:
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return {"value": value, "low": low, "high": high}
+
+
+def shown(measured: Mapping[str, float | None], *, sign: str = "") -> str:
+    """Return what was measured for people; sign is "+" for a difference.
+
+    >>> shown({"value": 0.5, "low": 0.25, "high": 0.75}), shown(NOT_MEASURED)
+    ('0.500 [0.250, 0.750]', '-')
+    """
+    value, low, high = (measured[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:{sign}.3f}" + ("" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]")
+
+
+def summarise(
+    labels_N: ArrayLike, scores_N: ArrayLike, groups_N: ArrayLike, *, resamples: int, seed: int
+) -> dict[str, Measured]:
+    """Return what `measure` does of every metric."""
+    return {
+        name: measure(metric, labels_N, scores_N, groups_N, resamples=resamples, seed=seed)
+        for name, metric in METRICS.items()
+    }
 
 
 def _read_probabilities(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from unmask import checkpoint, metrics, params, report
 from unmask.degrade import RECIPE, Copy, crop_copies
 from unmask.detector import LoadDetector
-from unmask.errors import DatasetError, OneClassError
+from unmask.errors import DatasetError
 from unmask.evaluate import ScoredVideo
 from unmask.ledger import Ledger, Made, code_digest, key_of
 from unmask.params import CLEAN
@@ -30,7 +30,7 @@ from unmask.records import (
     read_fingerprints,
     write_atomically,
 )
-from unmask.scores import Floats, roc_auc
+from unmask.scores import roc_auc
 from unmask.tracking import Tracker
 
 SCORES = "scores.jsonl"
@@ -229,10 +229,10 @@ def summarise(answers: Answers, settings: params.Evaluate) -> list[Summary]:
         reasons = Counter(str(v.score.reason) for v in videos if v.score.reason is not None)
         row["reasons"] = dict(sorted(reasons.items()))
         covered = [video.score.probability is not None for video in videos]
-        row["coverage"] = _interval(_share, videos, covered, settings)
+        row["coverage"] = _measure(_share, videos, covered, settings)
         scored = [video for video in videos if video.score.probability is not None]
         row |= {
-            name: _interval(metric, scored, [v.score.probability for v in scored], settings)
+            name: _measure(metric, scored, [v.score.probability for v in scored], settings)
             for name, metric in METRICS.items()
         }
         if degradation != CLEAN:
@@ -253,50 +253,40 @@ def _drops(
         for before, video in zip(clean, degraded, strict=True)
         if before.score.probability is not None and video.score.probability is not None
     ]
-    videos = [video for video, _, _ in both]
-    before_N, after_N = (np.array([pair[side] for pair in both], np.float64) for side in (1, 2))
-    # The bootstrap redraws one number a video: its place among both, so that both move together.
-    places = range(len(both))
-    return {"videos": len(both)} | {
-        name: _interval(_paired(name, before_N, after_N), videos, places, settings)
-        for name in METRICS
-    }
+    drops: Summary = {"videos": len(both)}
+    if not both:
+        return drops | {name: dict(metrics.NOT_MEASURED) for name in METRICS}
+    videos, before_N, after_N = zip(*both, strict=True)
+    labels, sources = _labels(videos), _sources(videos)
+    for name, metric in METRICS.items():
+        less_is_better = name in _LESS_IS_BETTER
+        drops[name] = metrics.measure_difference(
+            metric, labels, *((after_N, before_N) if less_is_better else (before_N, after_N)),
+            sources, resamples=settings.bootstrap_resamples, seed=settings.seed,
+        )  # fmt: skip
+    return drops
 
 
-def _paired(name: str, before_N: Floats, after_N: Floats) -> metrics.Metric:
-    metric, sign = METRICS[name], -1 if name in _LESS_IS_BETTER else 1
-
-    def drop(labels_N: ArrayLike, places_N: ArrayLike) -> float:
-        places = np.asarray(places_N, np.int64)
-        return sign * (metric(labels_N, before_N[places]) - metric(labels_N, after_N[places]))
-
-    return drop
-
-
-def _interval(
+def _measure(
     metric: metrics.Metric,
     videos: Sequence[ScoredVideo],
     values: Sequence[Any],
     settings: params.Evaluate,
-) -> dict[str, float | None]:
-    """Return value, low and high; None where there is no video, or one class and two are needed."""
-    nothing: dict[str, float | None] = {"value": None, "low": None, "high": None}
+) -> metrics.Measured:
     if not videos:
-        return nothing
-    labels = [video.record.label for video in videos]
-    try:
-        value = metric(labels, values)
-    except OneClassError:
-        return nothing
-    found = metrics.bootstrap_interval(
-        metric, labels, values, [video.record.source_id for video in videos],
+        return dict(metrics.NOT_MEASURED)
+    return metrics.measure(
+        metric, _labels(videos), values, _sources(videos),
         resamples=settings.bootstrap_resamples, seed=settings.seed,
     )  # fmt: skip
-    return {
-        "value": value,
-        "low": found.low if found else None,
-        "high": found.high if found else None,
-    }
+
+
+def _labels(videos: Sequence[ScoredVideo]) -> list[int]:
+    return [video.record.label for video in videos]
+
+
+def _sources(videos: Sequence[ScoredVideo]) -> list[str]:
+    return [video.record.source_id for video in videos]
 
 
 def record(
@@ -365,14 +355,7 @@ def table(rows: Sequence[Summary]) -> str:
     for row in rows:
         cells = [row[name] for name in names]
         cells += [row["drop"][name] for name in ("roc_auc", "log_loss")] if "drop" in row else []
-        line = "".join(f"{_cell(cell):>24}" for cell in cells)
+        line = "".join(f"{metrics.shown(cell):>24}" for cell in cells)
         share = f"{row['coverage']['value']:.0%}"
         lines.append(f"{row['degradation']:16}{line:120}{share:>10}")
     return "\n".join(lines)
-
-
-def _cell(cell: Mapping[str, float | None]) -> str:
-    if cell["value"] is None:
-        return "-"
-    bounds = "" if cell["low"] is None else f" [{cell['low']:.3f}, {cell['high']:.3f}]"
-    return f"{cell['value']:.3f}{bounds}"

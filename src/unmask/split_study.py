@@ -215,23 +215,14 @@ def summarise(answers: Mapping[str, Sequence[HeldOut]], settings: Evaluate) -> d
         seen = sum(row.source_trained_on for row in answers[way])
         summary[way] = {"tested_on_sources_trained_on": seen / len(clip)}
         for name, metric in COMPARED.items():
-            found = metrics.bootstrap_interval(metric, labels, scores[way], sources, **drawn)
-            summary[way][name] = _cell(metric(labels, scores[way]), found)
+            summary[way][name] = metrics.measure(metric, labels, scores[way], sources, **drawn)
     summary["clip_minus_source"] = {
-        name: _cell(
-            metric(labels, scores["clip"]) - metric(labels, scores["source"]),
-            metrics.paired_interval(
-                metric, labels, scores["clip"], scores["source"], sources, **drawn
-            ),
+        name: metrics.measure_difference(
+            metric, labels, scores["clip"], scores["source"], sources, **drawn
         )
         for name, metric in COMPARED.items()
     }
     return summary
-
-
-def _cell(value: float, found: metrics.Interval | None) -> dict[str, float | None]:
-    low, high = (found.low, found.high) if found else (None, None)
-    return {"value": value, "low": low, "high": high}
 
 
 def write(summary: Mapping[str, Any], folder: Path) -> None:
@@ -250,7 +241,7 @@ def _draw(summary: Mapping[str, Any]) -> "Figure":
             if cell["low"] is not None:
                 axes.plot([cell["low"], cell["high"]], [-place] * 2, color=_COLOURS[place])
             axes.annotate(
-                _shown(cell, signed=False), (cell["value"], -place), xytext=(0, 7),
+                metrics.shown(cell), (cell["value"], -place), xytext=(0, 7),
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
         axes.set(title=name, ylim=(-1.6, 0.7), yticks=[0, -1], yticklabels=LABELS.values())
@@ -267,16 +258,11 @@ def table(summary: Mapping[str, Any]) -> str:
     for key, name in names.items():
         row = summary[key]
         share = row.get("tested_on_sources_trained_on")
-        cells = [_shown(row[metric], signed=key == "clip_minus_source") for metric in COMPARED]
+        cells = [
+            metrics.shown(row[metric], sign="+" if key == "clip_minus_source" else "")
+            for metric in COMPARED
+        ]
         lines.append(
             f"| {name} | {'' if share is None else f'{share:.0%}'} | {' | '.join(cells)} |"
         )
     return "\n".join(lines)
-
-
-def _shown(cell: Mapping[str, float | None], *, signed: bool) -> str:
-    sign = "+" if signed else ""
-    text = f"{cell['value']:{sign}.3f}"
-    if cell["low"] is None:
-        return text
-    return f"{text} [{cell['low']:{sign}.3f}, {cell['high']:{sign}.3f}]"
