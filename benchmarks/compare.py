@@ -1,10 +1,12 @@
-"""README.md's table of backbones, from real runs: `make compare`.
+"""README.md's table of backbones and metrics/comparison.json, from real runs: `make compare`.
 
 Each run of RUNS is an experiment of DVC on the last commit: trained and evaluated in a copy of the
-project. What has its name already was done, so an interrupted comparison goes on. Metrics are read
+project. What has its name already was done, so an interrupted comparison goes on; of what did not
+change since another commit DVC brings back the results. Metrics and each video's score are read
 from the experiments' commits, clips/s measured here and now, on the GPU too where there is one.
 """
 
+import csv
 import json
 import subprocess
 import sys
@@ -14,22 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dvc.api
 import torch
 import yaml
 
-from unmask import backbones
+from unmask import backbones, metrics
 from unmask.backbones import clip_logits
+from unmask.custody import COMPARISON
 from unmask.geometry import Geometry
-from unmask.params import Clips
+from unmask.metrics import Measured
+from unmask.params import Clips, Evaluate
+from unmask.records import write_atomically
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
-# Only what a backbone can't do without differs: data, epochs and learning rates are the same.
+SCORES = "metrics/scores.csv"
+# The first is compared with each of the others.
 RUNS = {
-    "compare-x3d_xs": ("model.backbone=x3d_xs",),
+    "compare-x3d_xs": ("model.backbone=x3d_xs", "model.weights=weights/x3d_xs.safetensors"),
+    "compare-x3d_xs-none": ("model.backbone=x3d_xs", "model.weights=none"),
     "compare-efficientnet_lite0": ("model.backbone=efficientnet_lite0", "model.weights=imagenet"),
 }
+COMPARED = {"roc_auc": metrics.METRICS["roc_auc"], "log_loss": metrics.METRICS["log_loss"]}
 BATCH, AT_LEAST_S = 8, 3.0
+
+Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,13 +54,25 @@ class Net:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A test video's answer by one run; probability is None where there was none."""
+
+    label: int
+    source: str
+    probability: float | None
+
+
+@dataclass(frozen=True)
 class Run:
     """What an experiment left in its commit."""
 
     model: Mapping[str, Any]  # params.yaml's sections
     clips: Clips
+    evaluate: Evaluate
+    model_md5: str  # of the folder, as dvc.lock has it
     test: Mapping[str, Any]  # metrics/test.json
     robustness: Mapping[str, Any] | None  # metrics/robustness.json, where there is that stage
+    scores: Mapping[tuple[str, str], Scored]  # of the test videos, by chunk and video
 
 
 # ---------------------------------------------------------------- experiments
@@ -67,9 +90,10 @@ def check_committed(root: Path) -> None:
     """Pass if the files in Git are the last commit's, or exit: experiments would take them along.
 
     An experiment is known by that commit and its name, so one of an edit since would be kept for
-    the next. The page that the table goes to may differ.
+    the next. What this script writes may differ.
     """
-    if edited := _git(root, "diff", "--name-only", "HEAD", "--", ".", ":!README.md").split():
+    paths = (".", ":!README.md", f":!{COMPARISON}")
+    if edited := _git(root, "diff", "--name-only", "HEAD", "--", *paths).split():
         sys.exit(
             f"The comparison is of the last commit; {', '.join(edited)} differ from it. Commit or "
             "stash them and run this again."
@@ -101,16 +125,32 @@ def _read_run(root: Path, commit: str, name: str, settings: Sequence[str]) -> Ru
                 f"{name} should have {setting}; found {values[section][field]} in {commit}. "
                 f"Remove the experiment (`dvc exp remove {name}`) and run this again."
             )
+    lock = yaml.safe_load(_git(root, "show", f"{commit}:dvc.lock"))["stages"]["evaluate"]
     written = _git(root, "ls-tree", "--name-only", commit, "metrics/").split()
     test, robustness = "metrics/test.json", "metrics/robustness.json"
     return Run(
         model=values["model"],
         clips=Clips.model_validate(values["clips"]),
+        evaluate=Evaluate.model_validate(values["evaluate"]),
+        model_md5=next(read["md5"] for read in lock["deps"] if read["path"] == "model"),
         test=json.loads(_git(root, "show", f"{commit}:{test}")),
         robustness=json.loads(_git(root, "show", f"{commit}:{robustness}"))
         if robustness in written
         else None,
+        scores=_read_scores(dvc.api.read(SCORES, repo=str(root), rev=commit)),
     )
+
+
+def _read_scores(text: str) -> dict[tuple[str, str], Scored]:
+    return {
+        (row["chunk"], row["video_id"]): Scored(
+            int(row["label"]),
+            row["source_id"],
+            float(row["probability"]) if row["probability"] else None,
+        )
+        for row in csv.DictReader(text.splitlines())
+        if row["split"] == "test"
+    }
 
 
 def _git(root: Path, *words: str) -> str:
@@ -143,54 +183,94 @@ def _clips_per_s(net: torch.nn.Module, geometry: Geometry, device: str) -> float
     return done / seconds
 
 
-# ---------------------------------------------------------------- the table
+# ---------------------------------------------------------------- what was found
 
 
-def table(runs: Sequence[Run], nets: Sequence[Net]) -> Iterator[str]:
-    """Yield the lines of the table in Markdown, and what it was measured on."""
-    yield (
-        "| model | starts from | parameters | a clip | CPU clips/s | GPU clips/s "
-        "| test AUC | test log-loss | worst drop of AUC |"
-    )
-    yield "| --- | --- | ---: | --- | ---: | ---: | --- | --- | --- |"
-    for run, net in zip(runs, nets, strict=True):
-        gpu = net.gpu_clips_per_s
-        cells = [
-            f"`{run.model['backbone']}`",
-            f"`{run.model['weights']}`",
-            f"{net.parameters / 1e6:.1f} M",
-            f"{net.geometry.frames} x {net.geometry.side_px} px",
-            f"{net.cpu_clips_per_s:.1f}",
-            "not measured" if gpu is None else f"{gpu:.0f}",
-            _interval(run.test["video"]["roc_auc"]),
-            _interval(run.test["video"]["log_loss"]),
-            _worst_drop(run.robustness),
-        ]
-        yield "| " + " | ".join(cells) + " |"
-    test = runs[0].test
-    gpu_name = f" and on one {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    yield ""
-    yield (
-        f"{test['videos']} test videos of {test['sources']} sources, 95% intervals. Clips/s: the "
-        f"net alone, {BATCH} clips at once, on {torch.get_num_threads()} CPU threads{gpu_name}."
-    )
+def summarise(runs: Sequence[Run], nets: Sequence[Net]) -> Summary:
+    """Return what metrics/comparison.json holds: a row for each run, beside the first one."""
+    first = runs[0]
+    return {
+        "videos": first.test["videos"],
+        "sources": first.test["sources"],
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "rows": [_row(run, net, first) for run, net in zip(runs, nets, strict=True)],
+    }
 
 
-def _interval(found: Mapping[str, float]) -> str:
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+def _row(run: Run, net: Net, first: Run) -> Summary:
+    row: Summary = {
+        "backbone": run.model["backbone"], "weights": run.model["weights"],
+        "model_md5": run.model_md5, "parameters": net.parameters, "frames": net.geometry.frames,
+        "side_px": net.geometry.side_px, "cpu_clips_per_s": round(net.cpu_clips_per_s, 1),
+        "gpu_clips_per_s": None if net.gpu_clips_per_s is None else round(net.gpu_clips_per_s),
+        "coverage": run.test["coverage"], "worst_drop": _worst_drop(run.robustness),
+    } | {name: run.test["video"][name] for name in COMPARED}  # fmt: skip
+    if run is not first:
+        row["first_minus_this"] = _differences(first, run)
+    return row
 
 
-def _worst_drop(robustness: Mapping[str, Any] | None) -> str:
+def _differences(first: Run, other: Run) -> dict[str, Measured]:
+    """Return the first run's metrics minus the other's, over the videos that both scored."""
+    if first.scores.keys() != other.scores.keys():
+        sys.exit("The runs were not tested on the same videos; remove the older experiments.")
+    pairs = [(scored, other.scores[name]) for name, scored in first.scores.items()]
+    both = [(a, a.probability, b.probability) for a, b in pairs if a.probability is not None]
+    both = [row for row in both if row[2] is not None]
+    if not both:
+        return {name: dict(metrics.NOT_MEASURED) for name in COMPARED}
+    scored_N, ours_N, others_N = zip(*both, strict=True)
+    return {
+        name: metrics.measure_difference(
+            metric, [each.label for each in scored_N], ours_N, others_N,
+            [each.source for each in scored_N],
+            resamples=first.evaluate.bootstrap_resamples, seed=first.evaluate.seed,
+        )
+        for name, metric in COMPARED.items()
+    }  # fmt: skip
+
+
+def _worst_drop(robustness: Mapping[str, Any] | None) -> Summary | None:
     """Return by how much AUC falls where it falls most, and by which degradation."""
     drops = [
-        (row["drop"]["roc_auc"]["value"], row["degradation"])
+        {"degradation": row["degradation"], "roc_auc": row["drop"]["roc_auc"]}
         for row in (robustness or {}).get("rows", [])
         if "drop" in row and row["drop"]["roc_auc"]["value"] is not None
     ]
-    if not drops:
-        return "-"
-    drop, name = max(drops)
-    return f"{drop:.3f} ({name})"
+    return max(drops, key=lambda drop: drop["roc_auc"]["value"], default=None)
+
+
+def table(summary: Summary) -> Iterator[str]:
+    """Yield the lines of the table in Markdown, and what it was measured on."""
+    yield (
+        "| model | starts from | parameters | a clip | CPU clips/s | GPU clips/s "
+        "| test AUC | test log-loss | AUC, the first's less its own | worst drop of AUC |"
+    )
+    yield "| --- | --- | ---: | --- | ---: | ---: | --- | --- | --- | --- |"
+    for row in summary["rows"]:
+        gpu, drop = row["gpu_clips_per_s"], row["worst_drop"]
+        ahead = row["first_minus_this"]["roc_auc"] if "first_minus_this" in row else None
+        cells = [
+            f"`{row['backbone']}`",
+            f"`{row['weights']}`",
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['frames']} x {row['side_px']} px",
+            f"{row['cpu_clips_per_s']:.1f}",
+            "not measured" if gpu is None else f"{gpu}",
+            metrics.shown(row["roc_auc"]),
+            metrics.shown(row["log_loss"]),
+            metrics.shown(ahead, sign="+") if ahead else "",
+            f"{metrics.shown(drop['roc_auc'])} ({drop['degradation']})" if drop else "-",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    gpu_name = f" and on one {summary['gpu']}" if summary["gpu"] else ""
+    yield ""
+    yield (
+        f"{summary['videos']} test videos of {summary['sources']} sources, 95% intervals; "
+        f"differences and drops are paired. Clips/s: the net alone, {BATCH} clips at once, on "
+        f"{summary['threads']} CPU threads{gpu_name}."
+    )
 
 
 def between_marks(text: str, lines: Sequence[str]) -> str:
@@ -202,7 +282,7 @@ def between_marks(text: str, lines: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Run what is missing and write the table."""
+    """Run what is missing, write the summary and the table."""
     page = ROOT / "README.md"
     between_marks(page.read_text(encoding="utf-8"), [])  # before hours of training, not after
     check_committed(ROOT)
@@ -212,7 +292,9 @@ def main() -> None:
     for run in runs:
         backbone = run.model["backbone"]
         nets.append(measure(backbone, run.clips.geometry(backbone)))
-    lines = list(table(runs, nets))
+    summary = summarise(runs, nets)
+    write_atomically(ROOT / COMPARISON, json.dumps(summary, indent=2) + "\n")
+    lines = list(table(summary))
     page.write_text(between_marks(page.read_text(encoding="utf-8"), lines), encoding="utf-8")
     print("\n".join(lines))
 

@@ -134,6 +134,37 @@ def test_a_file_that_is_no_video_has_a_page_that_says_so(cases):
     assert page.all("img") == []
 
 
+def test_a_video_that_was_deleted_meanwhile_has_its_page(cases, tmp_path):
+    root, answers, predictor = cases
+    origin = custody.collect(root, run_key="key", command=["unmask"], mlflow_db=None)
+    source = case_report.Source(root / "model", root, origin)
+    answer = replace(answers[0], path=tmp_path / "gone.mp4")
+    case_report.write(tmp_path / "0.html", answer, predictor, root / "crops", source)
+    text, page = _read(tmp_path, 0)
+    data = json.loads(re.search(r"<script [^>]*>(.*?)</script>", text, re.DOTALL)[1])
+    assert (data["video"]["sha256"], data["video"]["bytes"]) == (answer.sha256, None)
+    assert len(page.all("img")) == 6  # of the crops
+
+
+def test_a_page_says_how_other_models_do_on_the_same_videos(cases, tmp_path):
+    root, answers, predictor = cases
+    assert "make compare" in "".join(_read(root, 2)[1].words)
+    auc = {"value": 0.75, "low": 0.5, "high": 1.0}
+    ours = {"backbone": "x3d_xs", "weights": "none", "model_md5": dvc_digest(root / "model")}
+    other = {"backbone": "<i>lite0", "weights": "imagenet", "model_md5": "other"}
+    other["first_minus_this"] = {"roc_auc": {"value": 0.125, "low": -0.25, "high": 0.5}}
+    rows = [ours | {"roc_auc": auc}, other | {"roc_auc": auc | {"value": 0.625}}]
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/comparison.json").write_text(json.dumps({"videos": 68, "rows": rows}))
+    origin = custody.collect(tmp_path, run_key="key", command=["unmask"], mlflow_db=None)
+    source = case_report.Source(root / "model", tmp_path, origin)
+    case_report.write(tmp_path / "2.html", answers[2], predictor, root / "crops", source)
+    words = " ".join(" ".join(_read(tmp_path, 2)[1].words).split())
+    assert "x3d_xs (this model) none 0.750 [0.500, 1.000]" in words
+    assert "<i>lite0 imagenet 0.625 [0.500, 1.000] +0.125 [-0.250, +0.500]" in words
+    assert "the same 68 others" in words
+
+
 def test_metrics_that_few_videos_can_not_have_are_told_in_words(cases, tmp_path):
     root, answers, predictor = cases
     none = {"value": None, "low": None, "high": None}

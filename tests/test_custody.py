@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from unmask import custody
+from unmask.digests import dvc_digest
 
 
 @pytest.fixture
@@ -26,6 +27,22 @@ def evaluated(tmp_path):
     for command in (["dvc", "init", "--no-scm", "-q"], ["dvc", "commit", "-f", "-q"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     return tmp_path
+
+
+def test_a_comparison_counts_only_with_the_model_in_it(evaluated):
+    def ask(text=None):
+        if text is not None:
+            (evaluated / "metrics/comparison.json").write_text(text)
+        return custody.read_comparison(evaluated, evaluated / "model")
+
+    assert "There is no metrics/comparison.json" in ask().remark
+    rows = [{"model_md5": "another.dir"}, {"model_md5": dvc_digest(evaluated / "model")}]
+    assert ask(json.dumps({"rows": rows})).values == {"rows": rows, "this": 1}
+    found = ask(json.dumps({"rows": rows[:1]}))
+    assert found.values is None
+    assert "is of other models" in found.remark
+    for broken in ("{", "[]", "{}", '{"rows": [1]}'):
+        assert "can't be read" in ask(broken).remark
 
 
 def test_metrics_count_only_where_dvc_says_that_they_are_the_models(evaluated):

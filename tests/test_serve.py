@@ -407,6 +407,13 @@ def test_help_does_not_wait_for_gradio() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_a_password_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    done = CliRunner().invoke(main, ["serve", "--password-file", str(tmp_path / "password")])
+    assert done.exit_code == 1
+    assert "holds no text" in done.stderr
+
+
 def test_a_password_is_asked_for_where_there_is_one() -> None:
     from starlette.responses import PlainTextResponse
     from starlette.testclient import TestClient

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 from jinja2 import Environment, StrictUndefined
 
-from unmask import custody, evidence, timeline, verify, wording
+from unmask import custody, evidence, metrics, timeline, verify, wording
 from unmask.analysis import Answer, FaceAnswer, Moment
 from unmask.annotate import box_at
 from unmask.backbones import last_stage
@@ -77,7 +77,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
     tests = {
         name: custody.read_metrics(source.root, source.model_dir, name)
         for name in ("test", "robustness")
-    }
+    } | {"comparison": custody.read_comparison(source.root, source.model_dir)}
     data = page_data(answer, predictor, faces, source, tests)
     page = _template().render(
         data=data,
@@ -95,6 +95,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         tests=tests,
         degraded=_most_degraded(tests["robustness"]),
         tolerance=verify.TOLERANCE,
+        shown=metrics.shown,
         percent=wording.percent,
         clock=timeline.clock,
         sizes=timeline,
@@ -120,7 +121,7 @@ def page_data(
         "video": {
             "name": custody.shown_name(source.name or answer.path.name),
             "sha256": answer.sha256,
-            "bytes": answer.path.stat().st_size if answer.sha256 else None,
+            "bytes": _size(answer.path) if answer.sha256 else None,
             **(asdict(info) if info else {}),
             "duration_s": answer.duration_s,
         },
@@ -309,6 +310,13 @@ def _uri(picture_HWC: Picture, max_side_px: int) -> str:
     is_coded, coded = cv2.imencode(".jpg", picture_HWC[..., ::-1], quality)
     assert is_coded
     return f"data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was deleted after it was read
+        return None
 
 
 def _probe(answer: Answer) -> Info | None:

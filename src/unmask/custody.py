@@ -25,6 +25,7 @@ PACKAGES = (
     "unmask", "torch", "torchvision", "pytorchvideo", "timm", "facenet-pytorch", "av", "numpy",
     "opencv-python-headless",
 )  # fmt: skip
+COMPARISON = "metrics/comparison.json"  # benchmarks/compare.py writes it
 RUN_TAG = "unmask.run"  # as track_mlflow writes a training's key
 
 
@@ -147,6 +148,28 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
             None, f"{shown} is not of this model, by what dvc.lock says: it is left out."
         )
     return Metrics(values, f"{shown} is of this model: dvc.lock holds the digests of both.")
+
+
+def read_comparison(root: Path, model_dir: Path) -> Metrics:
+    """Return metrics/comparison.json of a checkout, where a row of it has the model's digest.
+
+    That row is the one that `this` numbers.
+    """
+    try:
+        values = json.loads((root / COMPARISON).read_text(encoding="utf-8"))
+        digests = [row["model_md5"] for row in values["rows"]]
+    except FileNotFoundError:
+        return Metrics(
+            None, f"There is no {COMPARISON} beside the model: `make compare` writes it."
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return Metrics(None, f"{COMPARISON} can't be read: `make compare` writes it anew.")
+    model = dvc_digest(model_dir)
+    if model not in digests:
+        return Metrics(None, f"{COMPARISON} is of other models: `make compare` writes it anew.")
+    return Metrics(
+        values | {"this": digests.index(model)}, f"{COMPARISON} has this model's digest."
+    )
 
 
 # ---------------------------------------------------------------- the card

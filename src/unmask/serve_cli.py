@@ -175,7 +175,13 @@ def _listen(host: str, port: int) -> socket.socket:
 def _read_password(path: Path | None) -> str | None:
     if path is None:
         return None
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UnmaskError(
+            f"Asked for the password in {path}; it holds no text ({error.reason}). Write a line in "
+            "UTF-8."
+        ) from error
     if not lines or not lines[0]:
         raise UnmaskError(f"Asked for the password in {path}; its first line is empty. Write one.")
     return lines[0]
