@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ from click.testing import CliRunner
 from painted import STILLS
 from small_project import swaying
 from starlette.requests import Request
+from starlette.testclient import TestClient
 from test_predict_cli import write_model
 
 from unmask import serve
@@ -82,31 +83,38 @@ def outside() -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, model: Path, outside: Any) -> Iterator[Any]:
+@contextmanager
+def serving(folder: Path, *options: str, **variables: str) -> Iterator[Any]:
     """`unmask serve`, which has to end well and leave nothing."""
-    folder = tmp_path_factory.mktemp("serve")
     (folder / "tmp").mkdir()
-    way_out = f"http://127.0.0.1:{outside.getsockname()[1]}"
-    variables = {
-        "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder / "tmp"), "NO_PROXY": "127.0.0.1",
-        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), way_out),
-    }  # fmt: skip
-    command = ["serve", "--model", str(model), "--port", "0", "--queue", "2",
-               "--max-mb", str(MAX_BYTES / 1e6), "--max-seconds", "60"]  # fmt: skip
+    environment = {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder / "tmp")}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "unmask", *command], cwd=folder, stderr=log,
-            stdout=subprocess.PIPE, text=True, env=os.environ | variables,
+            [sys.executable, "-m", "unmask", "serve", "--port", "0", *options], cwd=folder,
+            stderr=log, stdout=subprocess.PIPE, text=True,
+            env=os.environ | environment | variables,
         )  # fmt: skip
     assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    assert url.startswith("http://127.0.0.1:"), (folder / "log").read_text()
-    yield SimpleNamespace(url=url, port=urlsplit(url).port, tmp=folder / "tmp")
-    process.terminate()
-    assert process.wait(timeout=15) == 0, (folder / "log").read_text()
+    with process.stdout:
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:"), (folder / "log").read_text()
+        yield SimpleNamespace(url=url, port=urlsplit(url).port, tmp=folder / "tmp", pid=process.pid)
+        process.terminate()
+        assert process.wait(timeout=15) == 0, (folder / "log").read_text()
     assert list((folder / "tmp").iterdir()) == []
-    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, model: Path, outside: Any) -> Iterator[Any]:
+    """A server of the tests' model with narrow limits."""
+    way_out = f"http://127.0.0.1:{outside.getsockname()[1]}"
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), way_out)
+    options = ("--model", str(model), "--queue", "2", "--max-mb", str(MAX_BYTES / 1e6))
+    folder = tmp_path_factory.mktemp("serve")
+    with serving(
+        folder, *options, "--max-seconds", "60", NO_PROXY="127.0.0.1", **proxies
+    ) as started:
+        yield started
 
 
 def held(server: Any) -> list[str]:
@@ -230,6 +238,32 @@ def test_when_all_places_are_taken_it_says_when_to_come_again(server: Any, video
     wait_until_empty(server)
     status, _, _ = post(server, "/api/predict", b"text")
     assert status == 415
+
+
+def test_a_late_answer_is_told_so(tmp_path: Path, model: Path, long_video: Path) -> None:
+    with serving(tmp_path, "--model", str(model), "--timeout-s", "1") as server:
+        status, _, body = post(server, "/api/predict", long_video.read_bytes())
+        assert (status, json.loads(body)["error"]) == (504, "timed_out")
+        assert held(server) == []
+
+
+def test_a_crash_costs_that_video_its_answer_and_no_other(
+    server: Any, video: Path, long_video: Path
+) -> None:
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(post, server, "/api/predict", long_video.read_bytes())
+        while not list(server.tmp.rglob("crops/*")):  # it is at work
+            assert not asked.done(), asked.result()
+            time.sleep(0.05)
+        # The worker leads a group of its own; the server's other children are no workers.
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        [worker] = [pid for pid in map(int, children) if os.getpgid(pid) == pid]
+        os.kill(worker, signal.SIGKILL)  # as the kernel does where memory is short
+        status, _, body = asked.result()
+    assert (status, json.loads(body)["error"]) == (422, "crashed")
+    status, _, body = post(server, "/api/predict", video.read_bytes())
+    assert status == 200, body
+    assert held(server) == []
 
 
 def test_gradios_own_doors_are_shut(server: Any) -> None:
@@ -416,7 +450,6 @@ def test_a_password_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_password_is_asked_for_where_there_is_one() -> None:
     from starlette.responses import PlainTextResponse
-    from starlette.testclient import TestClient
 
     client = TestClient(Gate(PlainTextResponse("in"), host="0.0.0.0", password="héllo"))
     assert client.get("/").status_code == 401
@@ -483,6 +516,20 @@ def test_a_full_disk_is_a_plain_error(desk: Desk) -> None:
         with pytest.raises(DiskError, match="No space left on device"):
             alone(serve._receive(request, ticket, desk.limits))
         desk.drop(ticket)
+
+
+def test_an_upload_that_stalls_is_told_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "_STALL_S", 0.2)
+    ticket = desk.admit()
+    begun = [{"type": "http.request", "body": b"begun", "more_body": True}]
+
+    async def receive() -> Any:
+        return begun.pop() if begun else await asyncio.sleep(60)
+
+    request = Request({"type": "http", "headers": [], "query_string": b""}, receive)
+    with pytest.raises(serve.UploadError, match="The upload stood still") as stalled:
+        alone(serve._receive(request, ticket, desk.limits))
+    assert (stalled.value.status, stalled.value.kind) == (408, "stalled")
 
 
 # ---------------------------------------------------------------- beside MLflow's server
