@@ -248,7 +248,7 @@ def table(summary: Summary) -> Iterator[str]:
     """Yield the lines of the table in Markdown, and what it was measured on."""
     yield (
         "| model | starts from | parameters | a clip | CPU clips/s | GPU clips/s "
-        "| test AUC | test log-loss | AUC, the first's less its own | worst drop of AUC |"
+        "| test AUC | test log-loss | first's AUC minus its own | worst drop of AUC |"
     )
     yield "| --- | --- | ---: | --- | ---: | ---: | --- | --- | --- | --- |"
     for row in summary["rows"]:
