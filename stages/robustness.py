@@ -17,7 +17,8 @@ from unmask.shared_detector import best_detector
 def main() -> None:
     raw, faces, model, answers, metrics, plots = map(Path, sys.argv[1:])
     settings = params.load()
-    videos = robustness.find_originals(records.read_chunks(settings.chunks, raw, faces), raw)
+    chunks = records.read_chunks(settings.chunks, raw, faces)
+    videos = robustness.draw(robustness.find_originals(chunks, raw), settings.robustness)
     predictor = Predictor.load(model)
     # The workers have the other cores, and the answers don't depend on how many there are.
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ class Redness(torch.nn.Module):
 
 
 SETTINGS = params.Robustness(
+    max_videos=None,
     degradations={
         "dim": ({"brightness": 0.8, "noise_levels": 2.0, "crf": 20},),
         "half_twice": ({"scale": 0.5, "crf": 20}, {"scale": 0.5, "crf": 20}),
@@ -294,6 +296,29 @@ def test_the_record_and_what_the_tracker_hears(world, whole, tmp_path):
     fewer = robustness.record(rows, videos[1:], SETTINGS)["measured_on"]
     assert fewer[0] != found["measured_on"][0]
     assert fewer[1] == found["measured_on"][1]
+
+
+def test_fewer_videos_are_whole_sources_and_the_same_each_time(world):
+    chunk = read_chunk("wild", world / "raw/wild/index.csv", world / "faces/wild")
+    videos = robustness.find_originals([chunk], world / "raw")
+    per_source = Counter(video.record.source_id for video in videos)
+
+    def draw(most):
+        found = robustness.draw(videos, SETTINGS.model_copy(update={"max_videos": most}))
+        assert found == [video for video in videos if video in found]  # in order
+        counts = Counter(video.record.source_id for video in found)
+        assert counts.items() <= per_source.items()
+        return set(counts), len(found)
+
+    assert draw(None) == draw(len(videos)) == (set(per_source), len(videos))
+    before: set[str] = set()
+    for most in range(1, len(videos) + 1):
+        sources, count = draw(most)
+        assert len(sources) == 1 or count <= most
+        assert before <= sources
+        before = sources
+    other = SETTINGS.model_copy(update={"max_videos": 3})
+    assert robustness._settings_digest(other) == robustness._settings_digest(SETTINGS)
 
 
 def test_the_table_names_every_degradation(whole):

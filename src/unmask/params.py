@@ -189,8 +189,9 @@ CLEAN = "clean"  # what the videos are called that nothing was done to
 
 
 class Robustness(Section):
-    """What is done to the test videos: each degradation is one or more passes."""
+    """What is done to how many test videos: each degradation is one or more passes."""
 
+    max_videos: Count | None
     degradations: dict[str, Annotated[tuple[dict[str, float], ...], Field(strict=False)]] = Field(
         min_length=1
     )

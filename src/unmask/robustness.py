@@ -84,6 +84,23 @@ def find_originals(chunks: Sequence[Chunk], raw_dir: Path) -> list[Original]:
     return found
 
 
+def draw(videos: Sequence[Original], settings: params.Robustness) -> list[Original]:
+    """Return settings.max_videos of the videos at most, in order: whole sources, drawn by the seed.
+
+    At least one source is taken.
+    """
+    if settings.max_videos is None:
+        return list(videos)
+    per_source = Counter(video.record.source_id for video in videos)
+    drawn: set[str] = set()
+    for source in sorted(per_source, key=lambda name: key_of(settings.seed, name)):
+        count = sum(per_source[name] for name in drawn) + per_source[source]
+        if drawn and count > settings.max_videos:
+            break
+        drawn.add(source)
+    return [video for video in videos if video.record.source_id in drawn]
+
+
 # ---------------------------------------------------------------- answers
 
 
@@ -324,7 +341,8 @@ def _videos_digest(videos: Sequence[Original]) -> str:
 
 
 def _settings_digest(settings: params.Robustness) -> str:
-    values = settings.model_dump(mode="json") | {"recipe": RECIPE}
+    # How many were drawn is in the digest of the videos.
+    values = settings.model_dump(mode="json", exclude={"max_videos"}) | {"recipe": RECIPE}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
