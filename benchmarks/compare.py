@@ -248,12 +248,13 @@ def table(summary: Summary) -> Iterator[str]:
     """Yield the lines of the table in Markdown, and what it was measured on."""
     yield (
         "| model | starts from | parameters | a clip | CPU clips/s | GPU clips/s "
-        "| test AUC | test log-loss | first's AUC minus its own | worst drop of AUC |"
+        "| test AUC | first's minus its own | test log-loss | first's minus its own "
+        "| worst drop of AUC |"
     )
-    yield "| --- | --- | ---: | --- | ---: | ---: | --- | --- | --- | --- |"
+    yield "| --- | --- | ---: | --- | ---: | ---: | --- | --- | --- | --- | --- |"
     for row in summary["rows"]:
         gpu, drop = row["gpu_clips_per_s"], row["worst_drop"]
-        ahead = row["first_minus_this"]["roc_auc"] if "first_minus_this" in row else None
+        ahead = row.get("first_minus_this")
         cells = [
             f"`{row['backbone']}`",
             f"`{row['weights']}`",
@@ -262,8 +263,9 @@ def table(summary: Summary) -> Iterator[str]:
             f"{row['cpu_clips_per_s']:.1f}",
             "not measured" if gpu is None else f"{gpu}",
             metrics.shown(row["roc_auc"]),
+            metrics.shown(ahead["roc_auc"], sign="+") if ahead else "",
             metrics.shown(row["log_loss"]),
-            metrics.shown(ahead, sign="+") if ahead else "",
+            metrics.shown(ahead["log_loss"], sign="+") if ahead else "",
             f"{metrics.shown(drop['roc_auc'])} ({drop['degradation']})" if drop else "-",
         ]
         yield "| " + " | ".join(cells) + " |"

@@ -66,9 +66,11 @@ def test_a_run_is_found_in_mlflows_file_alone(tmp_path):
     client = mlflow.MlflowClient(f"sqlite:///{store}")
     runs = [
         client.create_run("0", tags={"unmask.run": key}, start_time=when)
-        for when, key in enumerate(("k1", "k2", "k2", "k2"))
+        for when, key in enumerate(("k1", "k2", "k2", "k2", "k2"))
     ]
-    client.delete_run(runs[-1].info.run_id)
+    for run in runs[:-1]:  # the last one is under way
+        client.set_terminated(run.info.run_id)
+    client.delete_run(runs[-2].info.run_id)
     found = [
         custody.collect(tmp_path, run_key=key, command=["a"], mlflow_db=store).mlflow_run
         for key in ("k2", "k3")

@@ -112,6 +112,8 @@ def rows_of(text):
         (["a.mp4", "--annotate", "a.mp4"], 1, "a video to be read"),
         (["a.mp4", "--annotate", "seen.mov"], 2, "ends in .mp4"),
         (["a.mp4", "--report", "notes.txt"], 2, "what is written ends in .html"),
+        (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
+        (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
         (["-", "--model", "."], 1, "the list is empty"),
         (["empty"], 1, "no file in it ends like one"),
         (["a.mp4"], 1, "make repro"),
@@ -120,8 +122,10 @@ def rows_of(text):
     ],
 )
 def test_a_mistake_is_told_before_torch_is_imported(arguments, code, said):
-    Path("empty").mkdir()
-    Path("notes.txt").touch()
+    for name in ("empty", "others"):
+        Path(name).mkdir()
+    for name in ("notes.txt", "notes.html", "others/a.mp4"):
+        Path(name).write_text("mine")
     script = (
         "import sys\n"
         "from unmask.cli import main\n"
@@ -140,6 +144,7 @@ def test_a_mistake_is_told_before_torch_is_imported(arguments, code, said):
     assert said in " ".join(done.stderr.split())
     assert done.stderr.endswith("torch False")
     assert "Traceback" not in done.stderr
+    assert Path("notes.html").read_text() == Path("others/a.mp4").read_text() == "mine"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"]])
@@ -273,6 +278,20 @@ def test_a_reader_that_leaves_early_is_no_error_message(models):
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_a_full_disk_behind_stdout_is_one_line(models, form):
+    Path("empty.mp4").touch()
+    asked = command("empty.mp4", "--model", models / "real", *([form] if form else []))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            asked, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_terminal_gets_a_bar_and_whole_lines_beside_it(models):
     Path("empty.mp4").touch()
     ours, theirs = pty.openpty()
@@ -317,6 +336,8 @@ def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder,
     assert [line.split()[:2] for line in done.output.splitlines()] == [
         ["report", "matches"], ["file", "matches"], ["model", "matches"],
     ]  # fmt: skip
+    again = ("clip.mp4", "--model", models / "fake", "--report", "pages", "--annotate", "seen")
+    assert predict(*again).exit_code == 3  # what it wrote itself it may write anew
     assert verify("clip.mp4", "--model", models / "real").exit_code == 5
     assert verify("seen/clip.mp4").exit_code == 4
     assert verify("--score").exit_code == 2

@@ -266,6 +266,26 @@ def test_a_crash_costs_that_video_its_answer_and_no_other(
     assert held(server) == []
 
 
+def test_who_waits_when_the_server_is_stopped_is_told_so(
+    tmp_path: Path, model: Path, long_video: Path
+) -> None:
+    with (
+        serving(tmp_path, "--model", str(model)) as server,
+        ThreadPoolExecutor(2) as beside,
+    ):
+        asked = [
+            beside.submit(post, server, "/api/predict", long_video.read_bytes()) for _ in range(2)
+        ]
+        while len(held(server)) < 2 or not list(server.tmp.rglob("crops/*")):
+            assert not any(each.done() for each in asked)
+            time.sleep(0.05)
+        os.kill(server.pid, signal.SIGTERM)
+        for each in asked:  # one is at work, one waits
+            status, _, body = each.result()
+            assert (status, json.loads(body)["error"]) == (503, "cancelled")
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_gradios_own_doors_are_shut(server: Any) -> None:
     for address in (
         "/gradio_api/file=/etc/passwd", "/gradio_api/file/etc/passwd", "/gradio_api/vibe-code",

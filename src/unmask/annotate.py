@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from unmask.analysis import Answer, FaceAnswer
+from unmask.custody import ANNOTATED
 from unmask.drawing import WORDS, Marked, Picture, draw
 from unmask.records import Box
 from unmask.video import TruncatedError, VideoWriter, probe, read_ahead, read_frames
@@ -36,7 +37,9 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
     )
     frames = read_ahead(read_frames(answer.path))
     size: tuple[int, int] | None = None
-    with VideoWriter(out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET) as writer:
+    with VideoWriter(
+        out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
+    ) as writer:
         try:
             for frame in frames:
                 picture_HWC = draw(frame.rgb_HWC(), marks_at(answer, frame.time_s))

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PACKAGES = (
     "unmask", "torch", "torchvision", "pytorchvideo", "timm", "facenet-pytorch", "av", "numpy",
     "opencv-python-headless",
 )  # fmt: skip
+ANNOTATED = "boxes and scores by unmask predict --annotate"  # in the metadata of such a clip
 COMPARISON = "metrics/comparison.json"  # benchmarks/compare.py writes it
 RUN_TAG = "unmask.run"  # as track_mlflow writes a training's key
 
@@ -84,13 +86,14 @@ def _version(name: str) -> str | None:
 
 
 def _find_run(mlflow_db: Path, run_key: str) -> str | None:
-    """Return the newest run of a training that MLflow's file knows."""
+    """Return the newest finished run of a training that MLflow's file knows."""
     if not mlflow_db.is_file():
         return None
     # MLflow's own client takes two seconds to import, and would move an old file to its schema.
     query = (
         "SELECT runs.run_uuid FROM runs JOIN tags ON runs.run_uuid = tags.run_uuid "
         "WHERE tags.key = ? AND tags.value = ? AND runs.lifecycle_stage = 'active' "
+        "AND runs.status = 'FINISHED' "  # another of the same key may be under way
         "ORDER BY runs.start_time DESC"
     )
     try:
@@ -99,6 +102,30 @@ def _find_run(mlflow_db: Path, run_key: str) -> str | None:
     except sqlite3.Error:  # another schema, a lock, no database: then the key alone has to do
         return None
     return row[0] if row else None
+
+
+def checkout_of(model_dir: Path) -> Path | None:
+    """Return the folder with the dvc.lock beside a model; None where there is none."""
+    root = model_dir.resolve().parent
+    return root if (root / "dvc.lock").is_file() else None
+
+
+def is_page(path: Path) -> bool:
+    """Say whether a file is a report, whatever became of it since."""
+    return _holds(path, b'id="unmask-report"')
+
+
+def is_annotated(path: Path) -> bool:
+    """Say whether a file is a clip with boxes that was written here."""
+    return _holds(path, ANNOTATED.encode())
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            return content.find(mark) >= 0
+    except (OSError, ValueError):  # a folder, an empty file, one that may not be read
+        return False
 
 
 def shown_name(name: str) -> str:

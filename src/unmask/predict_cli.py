@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -109,8 +109,8 @@ def predict(
             shown = custody.shown_name(str(folder))
             click.echo(f"{shown}: this user may not look into this folder", err=True)
         pages, clips = (
-            _targets(found.videos, report, ".html"),
-            _targets(found.videos, annotate, ".mp4"),
+            _targets(found.videos, report, ".html", custody.is_page),
+            _targets(found.videos, annotate, ".mp4", custody.is_annotated),
         )
         model_dir = model_source.named(model, rev, cache=doors.weights_cache())
         wish = _Wish(found.videos, model_dir, pages, clips, workers or doors.workers())
@@ -137,8 +137,13 @@ def _form_of(out: Path, asked: "Form | None") -> "Form":
     return form
 
 
-def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[Path, Path]:
-    """Return the file to make of each video: target itself, or one in it by the video's name."""
+def _targets(
+    videos: Sequence[Path], target: Path | None, ending: str, is_ours: Callable[[Path], bool]
+) -> dict[Path, Path]:
+    """Return the file to make of each video: target itself, or one in it by the video's name.
+
+    Only what an earlier run wrote there, by is_ours, is replaced.
+    """
     if target is None:
         return {}
     if target.suffix.lower() == ending:
@@ -166,6 +171,11 @@ def _targets(videos: Sequence[Path], target: Path | None, ending: str) -> dict[P
         if os.path.realpath(file) in originals:
             raise UnmaskError(
                 f"Asked to write {file}; that is a video to be read. Name another place."
+            )
+        if os.path.lexists(file) and not is_ours(file):
+            raise UnmaskError(
+                f"Asked to write {file}; a file that unmask did not write is there. Move it away, "
+                "or name another place."
             )
     # Told now, and not once the first video was scored.
     for folder in {file.parent for file in files.values()}:
@@ -203,7 +213,7 @@ def _answered(
             else:
                 known = kept.reuse(wish.videos)
         elif form == "csv":
-            click.echo(answers_file.csv_header(), nl=False)
+            _say(answers_file.csv_header())
         fresh = stack.enter_context(closing(_fresh(wish, known.keys(), maker, kept)))
         rows = _in_order(wish.videos, known, fresh)
         if sys.stderr.isatty():
@@ -229,12 +239,24 @@ def _show(row: "Row", form: "Form | None", width: int) -> None:
     from unmask import answers_file
 
     if form == "json":
-        click.echo(answers_file.json_line(row), nl=False)
+        _say(answers_file.json_line(row))
     elif form == "csv":
-        click.echo(answers_file.csv_line(row), nl=False)
+        _say(answers_file.csv_line(row))
     else:
-        line = answers_file.human_line(row, width=width)
-        click.echo(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+        text = answers_file.human_line(row, width=width) + "\n"
+        _say(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _say(line: bytes) -> None:
+    try:
+        click.echo(line, nl=False)
+    except BrokenPipeError:  # `| head` has seen enough: click ends quietly
+        raise
+    except OSError as error:
+        raise UnmaskError(
+            f"Asked to write an answer to stdout; the system said: {error.strerror}. Free space "
+            "there, then type the same again."
+        ) from error
 
 
 def _fresh(
@@ -272,10 +294,11 @@ def _source(model_dir: Path, predictor: "Predictor") -> "Source":
     from unmask import custody, mlflow_client, provenance
     from unmask.case_report import Source
 
-    root = provenance.main_checkout(Path.cwd())
+    root = custody.checkout_of(model_dir) or provenance.main_checkout(Path.cwd())
     uri = mlflow_client.default_uri(os.environ, root)
     found = custody.collect(
-        root, run_key=predictor.checkpoint.run_key, command=sys.argv,
+        # Where the program lies is nobody's business who gets the page.
+        root, run_key=predictor.checkpoint.run_key, command=("unmask", *sys.argv[1:]),
         mlflow_db=mlflow_client.sqlite_file(uri),
     )  # fmt: skip
     return Source(model_dir, root, found)

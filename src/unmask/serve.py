@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -64,7 +65,20 @@ def run(listening: socket.socket, desk: Desk, rules: Rules) -> None:
         build(desk, rules), log_level="error", server_header=False, timeout_keep_alive=10,
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, desk).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """One that gives up what is under way at once: else uvicorn cuts it off without an answer."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+        super().__init__(config)
+        self._desk = desk
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, on a signal."""
+        self._desk.end()
+        super().handle_exit(sig, frame)
 
 
 def build(desk: Desk, rules: Rules) -> FastAPI:
@@ -156,6 +170,8 @@ async def _answer(
         ticket.wants_report = wants_report
         desk.submit(ticket)
         while ticket.outcome is None:
+            if desk.is_ending:
+                return Refusal(Refused.CANCELLED, "The server is ending. Come again later.")
             if await request.is_disconnected():
                 return Refusal(Refused.CANCELLED, "Cancelled.")
             await asyncio.sleep(LOOK_S)

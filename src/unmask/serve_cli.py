@@ -136,7 +136,7 @@ def _serve(
     password: str | None,
     keep: Path | None,
 ) -> None:
-    from unmask import doors, mlflow_client, model_source, provenance
+    from unmask import custody, doors, mlflow_client, model_source, provenance
     from unmask.serve_jobs import Desk
     from unmask.serve_work import Settings
 
@@ -144,6 +144,7 @@ def _serve(
         root = provenance.main_checkout(Path.cwd())
         uri = mlflow_client.default_uri(os.environ, root)
         model_dir = model_source.named(model, rev, cache=doors.weights_cache())
+        root = custody.checkout_of(model_dir) or root
         settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), ("unmask", "serve"))
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
@@ -151,8 +152,8 @@ def _serve(
                 from unmask import serve as serving  # seconds, in which the model is loaded
             except ModuleNotFoundError as error:
                 raise UnmaskError(
-                    f"Asked to serve; found no {error.name}. Install it: `pip install "
-                    "'unmask[serve]'`."
+                    f"Asked to serve; found no {error.name}. Install it, in the checkout: "
+                    "`pip install -e '.[serve]'`."
                 ) from error
             desk.await_model()
             shown = f"[{host}]" if ":" in host else host

@@ -100,7 +100,7 @@ class Desk:
         self._tickets: dict[str, Ticket] = {}
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self.is_ending = False
         self._took_s = _USUAL_S
         self._slots = [_Worker(settings, start) for _ in range(limits.jobs)]
         self._threads = [
@@ -124,9 +124,13 @@ class Desk:
         for thread in self._threads:
             thread.start()
 
+    def end(self) -> None:
+        """Begin no more work, and give up what is under way; safe in a signal's handler."""
+        self.is_ending = True
+
     def close(self) -> None:
         """Stop all work at once."""
-        self._is_closed = True
+        self.end()
         for slot in self._slots:
             slot.kill()
         for thread in self._threads:
@@ -221,7 +225,7 @@ class Desk:
             with self._changed:
                 if not self._waiting:
                     self._changed.wait(1.0)
-                if self._is_closed:
+                if self.is_ending:
                     slot.kill()
                     return
                 ticket = self._waiting.popleft() if self._waiting and slot.is_ready else None
@@ -264,7 +268,7 @@ class Desk:
             )
 
     def _stop(self, ticket: Ticket, begun_s: float) -> Refusal | None:
-        if ticket.is_dropped or self._is_closed:
+        if ticket.is_dropped or self.is_ending:
             return _CANCELLED
         if time.monotonic() - begun_s > self.limits.timeout_s:
             return Refusal(

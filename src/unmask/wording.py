@@ -96,7 +96,8 @@ def rules(limits: Limits) -> list[str]:
     said.append(
         f"These limits were learned from {limits.reals} real and {limits.fakes} fake examples, so "
         f"that of videos like those at most {limits.max_error_ratio:.0%} of each class are called "
-        "the wrong way. Of videos of another kind it may be more."
+        "the wrong way, on average over such examples; by these few it may be more, and of videos "
+        "of another kind, too."
     )
     said.append(
         f"A face that is under {limits.min_face_px:.0f} px in size, seen for less than "
