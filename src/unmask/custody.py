@@ -121,10 +121,12 @@ def is_annotated(path: Path) -> bool:
 
 
 def _holds(path: Path, mark: bytes) -> bool:
+    if not path.is_file():  # nobody may ever write into a pipe
+        return False
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             return content.find(mark) >= 0
-    except (OSError, ValueError):  # a folder, an empty file, one that may not be read
+    except (OSError, ValueError):  # one that may not be read, an empty one
         return False
 
 

@@ -295,7 +295,7 @@ def _source(model_dir: Path, predictor: "Predictor") -> "Source":
     from unmask.case_report import Source
 
     root = custody.checkout_of(model_dir) or provenance.main_checkout(Path.cwd())
-    uri = mlflow_client.default_uri(os.environ, root)
+    uri = mlflow_client.default_uri(os.environ, provenance.main_checkout(root))
     found = custody.collect(
         # Where the program lies is nobody's business who gets the page.
         root, run_key=predictor.checkpoint.run_key, command=("unmask", *sys.argv[1:]),

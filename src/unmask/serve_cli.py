@@ -141,10 +141,9 @@ def _serve(
     from unmask.serve_work import Settings
 
     with _listen(host, port) as listening:
-        root = provenance.main_checkout(Path.cwd())
-        uri = mlflow_client.default_uri(os.environ, root)
         model_dir = model_source.named(model, rev, cache=doors.weights_cache())
-        root = custody.checkout_of(model_dir) or root
+        root = custody.checkout_of(model_dir) or provenance.main_checkout(Path.cwd())
+        uri = mlflow_client.default_uri(os.environ, provenance.main_checkout(root))
         settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), ("unmask", "serve"))
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
