@@ -148,7 +148,8 @@ def _serve(
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
             try:
-                from unmask import serve as serving  # seconds, in which the model is loaded
+                with _signals_wait():
+                    from unmask import serve as serving  # seconds, in which the model is loaded
             except ModuleNotFoundError as error:
                 raise UnmaskError(
                     f"Asked to serve; found no {error.name}. Install it, in the checkout: "
@@ -158,6 +159,23 @@ def _serve(
             shown = f"[{host}]" if ":" in host else host
             click.echo(f"http://{shown}:{listening.getsockname()[1]}")
             serving.run(listening, desk, serving.Rules(host, password, keep))
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back: what raises amid Gradio's imports may be lost there."""
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    for number in held:
+        signal.raise_signal(number)
 
 
 def _listen(host: str, port: int) -> socket.socket:
