@@ -219,8 +219,11 @@ def _differences(first: Run, other: Run) -> dict[str, Measured]:
     if first.scores.keys() != other.scores.keys():
         sys.exit("The runs were not tested on the same videos; remove the older experiments.")
     pairs = [(scored, other.scores[name]) for name, scored in first.scores.items()]
-    both = [(a, a.probability, b.probability) for a, b in pairs if a.probability is not None]
-    both = [row for row in both if row[2] is not None]
+    both = [
+        (ours, ours.probability, theirs.probability)
+        for ours, theirs in pairs
+        if ours.probability is not None and theirs.probability is not None
+    ]
     if not both:
         return {name: dict(metrics.NOT_MEASURED) for name in COMPARED}
     scored_N, ours_N, others_N = zip(*both, strict=True)

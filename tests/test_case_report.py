@@ -74,6 +74,14 @@ def cases(tmp_path_factory, make_video):
     return root, answers, predictor
 
 
+def _write(out, answer, cases, checkout):
+    """Write one more page, of metrics in another checkout."""
+    root, _, predictor = cases
+    origin = custody.collect(checkout, run_key="key", command=["unmask"], mlflow_db=None)
+    source = case_report.Source(root / "model", checkout, origin)
+    case_report.write(out, answer, predictor, root / "crops", source)
+
+
 def _read(root, place) -> tuple[str, Page]:
     text = (root / f"{place}.html").read_text(encoding="utf-8")
     return text, Page(text)
@@ -135,11 +143,9 @@ def test_a_file_that_is_no_video_has_a_page_that_says_so(cases):
 
 
 def test_a_video_that_was_deleted_meanwhile_has_its_page(cases, tmp_path):
-    root, answers, predictor = cases
-    origin = custody.collect(root, run_key="key", command=["unmask"], mlflow_db=None)
-    source = case_report.Source(root / "model", root, origin)
+    root, answers, _ = cases
     answer = replace(answers[0], path=tmp_path / "gone.mp4")
-    case_report.write(tmp_path / "0.html", answer, predictor, root / "crops", source)
+    _write(tmp_path / "0.html", answer, cases, root)
     text, page = _read(tmp_path, 0)
     data = json.loads(re.search(r"<script [^>]*>(.*?)</script>", text, re.DOTALL)[1])
     assert (data["video"]["sha256"], data["video"]["bytes"]) == (answer.sha256, None)
@@ -147,7 +153,7 @@ def test_a_video_that_was_deleted_meanwhile_has_its_page(cases, tmp_path):
 
 
 def test_a_page_says_how_other_models_do_on_the_same_videos(cases, tmp_path):
-    root, answers, predictor = cases
+    root, answers, _ = cases
     assert "make compare" in "".join(_read(root, 2)[1].words)
     auc = {"value": 0.75, "low": 0.5, "high": 1.0}
     ours = {"backbone": "x3d_xs", "weights": "none", "model_md5": dvc_digest(root / "model")}
@@ -156,9 +162,7 @@ def test_a_page_says_how_other_models_do_on_the_same_videos(cases, tmp_path):
     rows = [ours | {"roc_auc": auc}, other | {"roc_auc": auc | {"value": 0.625}}]
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/comparison.json").write_text(json.dumps({"videos": 68, "rows": rows}))
-    origin = custody.collect(tmp_path, run_key="key", command=["unmask"], mlflow_db=None)
-    source = case_report.Source(root / "model", tmp_path, origin)
-    case_report.write(tmp_path / "2.html", answers[2], predictor, root / "crops", source)
+    _write(tmp_path / "2.html", answers[2], cases, tmp_path)
     words = " ".join(" ".join(_read(tmp_path, 2)[1].words).split())
     assert "x3d_xs (this model) none 0.750 [0.500, 1.000]" in words
     assert "<i>lite0 imagenet 0.625 [0.500, 1.000] +0.125 [-0.250, +0.500]" in words
@@ -166,7 +170,7 @@ def test_a_page_says_how_other_models_do_on_the_same_videos(cases, tmp_path):
 
 
 def test_metrics_that_few_videos_can_not_have_are_told_in_words(cases, tmp_path):
-    root, answers, predictor = cases
+    root, answers, _ = cases
     none = {"value": None, "low": None, "high": None}
     video = {"count": 2, "roc_auc": none, "accuracy": none | {"value": 0.5}}
     written = json.dumps({"sources": 1, "video": video})
@@ -177,9 +181,7 @@ def test_metrics_that_few_videos_can_not_have_are_told_in_words(cases, tmp_path)
     wrote = [{"path": "metrics/test.json", "md5": md5}]
     lock = {"stages": {"evaluate": {"deps": read, "outs": wrote}}}
     (tmp_path / "dvc.lock").write_text(json.dumps(lock))
-    origin = custody.collect(tmp_path, run_key="key", command=["unmask"], mlflow_db=None)
-    source = case_report.Source(root / "model", tmp_path, origin)
-    case_report.write(tmp_path / "2.html", answers[2], predictor, root / "crops", source)
+    _write(tmp_path / "2.html", answers[2], cases, tmp_path)
     words = " ".join("".join(_read(tmp_path, 2)[1].words).split())
     assert "not defined: the test videos are of one class" in words
     assert "Right at a score of 50%50% (too few for an interval)" in words

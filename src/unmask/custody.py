@@ -104,12 +104,6 @@ def _find_run(mlflow_db: Path, run_key: str) -> str | None:
     return row[0] if row else None
 
 
-def checkout_of(model_dir: Path) -> Path | None:
-    """Return the folder with the dvc.lock beside a model; None where there is none."""
-    root = model_dir.resolve().parent
-    return root if (root / "dvc.lock").is_file() else None
-
-
 def is_page(path: Path) -> bool:
     """Say whether a file is a report, whatever became of it since."""
     return _holds(path, b'id="unmask-report"')

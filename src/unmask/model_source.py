@@ -46,6 +46,16 @@ def named(model: str, rev: str | None, *, cache: Path) -> Path:
     return resolve(model, rev, root=root, cache=cache, tracking_uri=uri)
 
 
+def origin(model_dir: Path) -> tuple[Path, Path | None]:
+    """Return the checkout whose metrics may be the model's, and MLflow's file there if it has one.
+
+    It is the one that the model lies in, by a dvc.lock beside it, or else the one worked in.
+    """
+    beside = model_dir.resolve().parent
+    root = beside if (beside / "dvc.lock").is_file() else main_checkout(Path.cwd())
+    return root, sqlite_file(default_uri(os.environ, main_checkout(root)))
+
+
 def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_uri: str) -> Path:
     """Return the folder that holds the model; a fetched one is in the cache, whole and checked.
 

@@ -291,15 +291,14 @@ def _fresh(
 
 
 def _source(model_dir: Path, predictor: "Predictor") -> "Source":
-    from unmask import custody, mlflow_client, provenance
+    from unmask import custody, model_source
     from unmask.case_report import Source
 
-    root = custody.checkout_of(model_dir) or provenance.main_checkout(Path.cwd())
-    uri = mlflow_client.default_uri(os.environ, provenance.main_checkout(root))
+    root, mlflow_db = model_source.origin(model_dir)
     found = custody.collect(
         # Where the program lies is nobody's business who gets the page.
         root, run_key=predictor.checkpoint.run_key, command=("unmask", *sys.argv[1:]),
-        mlflow_db=mlflow_client.sqlite_file(uri),
+        mlflow_db=mlflow_db,
     )  # fmt: skip
     return Source(model_dir, root, found)
 

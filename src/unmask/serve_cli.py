@@ -1,6 +1,5 @@
 """`unmask serve`. Heavy imports stand inside it."""
 
-import os
 import signal
 import socket
 import sys
@@ -136,15 +135,13 @@ def _serve(
     password: str | None,
     keep: Path | None,
 ) -> None:
-    from unmask import custody, doors, mlflow_client, model_source, provenance
+    from unmask import doors, model_source
     from unmask.serve_jobs import Desk
     from unmask.serve_work import Settings
 
     with _listen(host, port) as listening:
         model_dir = model_source.named(model, rev, cache=doors.weights_cache())
-        root = custody.checkout_of(model_dir) or provenance.main_checkout(Path.cwd())
-        uri = mlflow_client.default_uri(os.environ, provenance.main_checkout(root))
-        settings = Settings(model_dir, root, mlflow_client.sqlite_file(uri), ("unmask", "serve"))
+        settings = Settings(model_dir, *model_source.origin(model_dir), ("unmask", "serve"))
         with closing(Desk(folder, limits, settings, doors.set_up_logging)) as desk:
             desk.open()
             try:
