@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,10 +34,11 @@ from test_predict_cli import write_model
 
 from unmask import serve
 from unmask.cli import main
+from unmask.doors import set_up_logging
 from unmask.errors import DiskError
 from unmask.serve_gate import Gate
 from unmask.serve_jobs import Desk, Limits, Ticket
-from unmask.serve_work import Refused, Result, Settings
+from unmask.serve_work import Refusal, Refused, Result, Settings
 from unmask.video import write_video
 
 pytestmark = pytest.mark.slow
@@ -100,7 +103,7 @@ def serving(folder: Path, *options: str, **variables: str) -> Iterator[Any]:
         assert url.startswith("http://127.0.0.1:"), (folder / "log").read_text()
         yield SimpleNamespace(url=url, port=urlsplit(url).port, tmp=folder / "tmp", pid=process.pid)
         process.terminate()
-        assert process.wait(timeout=15) == 0, (folder / "log").read_text()
+        assert process.wait(timeout=60) == 0, (folder / "log").read_text()
     assert list((folder / "tmp").iterdir()) == []
 
 
@@ -515,6 +518,36 @@ def test_who_cancels_while_waiting_is_told_so_and_makes_place(desk: Desk) -> Non
     desk.drop(late)
     desk.submit(late)  # its browser left in that moment: nobody works on what is gone
     assert not desk._waiting
+
+
+def test_only_its_own_thread_closes_the_pipe_of_a_worker(
+    tmp_path: Path, model: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed_by: list[threading.Thread] = []
+    close = Connection.close
+
+    def note(connection: Connection) -> None:
+        if connection is pipe:  # closed twice at once, it may be a stranger's file by then
+            closed_by.append(threading.current_thread())
+        close(connection)
+
+    settings = Settings(model, tmp_path, None, ())
+    desk = Desk(tmp_path, Limits(10**8, 60, 60, 0, jobs=1), settings, set_up_logging)
+    desk.open()
+    desk.await_model()
+    pipe = desk._slots[0].connection
+    monkeypatch.setattr(Connection, "close", note)
+    ticket = desk.admit()
+    shutil.copyfile(long_video, ticket.video)
+    desk.submit(ticket)
+    while not list(ticket.folder.rglob("crops/*")):  # it is at work
+        assert ticket.outcome is None
+        time.sleep(0.05)
+    desk.close()
+    assert isinstance(ticket.outcome, Refusal)
+    assert ticket.outcome.kind is Refused.CANCELLED
+    assert closed_by == desk._threads
+    assert not desk.is_ready
 
 
 def alone(work: Coroutine[Any, Any, None]) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing import get_context
@@ -120,7 +121,7 @@ class Desk:
             UnmaskError: there is none, or not one of this version.
         """
         for slot in self._slots:
-            self.maker = slot.await_model()
+            self.maker = slot.await_model(lambda: self.is_ending)
         for thread in self._threads:
             thread.start()
 
@@ -131,10 +132,12 @@ class Desk:
     def close(self) -> None:
         """Stop all work at once."""
         self.end()
-        for slot in self._slots:
-            slot.kill()
-        for thread in self._threads:
-            if thread.ident is not None:
+        with self._changed:
+            self._changed.notify_all()
+        for slot, thread in zip(self._slots, self._threads, strict=True):
+            if thread.ident is None:
+                slot.kill()
+            else:  # it kills its worker itself: two that close one pipe may close a stranger's
                 thread.join()
 
     @property
@@ -223,7 +226,7 @@ class Desk:
         """Answer one ticket after another; runs in a thread."""
         while True:
             with self._changed:
-                if not self._waiting:
+                if not self._waiting and not self.is_ending:
                     self._changed.wait(1.0)
                 if self.is_ending:
                     slot.kill()
@@ -239,7 +242,7 @@ class Desk:
                 if ticket.is_dropped:
                     self.drop(ticket)
             elif not slot.is_ready:
-                slot.revive()
+                slot.revive(lambda: self.is_ending)
             self._drop_unclaimed()
 
     def _answer(self, slot: "_Worker", ticket: Ticket) -> Result | Refusal:
@@ -280,7 +283,10 @@ class Desk:
 
 
 class _Worker:
-    """A process that holds the model; killed, it is replaced by another."""
+    """A process that holds the model; killed, it is replaced by another.
+
+    Only one thread at a time has it: all but is_ready is for that one.
+    """
 
     connection: Connection
 
@@ -292,7 +298,8 @@ class _Worker:
     @property
     def is_ready(self) -> bool:
         """Say whether it can be given a task."""
-        return self._has_model and self._process is not None and self._process.is_alive()
+        process = self._process
+        return self._has_model and process is not None and process.is_alive()
 
     def spawn(self) -> None:
         # "spawn", as a fork of a process in which threads run may deadlock.
@@ -302,16 +309,20 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def await_model(self) -> Maker:
+    def await_model(self, is_ending: Callable[[], bool]) -> Maker:
         """Wait until the process has its model, and return what it is.
 
         Raises:
-            UnmaskError: there is none; or the process died, or is not ready after ten minutes.
+            UnmaskError: there is none; or the process died, or is not ready after ten minutes; or
+                the server is ending.
         """
-        try:
-            said = self.connection.recv() if self.connection.poll(_START_S) else None
-        except (EOFError, OSError):
-            said = None
+        said = None
+        end_s = time.monotonic() + _START_S
+        with suppress(EOFError, OSError):
+            while time.monotonic() < end_s and not is_ending():
+                if self.connection.poll(LOOK_S):
+                    said = self.connection.recv()
+                    break
         if isinstance(said, Maker):
             self._has_model = True
             return said
@@ -323,19 +334,20 @@ class _Worker:
             "its words above; a machine short of memory kills such processes."
         )
 
-    def revive(self) -> None:
+    def revive(self, is_ending: Callable[[], bool]) -> None:
         """Replace the process that was killed."""
         self.spawn()
         try:
-            self.await_model()
+            self.await_model(is_ending)
         except UnmaskError as error:  # it was there when the server started
-            _log.warning("%s Trying again.", error)
-            time.sleep(1)
+            if not is_ending():
+                _log.warning("%s Trying again.", error)
+                time.sleep(1)
 
     def kill(self) -> None:
         """End the process and what it has started, which never outlive a ticket."""
         self._has_model = False
-        process = self._process
+        process, self._process = self._process, None
         if process is None or process.pid is None:
             return
         try:
