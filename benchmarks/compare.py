@@ -218,19 +218,13 @@ def _differences(first: Run, other: Run) -> dict[str, Measured]:
     """Return the first run's metrics minus the other's, over the videos that both scored."""
     if first.scores.keys() != other.scores.keys():
         sys.exit("The runs were not tested on the same videos; remove the older experiments.")
-    pairs = [(scored, other.scores[name]) for name, scored in first.scores.items()]
-    both = [
-        (ours, ours.probability, theirs.probability)
-        for ours, theirs in pairs
-        if ours.probability is not None and theirs.probability is not None
-    ]
-    if not both:
-        return {name: dict(metrics.NOT_MEASURED) for name in COMPARED}
-    scored_N, ours_N, others_N = zip(*both, strict=True)
     return {
         name: metrics.measure_difference(
-            metric, [each.label for each in scored_N], ours_N, others_N,
-            [each.source for each in scored_N],
+            metric,
+            [each.label for each in first.scores.values()],
+            [each.probability for each in first.scores.values()],
+            [other.scores[place].probability for place in first.scores],
+            [each.source for each in first.scores.values()],
             resamples=first.evaluate.bootstrap_resamples, seed=first.evaluate.seed,
         )
         for name, metric in COMPARED.items()

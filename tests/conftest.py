@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # As in an activated environment, however pytest was called: dvc, mlflow and uvicorn are found.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Picture = NDArray[np.uint8]
 Painter = Callable[[int, tuple[int, int]], Picture]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 from test_wording import FACE, NOTHING
@@ -32,8 +33,8 @@ def test_boxes_move_between_ticks_and_hold_for_one():
     assert annotate.label(1, SEEN, 0.5, 0.2) == "1 FAKE 0.90, now 0.75"
 
 
-def test_a_clip_keeps_its_frames_size_and_rate(make_video, tmp_path):
-    source = make_video(tmp_path / "in.mp4", frames=30, size=(160, 120), rate_fps=25)
+def test_a_clip_keeps_its_frames_size_rate_and_sound(make_video, tmp_path):
+    source = make_video(tmp_path / "in.mp4", frames=30, size=(160, 120), rate_fps=25, sound_s=1.2)
     out = tmp_path / "out.mp4"
     answer = replace(NOTHING, path=source, faces=(SEEN,), clip_s=0.2)
     done_s = list(annotate.write(out, answer))
@@ -47,6 +48,9 @@ def test_a_clip_keeps_its_frames_size_and_rate(make_video, tmp_path):
     for index, left in ((5, 20), (10, 40)):
         edge = frames[index][90, left - 1 : left + 2].astype(int)
         assert np.abs(edge - COLOURS[Verdict.FAKE]).sum(axis=1).min() < 120
+    with av.open(str(out)) as container:
+        [heard] = container.streams.audio
+        assert float(heard.duration * heard.time_base) == pytest.approx(1.2, abs=0.05)
     assert list(tmp_path.glob(".*")) == []
 
 

@@ -142,6 +142,8 @@ def test_the_geometry_is_the_one_of_training() -> None:
 
 def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: nn.Module) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [SETTINGS, WEIGHTS]
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1, "who may read one may read the other"
     assert load_file(folder / WEIGHTS).keys() == net.state_dict().keys()
     values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     assert values["format"] == 4

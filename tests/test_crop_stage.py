@@ -205,7 +205,7 @@ def test_a_full_disk_ends_the_stage_in_one_line_and_loses_nothing(
 def check_refusal(code: int, said: str, why: str) -> None:
     assert code == 1
     assert said.startswith(f"error: Asked to write into faces; the system said: {why}. ")
-    assert said.endswith("then type the same again (`dvc repro`): what is done is kept.")
+    assert said.endswith("then type the same again: what is done is kept.")
     assert "\n" not in said
 
 

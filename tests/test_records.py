@@ -265,7 +265,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full_disk(*_: object, **__: object) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         records.write_index(path, [FAKE])
     assert path.read_bytes() == before

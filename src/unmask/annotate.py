@@ -1,6 +1,7 @@
 """A clip with each face's box and score drawn into its frames."""
 
 import logging
+import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unmask import sound
 from unmask.analysis import Answer, FaceAnswer
 from unmask.custody import ANNOTATED
 from unmask.drawing import WORDS, Marked, Picture, draw
@@ -26,7 +28,7 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
 
     Upright, of the clip's own size (an odd side grows by a pixel) and rate; where frames come at
     changing intervals, at their mean rate. Memory does not grow with the clip. out gets its name
-    when it is whole. Sound is dropped.
+    when it is whole. Sound is the clip's own, where an MP4 can hold it.
 
     Raises:
         DecodeError: no frame can be read.
@@ -37,23 +39,28 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
     )
     frames = read_ahead(read_frames(answer.path))
     size: tuple[int, int] | None = None
-    with VideoWriter(
-        out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
-    ) as writer:
-        try:
-            for frame in frames:
-                picture_HWC = draw(frame.rgb_HWC(), marks_at(answer, frame.time_s))
-                size = size or (frame.width, frame.height)
-                picture_HWC = _fit(picture_HWC, size)
-                # As often as its time asks for: once, where frames come evenly.
-                due = max(1, round((frame.time_s + frame.duration_s) * rate_fps))
-                for _ in range(due - writer.frames_written):
-                    writer.write(picture_HWC)
-                yield frame.time_s + frame.duration_s
-        except TruncatedError as error:
-            _log.warning("%s", error)
-        finally:
-            frames.close()
+    silent = out.with_name(f".{out.name}.{os.getpid()}.silent")
+    try:
+        with VideoWriter(
+            silent, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
+        ) as writer:
+            try:
+                for frame in frames:
+                    picture_HWC = draw(frame.rgb_HWC(), marks_at(answer, frame.time_s))
+                    size = size or (frame.width, frame.height)
+                    picture_HWC = _fit(picture_HWC, size)
+                    # As often as its time asks for: once, where frames come evenly.
+                    due = max(1, round((frame.time_s + frame.duration_s) * rate_fps))
+                    for _ in range(due - writer.frames_written):
+                        writer.write(picture_HWC)
+                    yield frame.time_s + frame.duration_s
+            except TruncatedError as error:
+                _log.warning("%s", error)
+            finally:
+                frames.close()
+        sound.add(silent, answer.path, out)
+    finally:
+        silent.unlink(missing_ok=True)
 
 
 def marks_at(answer: Answer, time_s: float) -> list[Marked]:

@@ -40,14 +40,15 @@ class Checkpoint:
 
 
 def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
-    """Write the folder's weights and settings."""
-    from safetensors.torch import save_file
+    """Write the folder's weights and settings.
 
-    folder.mkdir(parents=True, exist_ok=True)
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    from safetensors.torch import save as to_bytes
+
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(state, partial)
-    partial.replace(folder / WEIGHTS)
+    write_atomically(folder / WEIGHTS, to_bytes(state))
     settings = {
         "format": FORMAT,
         "faces": checkpoint.faces.model_dump(mode="json"),

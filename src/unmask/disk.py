@@ -66,8 +66,7 @@ def writing(path: Path) -> Iterator[None]:
             raise
         raise DiskError(
             f"Asked to write into {path.parent}; the system said: {error.strerror}. "
-            f"{_REMEDIES[error.errno]}, then type the same again (`dvc repro`): what is done is "
-            "kept."
+            f"{_REMEDIES[error.errno]}, then type the same again: what is done is kept."
         ) from error
 
 

@@ -85,17 +85,12 @@ def summarise(plans: Mapping[str, Mapping[str, Answer]], settings: Evaluate) -> 
 def _cost(
     ours: Mapping[str, Answer], pooled: Mapping[str, Answer], settings: Evaluate
 ) -> metrics.Measured:
-    both = [
-        (each, each.probability, pooled[name].probability)
-        for name, each in ours.items()
-        if each.probability is not None and pooled[name].probability is not None
-    ]
-    if not both:
-        return dict(metrics.NOT_MEASURED)
-    labels, sources = [each.label for each, _, _ in both], [each.source for each, _, _ in both]
-    ours_N, pooled_N = (np.array([pair[place] for pair in both], float) for place in (1, 2))
     return metrics.measure_difference(
-        metrics.log_loss, labels, ours_N, pooled_N, sources,
+        metrics.log_loss,
+        [each.label for each in ours.values()],
+        [each.probability for each in ours.values()],
+        [pooled[name].probability for name in ours],
+        [each.source for each in ours.values()],
         resamples=settings.bootstrap_resamples, seed=settings.seed,
     )  # fmt: skip
 

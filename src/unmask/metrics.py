@@ -3,7 +3,7 @@
 Label 1 is fake. Ranking metrics take any finite scores, the others P(fake) in [0, 1].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -329,21 +329,29 @@ def measure(
 
 def measure_difference(
     metric: Metric,
-    labels_N: ArrayLike,
-    scores_N: ArrayLike,
-    others_N: ArrayLike,
-    groups_N: ArrayLike,
+    labels_N: Sequence[int],
+    scores_N: Sequence[float | None],
+    others_N: Sequence[float | None],
+    groups_N: Sequence[str],
     *,
     resamples: int,
     seed: int,
 ) -> Measured:
-    """Return by how much metric over scores_N is above that over others_N, as measure does."""
+    """Return by how much metric over scores_N is above that over others_N, as measure does.
+
+    A video that either has no score of is left out of both; all are None where none is left.
+    """
+    columns = zip(labels_N, scores_N, others_N, groups_N, strict=True)
+    both = [row for row in columns if None not in row]
+    if not both:
+        return dict(NOT_MEASURED)
+    labels, scores, others, groups = zip(*both, strict=True)
     try:
-        value = metric(labels_N, scores_N) - metric(labels_N, others_N)
+        value = metric(labels, scores) - metric(labels, others)
     except OneClassError:
         return dict(NOT_MEASURED)
     interval = paired_interval(
-        metric, labels_N, scores_N, others_N, groups_N, resamples=resamples, seed=seed
+        metric, labels, scores, others, groups, resamples=resamples, seed=seed
     )
     return _measured(value, interval)
 

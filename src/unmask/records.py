@@ -116,8 +116,8 @@ class VideoScore:
 # ---------------------------------------------------------------- files
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file by text at once, through a new file.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file by content at once, through a new file.
 
     Never in place: the old one may be a hard link into DVC's cache, which would change with it.
 
@@ -128,7 +128,7 @@ def write_atomically(path: Path, text: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
             give_name(partial, path)
         finally:
             partial.unlink(missing_ok=True)

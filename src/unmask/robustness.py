@@ -265,21 +265,16 @@ def _share(_: ArrayLike, covered_N: ArrayLike) -> float:
 def _drops(
     clean: Sequence[ScoredVideo], degraded: Sequence[ScoredVideo], settings: params.Evaluate
 ) -> Summary:
-    both = [
-        (video, before.score.probability, video.score.probability)
-        for before, video in zip(clean, degraded, strict=True)
-        if before.score.probability is not None and video.score.probability is not None
-    ]
-    drops: Summary = {"videos": len(both)}
-    if not both:
-        return drops | {name: dict(metrics.NOT_MEASURED) for name in METRICS}
-    videos, before_N, after_N = zip(*both, strict=True)
-    labels, sources = _labels(videos), _sources(videos)
+    before_N, after_N = ([video.score.probability for video in side] for side in (clean, degraded))
+    drops: Summary = {
+        "videos": sum(None not in pair for pair in zip(before_N, after_N, strict=True))
+    }
     for name, metric in METRICS.items():
         less_is_better = name in _LESS_IS_BETTER
         drops[name] = metrics.measure_difference(
-            metric, labels, *((after_N, before_N) if less_is_better else (before_N, after_N)),
-            sources, resamples=settings.bootstrap_resamples, seed=settings.seed,
+            metric, _labels(degraded),
+            *((after_N, before_N) if less_is_better else (before_N, after_N)), _sources(degraded),
+            resamples=settings.bootstrap_resamples, seed=settings.seed,
         )  # fmt: skip
     return drops
 

@@ -29,7 +29,7 @@ from unmask.serve_work import Refusal, Refused, Result
 _STALL_S = 30.0  # without a byte of an upload
 _DRAIN_S, _DRAIN_BYTES = 2.0, 2**24  # many clients read an answer only once they have sent all
 _FORM_BYTES = 65_536  # what a form holds beside its file
-_SHUTDOWN_S = 1  # for requests that are under way when the server is told to stop
+_SHUTDOWN_S = 3  # for requests that are under way when the server is told to stop
 
 _STATUS = {
     Refused.NOT_A_VIDEO: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

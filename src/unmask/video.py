@@ -1,4 +1,4 @@
-"""Decode videos by timestamp and encode crops; the only module that knows PyAV."""
+"""Decode videos by timestamp and encode crops."""
 
 import logging
 import math
@@ -212,8 +212,8 @@ def probe(path: Path) -> Info:
     Raises:
         DecodeError: no such file, not a video, or no frame decodes.
     """
-    with _open(path) as container:
-        stream = _find_stream(container, path)
+    with open_file(path) as container:
+        stream = find_pictures(container, path)
         try:
             frame = next(_decode(container, stream, path))
         except (StopIteration, av.error.FFmpegError) as error:
@@ -242,8 +242,8 @@ def read_frames(path: Path, *, rate_fps: float | None = None) -> Iterator[Frame]
     """
     shown: Frame | None = None  # on screen until the next one starts
     covered, broken = 0, None
-    with _open(path) as container:
-        stream = _find_stream(container, path)
+    with open_file(path) as container:
+        stream = find_pictures(container, path)
         try:
             for frame in _decode(container, stream, path, rate_fps=rate_fps):
                 if shown is not None:
@@ -275,8 +275,8 @@ def read_keyframes(path: Path) -> Iterator[Frame]:
         DecodeError: no such file, not a video, or no keyframe decodes.
     """
     found, broken = False, None
-    with _open(path) as container:
-        stream = _find_stream(container, path)
+    with open_file(path) as container:
+        stream = find_pictures(container, path)
         stream.codec_context.skip_frame = "NONKEY"
         try:
             for frame in _decode(container, stream, path):
@@ -366,7 +366,12 @@ def _read_beginning(path: Path) -> bytes:
     return beginning
 
 
-def _open(path: Path) -> InputContainer:
+def open_file(path: Path) -> InputContainer:
+    """Open a file as FFmpeg does, if it is one of the kinds that are taken for a video.
+
+    Raises:
+        DecodeError: no such file, not a video.
+    """
     beginning = _read_beginning(path)
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
@@ -386,7 +391,12 @@ def _limit_size() -> dict[str, str]:
     return {"max_pixels": str(_MAX_PIXELS)}
 
 
-def _find_stream(container: InputContainer, path: Path) -> VideoStream:
+def find_pictures(container: InputContainer, path: Path) -> VideoStream:
+    """Return the stream of pictures, ready to be decoded.
+
+    Raises:
+        DecodeError: there is none; its codec is not known; its pictures are too large.
+    """
     # The cover picture of a song is a video stream too.
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
