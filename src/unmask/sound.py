@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def _copy(pictures: Path, sound: _Packets, template: AudioStream, part: Path) ->
             "audio": target.add_stream_from_template(template),
         }
         end_s = (seen.duration or 0) * (seen.time_base or 0)
+        shown = (packet for packet in silent.demux(seen) if packet.dts is not None)
+        heard = takewhile(lambda packet: _time_s(packet) < end_s, sound)
         # In the order of their times, else the writer keeps what comes too early in memory.
-        for packet in heapq.merge(silent.demux(seen), sound, key=_time_s):
-            if packet.dts is None or (packet.stream.type == "audio" and _time_s(packet) >= end_s):
-                continue
+        for packet in heapq.merge(shown, heard, key=_time_s):
             packet.stream = streams[packet.stream.type]
             target.mux(packet)
 
@@ -98,4 +99,4 @@ def _packets(container: InputContainer, stream: AudioStream, source: Path) -> _P
 
 
 def _time_s(packet: Any) -> Fraction:
-    return packet.dts * packet.time_base if packet.dts is not None else Fraction(10**9)
+    return packet.dts * packet.time_base  # type: ignore[no-any-return]
