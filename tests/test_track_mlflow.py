@@ -246,7 +246,7 @@ def refusal(uri: str, spools: Path, **arguments: Any) -> str:
     before, start_s = dict(os.environ), time.monotonic()
     with pytest.raises(TrackingError) as caught:
         begin(uri, spools, "k", **arguments)
-    assert time.monotonic() - start_s < 60
+    assert time.monotonic() - start_s < 15
     assert dict(os.environ) == before
     assert "secret" not in "".join(traceback.format_exception(caught.value))
     assert not spools.exists()
@@ -323,7 +323,7 @@ def test_a_server_that_is_down_costs_little_and_tells_no_password(
     with begin(f"http://ann:secret@{address}", spools, "k") as tracker:
         log_epochs(tracker, *range(20))
         tracker.log_model(model_folder)
-    assert time.monotonic() - start_s < 30  # each call by itself tries for minutes
+    assert time.monotonic() - start_s < 3
     (warning,) = caplog.messages
     assert warning.startswith(f"Run k: MLflow at http://{address}: ")
     assert "refused" in warning
@@ -340,8 +340,9 @@ def test_a_server_that_never_answers_is_given_up_after_seconds(spools: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start_s = time.monotonic()
         tracker = begin(f"http://127.0.0.1:{silent.getsockname()[1]}", spools, "k")
+        assert time.monotonic() - start_s < 10
         log_epochs(tracker, *range(20))
-        assert time.monotonic() - start_s < 60  # each call by itself waits for minutes
+        assert time.monotonic() - start_s < 10
     tracker.finish(failed=False)
     assert len(waiting(spools)) == 1
 
@@ -544,7 +545,7 @@ def test_a_server_that_dies_and_comes_back_has_all_of_it(
     log_epochs(tracker, *range(1, 20))
     tracker.log_file(model_folder / "MODEL_CARD.md")
     tracker.log_model(model_folder)
-    assert time.monotonic() - start_s < 30  # each call by itself tries for minutes
+    assert time.monotonic() - start_s < 3
     assert len(waiting(spools)) == 1
     own_server.start()
     monkeypatch.setattr(journal, "PAUSE_S", 0.0)

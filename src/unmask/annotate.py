@@ -34,33 +34,37 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
         DecodeError: no frame can be read.
         DiskError: the disk takes no more.
     """
+    silent = out.with_name(f".{out.name}.{os.getpid()}.silent")
+    try:
+        yield from _write_pictures(silent, answer)
+        sound.add(silent, answer.path, out)
+    finally:
+        silent.unlink(missing_ok=True)
+
+
+def _write_pictures(out: Path, answer: Answer) -> Iterator[float]:
     rate_fps = min(
         max(probe(answer.path).rate_fps or _UNKNOWN_RATE_FPS, _RATES_FPS[0]), _RATES_FPS[1]
     )
     frames = read_ahead(read_frames(answer.path))
     size: tuple[int, int] | None = None
-    silent = out.with_name(f".{out.name}.{os.getpid()}.silent")
-    try:
-        with VideoWriter(
-            silent, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
-        ) as writer:
-            try:
-                for frame in frames:
-                    picture_HWC = draw(frame.rgb_HWC(), marks_at(answer, frame.time_s))
-                    size = size or (frame.width, frame.height)
-                    picture_HWC = _fit(picture_HWC, size)
-                    # As often as its time asks for: once, where frames come evenly.
-                    due = max(1, round((frame.time_s + frame.duration_s) * rate_fps))
-                    for _ in range(due - writer.frames_written):
-                        writer.write(picture_HWC)
-                    yield frame.time_s + frame.duration_s
-            except TruncatedError as error:
-                _log.warning("%s", error)
-            finally:
-                frames.close()
-        sound.add(silent, answer.path, out)
-    finally:
-        silent.unlink(missing_ok=True)
+    with VideoWriter(
+        out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
+    ) as writer:
+        try:
+            for frame in frames:
+                picture_HWC = draw(frame.rgb_HWC(), marks_at(answer, frame.time_s))
+                size = size or (frame.width, frame.height)
+                picture_HWC = _fit(picture_HWC, size)
+                # As often as its time asks for: once, where frames come evenly.
+                due = max(1, round((frame.time_s + frame.duration_s) * rate_fps))
+                for _ in range(due - writer.frames_written):
+                    writer.write(picture_HWC)
+                yield frame.time_s + frame.duration_s
+        except TruncatedError as error:
+            _log.warning("%s", error)
+        finally:
+            frames.close()
 
 
 def marks_at(answer: Answer, time_s: float) -> list[Marked]:

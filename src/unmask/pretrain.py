@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from fvcore.nn.squeeze_excitation import SqueezeExcitation
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from unmask import backbones, metrics, scores
@@ -458,8 +458,7 @@ def save(
     logits = logits / np.float32(temperature)
     half = {name: value.half() for name, value in inflated.items() if value.is_floating_point()}
     whole = {name: value for name, value in inflated.items() if not value.is_floating_point()}
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file({**half, **whole}, weights)
+    write_atomically(weights, to_bytes({**half, **whole}))
     auc = scores.roc_auc(labels, logits)
     loss = metrics.log_loss(labels, scores.sigmoid(logits))
     card = CARD.format(
