@@ -20,13 +20,14 @@ import dvc.api
 import torch
 import yaml
 
-from unmask import backbones, metrics
-from unmask.backbones import clip_logits
-from unmask.custody import COMPARISON
+from unmask.answers.provenance import COMPARISON
 from unmask.geometry import Geometry
-from unmask.metrics import Measured
+from unmask.models import backbones
+from unmask.models.backbones import clip_logits
 from unmask.params import Clips, Evaluate
 from unmask.records import write_atomically
+from unmask.scoring import metrics
+from unmask.scoring.metrics import Measured
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"

@@ -15,7 +15,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from unmask import archive, datasets
+from unmask.data import archive, datasets
 
 
 def write_chunk(path: Path, *, gigabytes: float, videos: int) -> None:

@@ -28,11 +28,12 @@ import measured
 import numpy as np
 import torch
 
-from unmask import faces, params
-from unmask.detector import detector_of_worker, start_worker
-from unmask.doors import workers as cores
-from unmask.tracks import overlap, square_around
-from unmask.video import probe, read_frames
+from unmask import params
+from unmask.cli.common import workers as cores
+from unmask.faces import crops as faces
+from unmask.faces.detector import detector_of_worker, start_worker
+from unmask.faces.tracks import overlap, square_around
+from unmask.video.codec import probe, read_frames
 
 ROOT = Path(__file__).parents[1]
 STRIDE, FACTOR, BATCH = 3, 0.6, 8

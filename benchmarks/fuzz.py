@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask import params
-from unmask.faces import crop_chunk, find_videos
+from unmask.faces.crops import crop_chunk, find_videos
+from unmask.faces.tracks import Detection
 from unmask.records import Box, FaceTrack, Reason, VideoFaces, read_faces
-from unmask.tracks import Detection
-from unmask.video import DecodeError, Frame, read_frames
+from unmask.video.codec import DecodeError, Frame, read_frames
 
 SETTINGS = params.Faces(
     rate_fps=10.0, side_px=32, margin_ratio=0.1, crf=30,

@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask import leakage
-from unmask.fingerprints import fingerprint_videos, hash_picture, hash_video
+from unmask.data import leakage
+from unmask.data.fingerprints import fingerprint_videos, hash_picture, hash_video
 from unmask.records import SPLITS, Fingerprint, VideoRecord
-from unmask.video import read_frames, write_video
+from unmask.video.codec import read_frames, write_video
 
 SOURCES = Path(__file__).parents[1] / "data/sources"
 VIDEOS = 5000

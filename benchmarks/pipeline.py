@@ -16,7 +16,7 @@ from pathlib import Path
 import measured
 import torch
 
-from unmask import backbones
+from unmask.models import backbones
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("params", "sample", "raw", "faces", "train", "evaluate", "robustness")

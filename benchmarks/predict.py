@@ -20,7 +20,7 @@ RUNS = 3
 OPEN = """
 import sys
 from pathlib import Path
-from unmask.video import read_frames
+from unmask.video.codec import read_frames
 frames = read_frames(Path(sys.argv[1]))
 next(frames)
 """
@@ -28,8 +28,8 @@ DECODE = OPEN + "for _ in frames: pass"
 ANSWER = """
 import sys
 from pathlib import Path
-from unmask.analysis import analyse
-from unmask.predict import Predictor
+from unmask.answers.analysis import analyse
+from unmask.models.predict import Predictor
 predictor = Predictor.load(Path(sys.argv[2]), device="cpu")
 for answer in analyse(predictor, [Path(sys.argv[1])]):
     print(answer.verdict, answer.probability, answer.reason, file=sys.stderr)

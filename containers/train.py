@@ -17,8 +17,11 @@ from typing import Any
 
 import torch
 
-from unmask import doors, job, params, train
+from unmask import params
+from unmask.cli import common
 from unmask.errors import UnmaskError
+from unmask.models import train
+from unmask.sagemaker import contract
 
 logger = logging.getLogger("unmask.job")
 
@@ -36,25 +39,25 @@ def main(base: Path) -> None:
         UnmaskError: the job can't be done.
     """
     if Path("/proc/driver/nvidia").exists() and not torch.cuda.is_available():
-        raise job.JobError(
+        raise contract.JobError(
             "Asked to train on this machine's GPU; torch can't use it, most often as the driver is "
             "older than its CUDA (see the warning above). Choose another instance type."
         )
     config = base / "input/config"
-    wanted = job.read_hyperparameters(_own(_read_json(config / "hyperparameters.json")))
+    wanted = contract.read_hyperparameters(_own(_read_json(config / "hyperparameters.json")))
     nodes = join_cluster(_read_json(config / "resourceconfig.json"))
     # Beside the store, on the disk that SageMaker gives to data: links, not copies.
     data = base / "input/data"
     root = (data if os.access(data, os.W_OK) else base) / "checkout"
     if os.environ.get("LOCAL_RANK", "0") == "0":  # DDP's other processes here come later
-        files = job.read_listing(data / job.LISTING / job.LISTING_NAME)
-        stores = [data / name for name in (job.FILES, job.REMOTE)]
-        job.lay_out(files, stores, root, workers=doors.workers())
+        files = contract.read_listing(data / contract.LISTING / contract.LISTING_NAME)
+        stores = [data / name for name in (contract.FILES, contract.REMOTE)]
+        contract.lay_out(files, stores, root, workers=common.workers())
     os.chdir(root)  # params name files of a checkout, as model.weights does
 
     scratch, finished = base / "checkpoints/training", base / "checkpoints/model"
-    cache = doors.weights_cache()
-    if available := doors.memory_bytes():
+    cache = common.weights_cache()
+    if available := common.memory_bytes():
         params.check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
     chunks = train.read_chunks(wanted.chunks, Path("raw"), Path("faces"), wanted.raw)
     sections = train.Settings(
@@ -63,7 +66,7 @@ def main(base: Path) -> None:
     )  # fmt: skip
     plan = train.plan(chunks, sections, scratch=scratch, weights_cache=cache)
     if plan.key != wanted.key:
-        raise job.JobError(
+        raise contract.JobError(
             f"The job asks for the training {wanted.key}; with this image's code and libraries, "
             f"and the files that came, it is {plan.key}. Build the image from the commit that "
             "submits, with containers/build_and_push, and submit with the packages of its lock."
@@ -72,12 +75,12 @@ def main(base: Path) -> None:
         os.environ.setdefault("UNMASK_TRACKER", "none")  # a database would end with the machine
     # What a place did not take waits in .tracking there, and comes back in output.tar.gz.
     notes = base / "output/data"
-    with doors.open_tracker(notes, key=plan.key, resume=plan.epochs_done > 0) as tracker:
+    with common.open_tracker(notes, key=plan.key, resume=plan.epochs_done > 0) as tracker:
         train.train(
             chunks, sections, finished, tracker, plan=plan, scratch=scratch,
             workers=workers(), weights_cache=cache, nodes=nodes,
         )  # fmt: skip
-    if not doors.is_helper():
+    if not common.is_helper():
         hand_over(finished, base / "model")
 
 
@@ -103,7 +106,7 @@ def workers() -> int:
             "--shm-size)", shared_bytes // 2**20,
         )  # fmt: skip
         return 0
-    return doors.workers()
+    return common.workers()
 
 
 def hand_over(finished: Path, target: Path) -> None:
@@ -113,7 +116,7 @@ def hand_over(finished: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.move(file, target / file.name)
-    (target / job.DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+    (target / contract.DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> Any:
@@ -135,7 +138,7 @@ def run(base: Path) -> None:
     # How launch.py says that the job is interrupted. Not by SIGTERM: Lightning answers that, before
     # any handler of ours, by a broadcast to the other ranks, which may be in the midst of another.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    doors.set_up_logging()
+    common.set_up_logging()
     try:
         main(base)
     except UnmaskError as error:

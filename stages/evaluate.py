@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
-from unmask import checkpoint, evaluate, params, records
-from unmask.doors import open_tracker, progress, registration_wish, run_stage
-from unmask.predict import Predictor
+from unmask import params, records
+from unmask.cli.common import open_tracker, progress, registration_wish, run_stage
+from unmask.evaluation import evaluate
+from unmask.models import checkpoint
+from unmask.models.predict import Predictor
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from unmask import params
-from unmask.doors import memory_bytes, run_stage
+from unmask.cli.common import memory_bytes, run_stage
 from unmask.records import write_atomically
 
 

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-from unmask import params, raw
-from unmask.doors import progress, run_stage, workers
+from unmask import params
+from unmask.cli.common import progress, run_stage, workers
+from unmask.data import raw
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from unmask import params, records, robustness
-from unmask.doors import has_gpu, open_tracker, progress, run_stage, workers
-from unmask.predict import Predictor
-from unmask.shared_detector import best_detector
+from unmask import params, records
+from unmask.cli.common import has_gpu, open_tracker, progress, run_stage, workers
+from unmask.evaluation import robustness
+from unmask.faces.shared_detector import best_detector
+from unmask.models.predict import Predictor
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from unmask import params, train
-from unmask.doors import (
+from unmask import params
+from unmask.cli.common import (
     is_helper,
     open_tracker,
     run_stage,
@@ -12,6 +12,7 @@ from unmask.doors import (
     weights_cache,
     workers,
 )
+from unmask.models import train
 
 
 def main() -> None:

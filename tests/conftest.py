@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from unmask.detector import Detector
+    from unmask.faces.detector import Detector
 
 # As in an activated environment, however pytest was called: dvc, mlflow and uvicorn are found.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -162,7 +162,7 @@ def mtcnn() -> "Detector":
     """The detector that finds faces of 40 pixels in pictures of 320."""
     from painted import DETECT  # imports torch: quick tests need not wait for it
 
-    from unmask.detector import Detector
+    from unmask.faces.detector import Detector
 
     return Detector(DETECT)
 
@@ -221,7 +221,7 @@ class MlflowServer:
 @pytest.fixture(scope="session")
 def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with MLflow's tables, to be copied: making them takes seconds."""
-    from unmask.mlflow_client import mlflow
+    from unmask.tracking.mlflow_client import mlflow
 
     file = tmp_path_factory.mktemp("tables") / "mlflow.db"
     mlflow().MlflowClient(f"sqlite:///{file}").get_experiment_by_name("unmask")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from federated_small import make_members, pack_small
 
-from unmask.federated_local import check_engine, run, task_environment
-from unmask.federated_plans import fedavg
-from unmask.federated_samples import FederatedError
+from unmask.federated.local import check_engine, run, task_environment
+from unmask.federated.plans import fedavg
+from unmask.federated.samples import FederatedError
 
 
 def say(text: str) -> None:

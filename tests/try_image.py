@@ -16,7 +16,9 @@ from pathlib import Path
 
 from training_job import files, key, lay_down
 
-from unmask import checkpoint, job, params
+from unmask import params
+from unmask.models import checkpoint
+from unmask.sagemaker import contract
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("podman", "runc", "debootstrap")
@@ -144,7 +146,7 @@ def main() -> None:
     build()
     say(f"image: {time.monotonic() - began:.0f} s")
     podman("images", IMAGE)
-    wanted = job.job_params(settings, key(ROOT, settings))
+    wanted = contract.job_params(settings, key(ROOT, settings))
     with tempfile.TemporaryDirectory() as folder:
         whole, parts = Path(folder) / "whole", Path(folder) / "parts"
         for base in (whole, parts):

@@ -5,13 +5,13 @@ from typing import Any
 
 import substratools
 
-from unmask import federated_state
+from unmask.federated import state
 
 
 @substratools.register
 def aggregate(inputs: dict[str, Any], outputs: dict[str, str], task_properties: Any) -> None:  # noqa: ARG001  # Substra's
     """Write the mean of the states `models`."""
-    federated_state.average([Path(path) for path in inputs["models"]], Path(outputs["model"]))
+    state.average([Path(path) for path in inputs["models"]], Path(outputs["model"]))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from typing import Any
 
 import substratools
 
-from unmask import federated_scores
+from unmask.federated import predictions
 
 
 @substratools.register
 def auc(inputs: dict[str, Any], outputs: dict[str, str], task_properties: Any) -> None:  # noqa: ARG001  # Substra's
     """Write the area under the ROC of the videos that have a probability."""
-    value = federated_scores.auc(inputs["datasamples"], Path(inputs["predictions"]))
+    value = predictions.auc(inputs["datasamples"], Path(inputs["predictions"]))
     substratools.save_performance(value, outputs["performance"])
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import substratools
 
-from unmask import federated_scores
+from unmask.federated import predictions
 
 
 @substratools.register
 def coverage(inputs: dict[str, Any], outputs: dict[str, str], task_properties: Any) -> None:  # noqa: ARG001  # Substra's
     """Write the share of videos that have a probability."""
-    value = federated_scores.coverage(inputs["datasamples"], Path(inputs["predictions"]))
+    value = predictions.coverage(inputs["datasamples"], Path(inputs["predictions"]))
     substratools.save_performance(value, outputs["performance"])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import substratools
 
-from unmask.federated_samples import Videos, read_videos
+from unmask.federated.samples import Videos, read_videos
 
 
 class UnmaskOpener(substratools.Opener):
@@ -17,7 +17,9 @@ class UnmaskOpener(substratools.Opener):
 
     def fake_data(self, n_samples: int | None = None) -> Videos:
         """Return painted videos of n_samples samples, two videos each, real and fake."""
-        from unmask.federated_paint import paint_samples  # it takes PyAV, which metrics don't have
+        from unmask.federated.synthetic_samples import (
+            paint_samples,  # it takes PyAV, which metrics don't have
+        )
 
         folder = Path(tempfile.mkdtemp(prefix="unmask-painted-"))
         return read_videos(paint_samples(folder, n_samples or 4, splits=("train", "validation")))

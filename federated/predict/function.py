@@ -7,13 +7,13 @@ from typing import Any
 
 import substratools
 
-from unmask import federated_tasks
+from unmask.federated import tasks
 
 
 @substratools.register
 def predict(inputs: dict[str, Any], outputs: dict[str, str], task_properties: Any) -> None:  # noqa: ARG001  # Substra's
     """Write each video's probability to be fake, or why it has none."""
-    federated_tasks.predict(
+    tasks.predict(
         inputs["datasamples"], Path(inputs["model"]), Path(outputs["predictions"]), Path(),
         workers=os.cpu_count() or 1,
     )  # fmt: skip

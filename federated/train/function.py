@@ -7,14 +7,14 @@ from typing import Any
 
 import substratools
 
-from unmask import federated_tasks
+from unmask.federated import tasks
 
 
 @substratools.register
 def train(inputs: dict[str, Any], outputs: dict[str, str], task_properties: Any) -> None:  # noqa: ARG001  # Substra's
     """Write the trained model's state; `start` is the state to begin with, where there is one."""
     start = inputs.get("start")
-    federated_tasks.train(
+    tasks.train(
         inputs["datasamples"], Path("settings.json"), Path(start) if start else None,
         Path(outputs["model"]), Path(), workers=os.cpu_count() or 1,
     )  # fmt: skip

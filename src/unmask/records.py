@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from unmask.disk import give_name, writing
 from unmask.errors import DatasetError
+from unmask.runtime.disk import give_name, writing
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

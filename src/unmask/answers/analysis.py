@@ -1,0 +1,132 @@
+"""A video's answer as one can act on it: verdict, doubts, each face over time, worst moments."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from unmask.faces.files import Cropped, crop_files
+from unmask.models.predict import Predictor, probability
+from unmask.records import FaceTrack, Reason, TrackScore
+from unmask.scoring.verdicts import Doubt, Look, Verdict, judge, judge_video
+
+WORST_MOMENTS = 3
+PAGE_MOMENTS = 60  # of a face's timeline where people look at it
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One clip's probability."""
+
+    time_s: float  # where the clip begins, from the video's first frame; it lasts Answer.clip_s
+    probability: float  # calibrated, in [0, 1]
+
+
+@dataclass(frozen=True)
+class FaceAnswer:
+    """What the model says of one face of a video."""
+
+    track: FaceTrack  # its crop file lies in the crops_dir that analyse was given
+    score: TrackScore  # by the clips that evaluate takes
+    probability: float  # of score.logit
+    verdict: Verdict
+    doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
+    timeline: tuple[Moment, ...]  # in order of time; those of score, or denser where asked
+    look: Look
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one file."""
+
+    path: Path
+    sha256: str | None  # of the file's content; None where it can't be read
+    duration_s: float | None  # as the file declares it
+    clip_s: float  # from a clip's first frame to its last
+    probability: float | None  # the most suspicious face's; None where there is no face
+    verdict: Verdict
+    doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
+    faces: tuple[FaceAnswer, ...]  # by first appearance
+    worst: tuple[tuple[int, Moment], ...]  # place in faces, and when: the most suspicious first
+    reason: Reason | None  # why there is no probability, or why the tracks end before the video
+    detail: str  # the reason in a sentence
+
+
+def analyse(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    *,
+    crops_dir: Path | None = None,
+    moments: int | None = None,
+    workers: int = 1,
+) -> Iterator[Answer]:
+    """Yield each file's answer as it is there: in order, where there is one worker.
+
+    Worker processes crop, so that a file that crashes or stalls one costs itself alone, and that
+    the next file is cropped while this one is scored, the first while the model is loaded.
+    crops_dir, a folder for this call alone, keeps the crop files; else each is deleted once it was
+    scored. moments is how many clips a timeline has at most, where those that score the face are
+    too few; it changes no probability.
+
+    Raises:
+        DiskError: the disk takes no more.
+        WeightsError: the model's weights can't be read.
+    """
+    files = crop_files(paths, predictor.checkpoint.faces, crops_dir=crops_dir, workers=workers)
+    with closing(files), ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(lambda: predictor.net)
+        for cropped in files:
+            loading.result()
+            yield answer(predictor, cropped, moments)
+
+
+def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answer:
+    """Return the answer of a file whose faces were cropped; moments as in analyse."""
+    found, folder = cropped.found, cropped.crops_dir
+    faces = tuple(
+        _face_answer(predictor, folder, track, score, look, moments)
+        for track, (score, look) in zip(
+            found.tracks, predictor.study_tracks(folder, found.tracks), strict=True
+        )
+    )
+    verdict, doubts = judge_video(
+        [(face.verdict, face.doubts) for face in faces],
+        is_whole=found.reason is not Reason.TRUNCATED,
+    )
+    all_moments = [(place, moment) for place, face in enumerate(faces) for moment in face.timeline]
+    all_moments.sort(key=lambda each: -each[1].probability)
+    return Answer(
+        path=cropped.path,
+        sha256=cropped.sha256,
+        duration_s=cropped.duration_s,
+        clip_s=predictor.checkpoint.geometry.span_s,
+        probability=max((face.probability for face in faces), default=None),
+        verdict=verdict,
+        doubts=doubts,
+        faces=faces,
+        worst=tuple(all_moments[:WORST_MOMENTS]),
+        reason=found.reason,
+        detail=found.detail,
+    )
+
+
+def _face_answer(
+    predictor: Predictor,
+    folder: Path,
+    track: FaceTrack,
+    score: TrackScore,
+    look: Look,
+    moments: int | None,
+) -> FaceAnswer:
+    checkpoint = predictor.checkpoint
+    chance = probability(score.logit, checkpoint.temperature)
+    verdict, doubts = judge(chance, look, checkpoint.limits)
+    clips = list(zip(score.clip_starts_s, score.clip_logits, strict=True))
+    if moments is not None and moments > checkpoint.clips.max_per_track:
+        # On their own: a logit may differ in its last digit by which clips share its batch.
+        clips = predictor.score_moments(folder, track, most=moments)
+    timeline = tuple(
+        Moment(start_s, probability(logit, checkpoint.temperature)) for start_s, logit in clips
+    )
+    return FaceAnswer(track, score, chance, verdict, doubts, timeline, look)

@@ -1,0 +1,328 @@
+"""One video's answer as one page that can be mailed: nothing in it asks for another file."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+from jinja2 import Environment, StrictUndefined
+
+from unmask.answers import evidence, messages, timeline, verify
+from unmask.answers import provenance as custody
+from unmask.answers.analysis import Answer, FaceAnswer, Moment
+from unmask.answers.annotate import box_at
+from unmask.answers.drawing import WORDS, Marked, Picture, draw
+from unmask.answers.evidence import Evidence
+from unmask.models.backbones import last_stage
+from unmask.models.predict import Predictor
+from unmask.records import write_atomically
+from unmask.runtime.digests import model_digest
+from unmask.scoring import metrics
+from unmask.scoring.verdicts import Limits
+from unmask.video.codec import DecodeError, Frame, Info, probe, read_frames
+
+TEMPLATE = "case_report.html"
+_FRAMES = 3  # pictures of worst moments
+_FRAME_PX, _CROP_PX = 640, 256
+_MOST_EXPLAINED = 12  # faces: a crowd would make the page too large to mail
+_JPEG_QUALITY = 82
+_DEGRADED = 5  # that are listed
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model's folder, the checkout whose metrics are the model's, and the answer's origin."""
+
+    model_dir: Path
+    root: Path
+    provenance: custody.Provenance
+    name: str | None = None  # of the video, where the file that is read has another
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the page."""
+
+    uri: str  # with all of the picture in it
+    caption: str
+
+
+@dataclass(frozen=True)
+class FaceView:
+    """What the page shows of one face."""
+
+    number: int
+    answer: FaceAnswer
+    doubts: list[str]
+    timeline: timeline.Timeline
+    evidence: Evidence | None  # None where too many faces are more suspicious
+    pictures: list[Shown]
+
+
+def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, source: Source) -> None:
+    """Write the page; crops_dir is the folder that the tracks' crop files lie in.
+
+    Raises:
+        DatasetError: a crop file holds fewer frames than its row says.
+        DiskError: the disk takes no more.
+    """
+    limits = predictor.checkpoint.limits
+    faces = [
+        _view(number, face, answer, limits, explained)
+        for number, (face, explained) in enumerate(
+            _explain(answer, predictor, crops_dir), start=1
+        )
+    ]  # fmt: skip
+    tests = {
+        name: custody.read_metrics(source.root, source.model_dir, name)
+        for name in ("test", "robustness")
+    } | {"comparison": custody.read_comparison(source.root, source.model_dir)}
+    data = page_data(answer, predictor, faces, source, tests)
+    page = _template().render(
+        data=data,
+        data_json=_json(data),
+        answer=answer,
+        headline=messages.HEADLINES[answer.verdict],
+        sentence=messages.sentence(answer),
+        doubts=messages.doubts_of(answer),
+        rules=messages.rules(limits),
+        caution=messages.CAUTION,
+        frames=list(_worst_frames(answer)),
+        faces=faces,
+        limits=limits,
+        card=custody.read_card(source.model_dir),
+        tests=tests,
+        degraded=_most_degraded(tests["robustness"]),
+        tolerance=verify.TOLERANCE,
+        shown=metrics.shown,
+        percent=messages.percent,
+        clock=timeline.clock,
+        sizes=timeline,
+    )
+    write_atomically(out, verify.seal(page))
+
+
+def page_data(
+    answer: Answer,
+    predictor: Predictor,
+    faces: Sequence[FaceView],
+    source: Source,
+    tests: dict[str, custody.Metrics],
+) -> dict[str, Any]:
+    """Return what the page says for machines, as JSON takes it; its digest is still blank."""
+    info = _probe(answer)
+    # Where the file lay is nobody's business who gets the page.
+    detail = custody.shown_name(answer.detail.replace(str(answer.path), answer.path.name))
+    limits = predictor.checkpoint.limits
+    return {
+        "page_sha256": verify.BLANK,
+        "format": verify.FORMAT,
+        "video": {
+            "name": custody.shown_name(source.name or answer.path.name),
+            "sha256": answer.sha256,
+            "bytes": _size(answer.path) if answer.sha256 else None,
+            **(asdict(info) if info else {}),
+            "duration_s": answer.duration_s,
+        },
+        "answer": {
+            "verdict": answer.verdict,
+            "probability": answer.probability,
+            "doubts": list(answer.doubts),
+            "reason": answer.reason,
+            "detail": detail,
+            "clip_s": answer.clip_s,
+            "worst": [
+                {"face": place + 1, **asdict(moment)} for place, moment in answer.worst
+            ],
+            "faces": [_face_data(view) for view in faces],
+            "again_tolerance": verify.TOLERANCE,
+        },
+        "model": {
+            "sha256": model_digest(source.model_dir),
+            "run_key": predictor.checkpoint.run_key,
+            "backbone": predictor.checkpoint.model.backbone,
+            "temperature": predictor.checkpoint.temperature,
+            "limits": asdict(limits),
+            "metrics": {
+                name: {"remark": found.remark, "values": found.values}
+                for name, found in tests.items()
+            },
+        },
+        "provenance": asdict(source.provenance),
+    }  # fmt: skip
+
+
+def _face_data(view: FaceView) -> dict[str, Any]:
+    face, found = view.answer, view.evidence
+    heat = None if found is None else {
+        "grid": found.heat_HW.round(5).tolist(),
+        "shares": found.shares,
+        "over_time": [
+            {"time_s": time_s, "heat": round(heat, 6)}
+            for time_s, heat in zip(found.times_N, found.heat_N, strict=True)
+        ],
+    }  # fmt: skip
+    return {
+        "number": view.number,
+        "first_s": face.track.times_T[0],
+        "last_s": face.track.times_T[-1],
+        "probability": face.probability,
+        "verdict": face.verdict,
+        "doubts": list(face.doubts),
+        "look": asdict(face.look),
+        "timeline": [asdict(moment) for moment in face.timeline],
+        "heat": heat,
+    }
+
+
+def _json(data: dict[str, Any]) -> str:
+    """Return JSON that can stand in a page: nothing in it ends the element that it stands in."""
+    text = json.dumps(data, indent=1, ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(text)
+
+
+def _most_degraded(found: custody.Metrics) -> list[tuple[str, dict[str, float]]]:
+    """Return the AUC after the degradations of the test videos that leave the least of it."""
+    rows = (found.values or {}).get("rows", [])
+    aucs = [(row["degradation"], row["roc_auc"]) for row in rows]
+    known = [(name, auc) for name, auc in aucs if None not in auc.values()]
+    return sorted(known, key=lambda pair: pair[1]["value"])[:_DEGRADED]
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _explain(
+    answer: Answer, predictor: Predictor, crops_dir: Path
+) -> Iterator[tuple[FaceAnswer, Evidence | None]]:
+    by_score = sorted(answer.faces, key=lambda face: -face.probability)
+    chosen = {face.track.track for face in by_score[:_MOST_EXPLAINED]}
+    for face in answer.faces:
+        found = None
+        if face.track.track in chosen:
+            found = evidence.explain(
+                predictor.net, last_stage(predictor.net), crops_dir, face.track,
+                face.score.clip_starts_s, predictor.checkpoint.geometry,
+            )  # fmt: skip
+        yield face, found
+
+
+def _view(
+    number: int, face: FaceAnswer, answer: Answer, limits: Limits, found: Evidence | None
+) -> FaceView:
+    pictures = []
+    if found is not None:
+        at = timeline.clock(found.crop_s)
+        pictures.append(Shown(_uri(found.crop_HWC, _CROP_PX), f"The face at {at}"))
+        if found.heat_N and max(found.heat_N) > 0:
+            moment = evidence.overlay(found.crop_HWC, found.crop_heat_HW)
+            whole = evidence.overlay(found.crop_HWC, found.heat_HW)
+            pictures += [
+                Shown(_uri(moment, _CROP_PX), f"What spoke for a fake at {at}"),
+                Shown(_uri(whole, _CROP_PX), "The same over all clips"),
+            ]
+    return FaceView(
+        number, face, messages.doubts_of_face(face, limits),
+        timeline.lay_out(answer, face, limits, found), found, pictures,
+    )  # fmt: skip
+
+
+def _worst_frames(answer: Answer) -> Iterator[Shown]:
+    """Yield the video's frames in the middle of its worst clips; its first where it has none."""
+    wanted = list(_apart(answer))
+    try:
+        if not wanted:
+            first = next(read_frames(answer.path))
+            yield Shown(_uri(first.rgb_HWC(), _FRAME_PX), "The video's first frame")
+            return
+        found = _find_frames(
+            answer.path, [moment.time_s + answer.clip_s / 2 for _, moment in wanted]
+        )
+        for (place, moment), frame in zip(wanted, found, strict=True):
+            yield _show(answer, place, moment, frame)
+    except DecodeError:  # the answer says why
+        return
+
+
+def _apart(answer: Answer) -> Iterator[tuple[int, Moment]]:
+    """Yield the worst moments, none that overlaps one before: such a frame would be the same."""
+    taken: list[Moment] = []
+    for place, moment in answer.worst:
+        if all(abs(moment.time_s - other.time_s) >= answer.clip_s for other in taken):
+            taken.append(moment)
+            yield place, moment
+        if len(taken) == _FRAMES:
+            return
+
+
+def _find_frames(path: Path, times_s: Sequence[float]) -> list[Frame]:
+    """Return the frame that is shown at each time; the last one for times beyond it."""
+    found: dict[float, Frame] = {}
+    waiting = sorted(times_s)
+    last = None
+    frames = read_frames(path)
+    try:
+        for frame in frames:
+            while waiting and last is not None and frame.time_s > waiting[0]:
+                found[waiting.pop(0)] = last
+            last = frame
+            if not waiting:
+                break
+    except DecodeError:
+        if last is None:
+            raise
+    assert last is not None
+    return [found.get(time_s, last) for time_s in times_s]
+
+
+def _show(answer: Answer, place: int, moment: Moment, frame: Frame) -> Shown:
+    picture_HWC = frame.reduced_rgb_HWC(_FRAME_PX)
+    scale = picture_HWC.shape[1] / frame.width
+    marks = []
+    for number, face in enumerate(answer.faces):
+        if (box := box_at(face, frame.time_s)) is not None:
+            left, top, right, bottom = (side * scale for side in box)
+            words = f"{number + 1} {WORDS[face.verdict]} {face.probability:.2f}"
+            marks.append(Marked((left, top, right, bottom), words, face.verdict))
+    caption = (
+        f"{timeline.clock(frame.time_s)}: face {place + 1}, score of this moment "
+        f"{messages.percent(moment.probability)}"
+    )
+    return Shown(_uri(draw(picture_HWC, marks), _FRAME_PX), caption)
+
+
+def _uri(picture_HWC: Picture, max_side_px: int) -> str:
+    height, width, _ = picture_HWC.shape
+    scale = min(1.0, max_side_px / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture_HWC = cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    is_coded, coded = cv2.imencode(".jpg", picture_HWC[..., ::-1], quality)
+    assert is_coded
+    return f"data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was deleted after it was read
+        return None
+
+
+def _probe(answer: Answer) -> Info | None:
+    try:
+        return probe(answer.path)
+    except DecodeError:
+        return None

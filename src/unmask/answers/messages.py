@@ -1,0 +1,119 @@
+"""An answer in plain words: what the verdict says, what speaks against relying on it."""
+
+from unmask.answers.analysis import Answer, FaceAnswer
+from unmask.records import Reason
+from unmask.scoring.verdicts import Doubt, Limits, Verdict
+
+HEADLINES = {
+    Verdict.FAKE: "Likely manipulated",
+    Verdict.REAL: "No sign of manipulation",
+    Verdict.INCONCLUSIVE: "No answer",
+}
+CAUTION = (
+    "A score is evidence, not proof. A high one does not show that somebody forged this video, a "
+    "low one does not show that it is genuine. It says nothing about who made it, why, or whether "
+    "what is said in it is true, and it does not listen to the sound."
+)
+REASONS = {
+    Reason.MISSING: "There is no file of that name.",
+    Reason.FORBIDDEN: "The file may not be read by this user.",
+    Reason.EMPTY: "The file is empty.",
+    Reason.NOT_A_VIDEO: "The file is not a video, or has no picture.",
+    Reason.UNREADABLE: "No frame of the file can be decoded: it is damaged or cut off.",
+    Reason.CRASHED: "The decoder crashed on this file.",
+    Reason.TIMED_OUT: "Decoding this file came to a halt.",
+    Reason.TRUNCATED: "The file ends before its video does: what follows was not seen.",
+    Reason.NO_FACE: "No face was found in any picture that was looked at.",
+    Reason.TOO_SHORT: "A face was found, but for too short a time to be scored.",
+}
+
+_PLAIN = {
+    Doubt.NO_SCORE: "There is no score.",
+    Doubt.BETWEEN_THRESHOLDS: "A score is neither high nor low enough to tell.",
+    Doubt.FACE_TOO_SMALL: "A face is smaller than those that the model knows.",
+    Doubt.TOO_SHORT: "A face is seen for a shorter time than those that the model knows.",
+    Doubt.TOO_BLURRED: "A face is more blurred than those that the model knows.",
+    Doubt.OUT_OF_TRAINED_RANGE: "A face is darker, brighter or grainier than those that the model "
+    "knows.",
+    Doubt.BROKEN_OFF: "The file ends before its video does: what follows was not seen.",
+}
+
+
+def sentence(answer: Answer) -> str:
+    """Return what the verdict of a video says, in a sentence."""
+    if answer.probability is None:
+        return "Nothing in this file could be scored, so nothing is said about it."
+    if answer.verdict is Verdict.FAKE:
+        count = sum(face.verdict is Verdict.FAKE for face in answer.faces)
+        faces = "a face" if count == 1 else f"{count} faces"
+        return f"The model finds traces of manipulation in {faces} of this video."
+    if answer.verdict is Verdict.REAL:
+        return "The model finds none of the traces of manipulation that it knows in this video."
+    return "The model gave a score, but it is not one to rely on. The score alone is no verdict."
+
+
+def doubts_of(answer: Answer) -> list[str]:
+    """Return why a video has no verdict, or what else is wrong with it, a sentence each."""
+    said = [REASONS[answer.reason]] if answer.reason else []
+    # The reason says these better.
+    told = {Doubt.NO_SCORE, Doubt.BROKEN_OFF}
+    return said + [_PLAIN[doubt] for doubt in answer.doubts if doubt not in told]
+
+
+def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
+    """Return why a face has no verdict, a sentence each, with its numbers and the model's."""
+    look = face.look
+    # Where nothing is called fake, all scores up to the highest lie in between.
+    low, high = (percent(limits.real_to or 0.0), percent(limits.fake_from or 1.0))
+    said = {
+        Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, lies between {low} "
+        f"(real) and {high} (fake).",
+        Doubt.FACE_TOO_SMALL: f"It is {look.face_px:.0f} px in size; the model knows faces of "
+        f"{limits.min_face_px:.0f} px and more.",
+        Doubt.TOO_SHORT: f"It is seen for {look.track_s:.1f} s; the model knows faces that are "
+        f"seen for {limits.min_track_s:.1f} s and more.",
+        Doubt.TOO_BLURRED: "It is more blurred than the faces that the model knows: its sharpness "
+        f"is {look.sharpness:.3g}, theirs {limits.min_sharpness:.3g} and more.",
+        Doubt.OUT_OF_TRAINED_RANGE: "It is darker, brighter or grainier than the faces that the "
+        f"model knows: its brightness is {look.brightness:.2f}, theirs "
+        f"{limits.min_brightness:.2f} to {limits.max_brightness:.2f}; its sharpness is "
+        f"{look.sharpness:.3g}, theirs up to {limits.max_sharpness:.3g}.",
+    }
+    return [said.get(doubt, _PLAIN[doubt]) for doubt in face.doubts]
+
+
+def rules(limits: Limits) -> list[str]:
+    """Return what the model's verdicts follow, a sentence each."""
+    said = []
+    if limits.fake_from is None:
+        said.append("No score of this model is high enough to call a face fake.")
+    else:
+        said.append(f"A face is called fake at a score of {percent(limits.fake_from)} or more.")
+    if limits.real_to is None:
+        said.append("No score of this model is low enough to call a face real.")
+    else:
+        said.append(f"A face is called real at a score of {percent(limits.real_to)} or less.")
+    said.append(
+        f"These limits were learned from {limits.reals} real and {limits.fakes} fake examples, so "
+        f"that of videos like those at most {limits.max_error_ratio:.0%} of each class are called "
+        "the wrong way, on average over such examples; by these few it may be more, and of videos "
+        "of another kind, too."
+    )
+    said.append(
+        f"A face that is under {limits.min_face_px:.0f} px in size, seen for less than "
+        f"{limits.min_track_s:.1f} s, or more blurred, darker, brighter or grainier than those "
+        f"of the {limits.tracks} faces that the limits were learned from, gets no verdict: nothing "
+        "shows that the model is right about such faces."
+    )
+    return said
+
+
+def percent(probability: float) -> str:
+    """Return a probability for readers, never rounded to certainty.
+
+    >>> percent(0.934), percent(0.9999), percent(0.0001)
+    ('93%', 'over 99%', 'under 1%')
+    """
+    if probability > 0.99:
+        return "over 99%"
+    return "under 1%" if probability < 0.01 else f"{probability:.0%}"

@@ -1,0 +1,244 @@
+"""Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import WeightsError
+from unmask.runtime.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
+from unmask.tracking.mlflow_client import (
+    ANSWER_S,
+    UPLOAD_S,
+    default_uri,
+    impatience,
+    in_short,
+    mlflow,
+    one_maker,
+    refusals,
+    shown,
+    sqlite_file,
+)
+from unmask.tracking.provenance import main_checkout
+from unmask.tracking.tracker import environment
+
+SCHEMES = ("models:/", "runs:/")
+WAYS = (
+    "Train one with `make repro`; or fetch one: `dvc pull model`, `--rev REVISION` for that of a "
+    "commit, `--model models:/unmask@champion` for one of MLflow's."
+)
+
+# Where MLflow puts the folder that track_mlflow gave it, and the tag with its digest there.
+_PYFUNC_FOLDER, _CONTENT = "artifacts/model", "unmask.sha256"
+_OWN_NAME = "unmask"
+
+
+def named(model: str, rev: str | None, *, cache: Path) -> Path:
+    """Return what --model and --rev name, as resolve does for the folder and the environment here.
+
+    Raises:
+        WeightsError: there is no such model, or it can't be had.
+    """
+    root = Path.cwd()
+    uri = default_uri(os.environ, main_checkout(root))
+    return resolve(model, rev, root=root, cache=cache, tracking_uri=uri)
+
+
+def origin(model_dir: Path) -> tuple[Path, Path | None]:
+    """Return the checkout whose metrics may be the model's, and MLflow's file there if it has one.
+
+    It is the one that the model lies in, by a dvc.lock beside it, or else the one worked in.
+    """
+    beside = model_dir.resolve().parent
+    root = beside if (beside / "dvc.lock").is_file() else main_checkout(Path.cwd())
+    return root, sqlite_file(default_uri(os.environ, main_checkout(root)))
+
+
+def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_uri: str) -> Path:
+    """Return the folder that holds the model; a fetched one is in the cache, whole and checked.
+
+    With a revision, model is the path that DVC tracks in the checkout around root; its files come
+    from DVC's cache or remote, and the working tree stays as it is.
+
+    Raises:
+        WeightsError: there is no such model, it can't be had now, or not what was promised arrived.
+    """
+    is_uri = model.startswith(SCHEMES)
+    if rev is not None and is_uri:
+        raise WeightsError(
+            f"Asked for {model} of the revision {rev}; a model of MLflow's has versions, not "
+            "revisions. Leave one of the two out."
+        )
+    if rev is not None:
+        return _of_revision(root, model, rev, cache / "models")
+    if is_uri:
+        return _of_mlflow(model, tracking_uri, cache / "models")
+    if ":/" in model and not os.path.lexists(model):
+        raise WeightsError(
+            f"Asked for the model {model}; known are a folder, {' and '.join(SCHEMES)}... Write "
+            "models:/unmask@champion, models:/unmask/3 or runs:/RUN_ID/model."
+        )
+    return _checked_folder(Path(model))
+
+
+def _checked_folder(folder: Path) -> Path:
+    for name in (SETTINGS, WEIGHTS):
+        if not (folder / name).is_file():
+            raise WeightsError(f"Asked for the model in {folder}; {name} is not there. {WAYS}")
+    return folder
+
+
+def _kept(place: Path, fetch: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Path:
+    """Return the place in the cache, filled first unless what it holds is whole."""
+    if place.is_dir() and is_whole(place):
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=place.parent) as folder:
+        fetched = Path(folder, "model")
+        fetch(fetched)
+        if not is_whole(fetched):
+            raise WeightsError(
+                f"Asked for the model {place.name}; what arrived has another digest. Type the same "
+                "again; if that does not help, the place it comes from is damaged."
+            )
+        _checked_folder(fetched)
+        if place.exists():  # damaged since it was fetched
+            place.rename(Path(folder, "damaged"))
+        try:
+            fetched.rename(place)
+        except OSError:
+            if not is_whole(place):  # else another process was faster
+                raise
+    return place
+
+
+# ---------------------------------------------------------------- DVC
+
+
+def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
+    from botocore.exceptions import BotoCoreError  # of a remote in S3: no keys, no network
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+    from dvc_data.index import DataIndexDirError
+
+    asked = f"Asked DVC for {path} of the revision {rev} in {root}"
+    try:
+        # With a revision DVC reads Git's objects: the working tree is neither read nor changed.
+        with Repo(str(root), rev=rev) as repo:
+            tracked = os.path.relpath(Path(root, path).resolve(), Path(Repo.find_root(str(root))))
+            out = next((out for out in repo.index.outs if _path_in(repo, out) == tracked), None)
+            if out is None or not out.hash_info:
+                raise WeightsError(
+                    f"{asked}; that revision has no such output. Name one whose dvc.lock has it, "
+                    "or another --model."
+                )
+            digest = str(out.hash_info.value)
+            return _kept(
+                cache / f"md5-{digest}",
+                lambda folder: repo.dvcfs.get(out.fs_path, str(folder), recursive=True),
+                lambda folder: dvc_digest(folder) == digest,
+            )
+    except (DvcException, SCMError, DataIndexDirError, BotoCoreError, OSError) as error:
+        said = " ".join(str(error.__cause__ or error).split())
+        raise WeightsError(
+            f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, "
+            "and its model must be in DVC's cache here or in the remote (`dvc push`)."
+        ) from error
+
+
+def _path_in(repo: Any, out: Any) -> str:
+    return str(os.path.relpath(out.fs_path, repo.root_dir))
+
+
+# ---------------------------------------------------------------- MLflow
+
+
+def _of_mlflow(model: str, uri: str, cache: Path) -> Path:
+    asked = f"Asked MLflow at {shown(uri)} for {model}"
+    file = sqlite_file(uri)
+    if file is not None and not file.is_file():
+        raise WeightsError(
+            f"{asked}; {file} is not there, and MLFLOW_TRACKING_URI is not set. Set it to the "
+            "server that has the model, or name a folder by --model."
+        )
+    known = refusals(uri)
+    try:
+        with environment({"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}):
+            with impatience(uri, ANSWER_S), one_maker(uri):
+                address, digest = _find(mlflow().MlflowClient(uri), model)
+            with impatience(uri, UPLOAD_S):
+                place = cache / f"sha256-{digest}"
+                return _kept(
+                    place,
+                    lambda folder: _download(f"{address}/{_PYFUNC_FOLDER}", uri, folder),
+                    lambda folder: mlflow_digest(folder) == digest,
+                )
+    except known as error:
+        # From None: what MLflow raises may hold the URI with its password.
+        raise WeightsError(
+            f"{asked}; found: {in_short(error, uri)}. Check the name and MLFLOW_TRACKING_URI, or "
+            "name a folder by --model."
+        ) from None
+
+
+def _find(client: Any, model: str) -> tuple[str, str]:
+    """Return where the logged model's files are, and their digest."""
+    logged = _logged_model(client, model)
+    digest = logged.tags.get(_CONTENT)
+    if not digest:
+        raise WeightsError(
+            f"Asked for {model}; MLflow's model {logged.model_id} ({logged.name}) has no tag "
+            f"{_CONTENT}: unmask did not log it. Name one that `dvc repro` logged."
+        )
+    return str(logged.artifact_location), digest
+
+
+def _logged_model(client: Any, model: str) -> Any:
+    scheme, _, rest = model.partition(":/")
+    parts = rest.strip("/").split("/")
+    if scheme == "runs" and len(parts) == 2:
+        return _model_of_run(client, *parts)
+    if scheme == "models" and len(parts) == 1 and "@" in rest:
+        version = client.get_model_version_by_alias(*parts[0].rsplit("@", 1))
+    elif scheme == "models" and len(parts) == 2:
+        version = client.get_model_version(*parts)
+    elif scheme == "models" and len(parts) == 1 and parts[0].startswith("m-"):
+        return client.get_logged_model(parts[0])
+    else:
+        raise WeightsError(
+            f"Asked for {model}; that names no model. Write models:/unmask@champion, "
+            "models:/unmask/3 or runs:/RUN_ID/model."
+        )
+    if not version.source.startswith("models:/"):
+        raise WeightsError(
+            f"Asked for {model}; its files are at {shown(version.source)}, where unmask logs none. "
+            "Name a version that `unmask log --register` made."
+        )
+    return client.get_logged_model(version.source.removeprefix("models:/"))
+
+
+def _model_of_run(client: Any, run_id: str, name: str) -> Any:
+    run = client.get_run(run_id)
+    known = client.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run_id}'",
+        order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+    )  # fmt: skip
+    for logged in known:
+        if logged.status == "READY" and name in ("model", logged.name):
+            return logged
+    names = ", ".join(sorted({logged.name for logged in known})) or "none"
+    raise WeightsError(
+        f"Asked for runs:/{run_id}/{name}; the run has no such model that is whole, of {names}. "
+        "Name another one, or send what waits by `unmask log`."
+    )
+
+
+def _download(address: str, uri: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="unmask-") as scratch:
+        got = mlflow().artifacts.download_artifacts(
+            artifact_uri=address, dst_path=scratch, tracking_uri=uri
+        )
+        shutil.move(got, folder)

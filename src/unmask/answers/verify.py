@@ -1,0 +1,173 @@
+"""Whether a report, a video and a model belong together, by the digests in the report's page.
+
+Digests show what was mixed up, cut short or edited by the way. They are no signature: whoever
+forges a page can put a new digest into it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unmask.answers.analysis import Answer, analyse
+from unmask.errors import UnmaskError
+from unmask.models.predict import Predictor
+from unmask.records import content_digest
+from unmask.runtime.digests import model_digest
+
+FORMAT = 1
+TOLERANCE = 0.01  # between machines: decoders, boxes and sums differ in their last digits
+BLANK = "0" * 64
+_BLANK_PLACE = f'"page_sha256": "{BLANK}"'  # a name may be of zeros; no name holds bare quotes
+_DATA = re.compile(rb'<script type="application/json" id="unmask-report">(.*?)</script>', re.DOTALL)
+_DIGEST = re.compile(rb'"page_sha256": "([0-9a-f]{64})"')
+_MAX_BYTES = 64 * 2**20  # a report has a few millions
+
+# The exit code of the first part that does not match, in this order. 1 is for what can't be read.
+EXIT_CODES = {"report": 3, "file": 4, "model": 5, "score": 6}
+
+
+class ReportError(UnmaskError):
+    """A file is no report of this version."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of a verification; matches is None where there was nothing to compare with."""
+
+    part: str  # one of EXIT_CODES
+    matches: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and the report's data."""
+
+    checks: tuple[Check, ...]
+    data: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if all that was compared matches, else the code of the first that does not."""
+        return next((EXIT_CODES[c.part] for c in self.checks if c.matches is False), 0)
+
+
+def check(report: Path, video: Path | None, model: Path | None) -> Verification:
+    """Return whether the page is as it was written, and whether file and model are its own.
+
+    Raises:
+        ReportError: the file is no report of this version, or can't be read.
+        UnmaskError: the video or the model can't be read.
+    """
+    page, data = _read(report)
+    checks = [_check_page(page, data)]
+    wanted = data["video"]["sha256"]
+    if video is None:
+        checks.append(Check("file", None, "no video was given"))
+    elif wanted is None:
+        checks.append(Check("file", None, "the report is of a file that could not be read"))
+    else:
+        checks.append(_compare("file", _digest_of(video, content_digest), wanted))
+    if model is None:
+        checks.append(Check("model", None, "no model was given"))
+    else:
+        checks.append(_compare("model", _digest_of(model, model_digest), data["model"]["sha256"]))
+    return Verification(tuple(checks), data)
+
+
+def check_again(
+    report: Path, video: Path, model: Path | None, predictor: Predictor
+) -> Verification:
+    """Return what check does, and whether the predictor gives the video the report's score.
+
+    Scores match that differ by TOLERANCE at most.
+
+    Raises:
+        ReportError, UnmaskError: as check does.
+    """
+    found = check(report, video, model)
+    (answer,) = analyse(predictor, [video])
+    return replace(found, checks=(*found.checks, _check_score(found.data["answer"], answer)))
+
+
+def seal(page: str) -> str:
+    """Return a page with the SHA-256 of its bytes in the place of BLANK in its data.
+
+    The digest is that of the page with BLANK there, so it covers every other byte.
+    """
+    assert page.count(_BLANK_PLACE) == 1, "a page has one place for its digest"
+    digest = hashlib.sha256(page.encode()).hexdigest()
+    return page.replace(_BLANK_PLACE, _BLANK_PLACE.replace(BLANK, digest))
+
+
+def _read(report: Path) -> tuple[bytes, dict[str, Any]]:
+    try:
+        if report.stat().st_size > _MAX_BYTES:
+            raise _no_report(report, f"a file of more than {_MAX_BYTES >> 20} MiB")
+        page = report.read_bytes()
+    except OSError as error:
+        raise _no_report(report, f"that it can't be read ({error.strerror})") from error
+    blocks = _DATA.findall(page)
+    if len(blocks) != 1:
+        raise _no_report(report, f"{len(blocks) or 'no'} blocks of data in it")
+    try:
+        data: dict[str, Any] = json.loads(blocks[0])
+        if data["format"] != FORMAT:
+            found = f"format {data['format']}, where this version reads {FORMAT}"
+            raise _no_report(report, found)
+        data["video"]["sha256"], data["model"]["sha256"], data["answer"]["probability"]
+        data["answer"]["verdict"], data["answer"]["reason"], data["page_sha256"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _no_report(report, f"that its data is damaged ({error!r})") from error
+    return page, data
+
+
+def _no_report(path: Path, found: str) -> ReportError:
+    return ReportError(
+        f"{path}: asked for a page of `unmask predict --report`, found {found}. Ask for the file "
+        "as it was sent, as an attachment and not as text."
+    )
+
+
+def _check_page(page: bytes, data: dict[str, Any]) -> Check:
+    digest = str(data["page_sha256"]).encode()
+    blank = _DIGEST.sub(_BLANK_PLACE.encode(), page, count=1)
+    actual = hashlib.sha256(blank).hexdigest().encode()
+    if actual == digest:
+        return Check("report", True, "the page is as it was written")
+    return Check(
+        "report", False, f"the page was changed after it was written: sha256 {actual.decode()}"
+    )
+
+
+def _digest_of(path: Path, digest: Callable[[Path], str]) -> str:
+    try:
+        return digest(path)
+    except OSError as error:
+        raise UnmaskError(
+            f"Asked for the digest of {path}; found: {error.strerror} ({error.filename}). Check "
+            "the path, or leave it out to compare the rest."
+        ) from error
+
+
+def _compare(part: str, actual: str, wanted: object) -> Check:
+    if actual == wanted:
+        return Check(part, True, f"sha256 {actual}")
+    return Check(part, False, f"sha256 {actual}; the report is of {wanted}")
+
+
+def _check_score(claimed: dict[str, Any], answer: Answer) -> Check:
+    was, now = claimed["probability"], answer.probability
+    if was is None or now is None:
+        before, after = (
+            f"none ({reason})" if score is None else f"{score:.4f}"
+            for score, reason in ((was, claimed["reason"]), (now, answer.reason))
+        )
+        same = was is now and claimed["reason"] == answer.reason
+        return Check("score", same, f"scored again: {after}; in the report: {before}")
+    detail = f"scored again: {now:.4f}; in the report: {was:.4f}; may differ by {TOLERANCE:g}"
+    return Check("score", abs(was - now) <= TOLERANCE, detail)

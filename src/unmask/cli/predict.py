@@ -1,0 +1,383 @@
+"""`unmask predict` and `unmask verify`. Heavy imports stand inside them."""
+
+import os
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
+from unmask.errors import UnmaskError
+
+if TYPE_CHECKING:
+    from unmask.answers.analysis import Answer
+    from unmask.answers.answers_file import AnswersFile, Form, Maker, Row
+    from unmask.answers.html_report import Source
+    from unmask.models.predict import Predictor
+
+FAKE, UNANSWERED, TERMINATED = 3, 4, 143
+_ENDINGS: "Mapping[str, Form]" = {".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
+_WIDEST_NAME = 60  # beyond it columns are not kept
+
+_EXIT_CODES = f"""
+\b
+Exit codes:
+    0  every video was answered: all are real
+    1  an error: no such model, nothing to answer, a full disk ...
+    2  a mistyped command
+    {FAKE}  at least one video is fake
+    {UNANSWERED}  none is fake, but at least one is inconclusive or without an answer
+  {INTERRUPTED}, {TERMINATED}  interrupted, terminated; with --out the same command goes on
+"""
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be answered, by what, and what is made besides."""
+
+    videos: tuple[Path, ...]
+    model_dir: Path
+    pages: Mapping[Path, Path]  # video -> report
+    clips: Mapping[Path, Path]  # video -> annotated video
+    workers: int
+
+
+@click.command(epilog=_EXIT_CODES)
+@click.argument("paths", nargs=-1)
+@click.option("--from-stdin", is_flag=True, help="Read a list of paths from stdin, as for `-`.")
+@with_model
+@with_rev
+@click.option("--json", "form", flag_value="json", help="One JSON object a line, with every face.")
+@click.option("--csv", "form", flag_value="csv", help="One row a video.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write JSON or CSV to FILE (.jsonl, .csv) and lines for people to stdout. What FILE "
+    "holds already is not scored again.",
+)  # fmt: skip
+@click.option("--again", is_flag=True, help="Begin --out's FILE anew.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
+    help="Write a page on the video to FILE.html, or on each into FOLDER.",
+)  # fmt: skip
+@click.option(
+    "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
+    help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
+def predict(
+    paths: tuple[str, ...],
+    from_stdin: bool,
+    model: str,
+    rev: str | None,
+    form: "Form | None",
+    out: Path | None,
+    again: bool,
+    report: Path | None,
+    annotate: Path | None,
+    workers: int | None,
+) -> None:
+    """Say of each video whether it shows a fake face, how likely, when it is worst, or why not.
+
+    PATHS are files, folders (searched for videos), globs in quotes, or `-` for a list on stdin: a
+    path a line, or between NULs (find -print0). Write -- before paths that begin with a dash.
+    """
+    if not paths and not from_stdin:
+        raise click.UsageError("Missing PATHS: name files, folders or globs, or - for stdin.")
+    if again and not out:
+        raise click.UsageError("--again is for --out: name the file to begin anew.")
+    if out:
+        form = _form_of(out, form)
+    counts: Counter[str] = Counter()
+    # Then the faces that were cut out are deleted on the way out, as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        from unmask.answers import answers_file, inputs, model_source, provenance
+        from unmask.cli import common
+
+        common.set_up_logging()
+        names = (*paths, *[inputs.STDIN] * from_stdin)
+        listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
+        found = inputs.find_videos(names, listed)
+        for folder in found.unread:
+            shown = provenance.shown_name(str(folder))
+            click.echo(f"{shown}: this user may not look into this folder", err=True)
+        pages, clips = (
+            _targets(found.videos, report, ".html", provenance.is_page),
+            _targets(found.videos, annotate, ".mp4", provenance.is_annotated),
+        )
+        model_dir = model_source.named(model, rev, cache=common.weights_cache())
+        wish = _Wish(found.videos, model_dir, pages, clips, workers or common.workers())
+        for row in _answered(wish, out, form, again=again):
+            counts[answers_file.outcome(row)] += 1
+        click.echo(answers_file.summary(counts), err=True)
+    except KeyboardInterrupt:
+        kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
+        click.echo(f"\nInterrupted{kept}.", err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    sys.exit(
+        FAKE if counts["fake"] else UNANSWERED if found.unread or counts.keys() - {"real"} else 0
+    )
+
+
+def _form_of(out: Path, asked: "Form | None") -> "Form":
+    form = _ENDINGS.get(out.suffix.lower(), asked)
+    if form is None:
+        raise click.UsageError(f"{out} ends in neither .jsonl nor .csv. Add --json or --csv.")
+    if asked not in (None, form):
+        raise click.UsageError(f"--{asked} clashes with the ending of {out}. Leave one out.")
+    return form
+
+
+def _targets(
+    videos: Sequence[Path], target: Path | None, ending: str, is_ours: Callable[[Path], bool]
+) -> dict[Path, Path]:
+    """Return the file to make of each video: target itself, or one in it by the video's name.
+
+    Only what an earlier run wrote there, by is_ours, is replaced.
+    """
+    if target is None:
+        return {}
+    if target.suffix.lower() == ending:
+        if len(videos) > 1:
+            raise click.UsageError(
+                f"{target} is one file, and {len(videos)} videos were named. Name a folder."
+            )
+        files = dict.fromkeys(videos, target)
+    elif target.suffix and not target.is_dir():
+        raise click.UsageError(
+            f"{target} ends in {target.suffix}; what is written ends in {ending}. Name such a "
+            "file, or a folder, which exists where its name has a dot."
+        )
+    else:
+        files, taken = {}, set()
+        for video in videos:
+            file, number = target / f"{video.stem}{ending}", 1
+            while file in taken:
+                number += 1
+                file = target / f"{video.stem}-{number}{ending}"
+            taken.add(file)
+            files[video] = file
+    originals = {os.path.realpath(video) for video in videos}
+    for file in files.values():
+        if os.path.realpath(file) in originals:
+            raise UnmaskError(
+                f"Asked to write {file}; that is a video to be read. Name another place."
+            )
+        if os.path.lexists(file) and not is_ours(file):
+            raise UnmaskError(
+                f"Asked to write {file}; a file that unmask did not write is there. Move it away, "
+                "or name another place."
+            )
+    # Told now, and not once the first video was scored.
+    for folder in {file.parent for file in files.values()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            said = None if os.access(folder, os.W_OK | os.X_OK) else "you may not write there"
+        except OSError as error:
+            said = error.strerror
+        if said:
+            raise UnmaskError(
+                f"Asked to write into the folder {folder}; the system said: {said}. Name another, "
+                f"or a file that ends in {ending}."
+            )
+    return files
+
+
+# ---------------------------------------------------------------- answers, as they come
+
+
+def _answered(
+    wish: _Wish, out: Path | None, form: "Form | None", *, again: bool
+) -> "Iterator[Row]":
+    """Yield the row of each video in order, after it was written and printed."""
+    from unmask.answers import answers_file, provenance
+    from unmask.cli import common
+    from unmask.runtime import digests
+
+    maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
+    names = [provenance.shown_name(str(video)) for video in wish.videos]
+    width = min(max(map(len, names), default=0), _WIDEST_NAME)
+    with ExitStack() as stack:
+        kept, known = None, {}
+        if out and form:
+            kept = stack.enter_context(answers_file.open_answers(out, form, maker, again=again))
+            if wish.pages or wish.clips:  # they show more than a row holds
+                kept.forget(wish.videos)
+            else:
+                known = kept.reuse(wish.videos)
+        elif form == "csv":
+            _say(answers_file.csv_header())
+        fresh = stack.enter_context(closing(_fresh(wish, known.keys(), maker, kept)))
+        rows = _in_order(wish.videos, known, fresh)
+        if sys.stderr.isatty():
+            rows = common.progress(rows, total=len(wish.videos), label="predict")
+        for row in rows:
+            with common.above_bar():
+                _show(row, None if out else form, width)
+            yield row
+
+
+def _in_order(
+    videos: Sequence[Path], known: "Mapping[Path, Row]", fresh: "Iterator[tuple[Path, Row]]"
+) -> "Iterator[Row]":
+    ready = dict(known)
+    for video in videos:
+        while video not in ready:
+            path, row = next(fresh)  # several workers answer a short video before a long one
+            ready[path] = row
+        yield ready.pop(video)
+
+
+def _show(row: "Row", form: "Form | None", width: int) -> None:
+    from unmask.answers import answers_file
+
+    if form == "json":
+        _say(answers_file.json_line(row))
+    elif form == "csv":
+        _say(answers_file.csv_line(row))
+    else:
+        text = answers_file.human_line(row, width=width) + "\n"
+        _say(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _say(line: bytes) -> None:
+    try:
+        click.echo(line, nl=False)
+    except BrokenPipeError:  # `| head` has seen enough: click ends quietly
+        raise
+    except OSError as error:
+        raise UnmaskError(
+            f"Asked to write an answer to stdout; the system said: {error.strerror}. Free space "
+            "there, then type the same again."
+        ) from error
+
+
+def _fresh(
+    wish: _Wish, known: Collection[Path], maker: "Maker", kept: "AnswersFile | None"
+) -> "Generator[tuple[Path, Row], None, None]":
+    """Yield what must be scored with its row, after its page and clip were made and it was kept."""
+    videos = [video for video in wish.videos if video not in known]
+    if not videos:
+        return  # torch stays out
+    from unmask.answers import answers_file
+    from unmask.answers.analysis import PAGE_MOMENTS, analyse
+    from unmask.models.predict import Predictor
+
+    predictor = Predictor.load(wish.model_dir)
+    source = _source(wish.model_dir, predictor) if wish.pages else None
+    stamps = {video: answers_file.stamp_of(video) for video in videos}
+    with tempfile.TemporaryDirectory(prefix="unmask-") as scratch:
+        answers = analyse(
+            predictor, videos, crops_dir=Path(scratch) if source else None, workers=wish.workers,
+            moments=PAGE_MOMENTS if wish.pages or wish.clips else None,
+        )  # fmt: skip
+        with closing(answers):  # type: ignore[type-var]  # it is a generator
+            for answer in answers:
+                if source:
+                    _write_page(wish.pages[answer.path], answer, predictor, Path(scratch), source)
+                if wish.clips:
+                    _write_clip(wish.clips[answer.path], answer)
+                row = answers_file.to_row(answer, stamps[answer.path], maker)
+                if kept:
+                    kept.add(row)
+                yield answer.path, row
+
+
+def _source(model_dir: Path, predictor: "Predictor") -> "Source":
+    from unmask.answers import model_source, provenance
+    from unmask.answers.html_report import Source
+
+    root, mlflow_db = model_source.origin(model_dir)
+    found = provenance.collect(
+        # Where the program lies is nobody's business who gets the page.
+        root, run_key=predictor.checkpoint.run_key, command=("unmask", *sys.argv[1:]),
+        mlflow_db=mlflow_db,
+    )  # fmt: skip
+    return Source(model_dir, root, found)
+
+
+def _write_page(
+    out: Path, answer: "Answer", predictor: "Predictor", crops_dir: Path, source: "Source"
+) -> None:
+    from unmask.answers import html_report
+
+    html_report.write(out, answer, predictor, crops_dir, source)
+    for face in answer.faces:
+        (crops_dir / face.track.file).unlink()
+
+
+def _write_clip(out: Path, answer: "Answer") -> None:
+    from unmask.answers import annotate
+    from unmask.video.codec import DecodeError
+
+    if not answer.faces:
+        click.echo(f"{out} was not made: it would show no face", err=True)
+        return
+    try:
+        for _ in annotate.write(out, answer):
+            pass
+    except DecodeError as error:
+        click.echo(f"{out} was not made: {error}", err=True)
+
+
+# ---------------------------------------------------------------- verify
+
+
+_VERIFY_CODES = """
+\b
+Exit codes:
+    0  all that was compared matches
+    1  an error: no report of this version, an unreadable file ...
+    2  a mistyped command
+    3  the report was changed after it was written
+    4  the video is another one
+    5  the model is another one
+    6  the video's score is another one
+"""
+
+
+@click.command(epilog=_VERIFY_CODES)
+@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("video", required=False, type=click.Path(path_type=Path))
+@click.option("--model", help="The model to compare: a folder or one of MLflow's, as in predict.")
+@with_rev
+@click.option("--score", is_flag=True, help="Score the video again, by that model, too.")
+def verify(
+    report: Path, video: Path | None, model: str | None, rev: str | None, score: bool
+) -> None:
+    """Say whether REPORT, VIDEO and a model belong together, by the digests in the report.
+
+    They show what was mixed up or changed by the way. They are no signature: whoever forges a
+    report can write new ones into it.
+    """
+    if score and not (video and (model or rev)):
+        raise click.UsageError("--score is of a video by a model: add VIDEO and --model.")
+    from unmask.answers import model_source
+    from unmask.cli import common
+
+    common.set_up_logging()
+    folder = None
+    if model or rev:
+        folder = model_source.named(model or "model", rev, cache=common.weights_cache())
+    from unmask.answers import verify as verification
+    from unmask.models.predict import Predictor
+
+    if score and video and folder:
+        predictor = Predictor.load(folder)
+        found = verification.check_again(report, video, folder, predictor)
+    else:
+        found = verification.check(report, video, folder)
+    words = {True: "matches", False: "DIFFERS", None: "not compared"}
+    for check in found.checks:
+        click.echo(f"{check.part:<7} {words[check.matches]:<13} {check.detail}")
+    sys.exit(found.exit_code)

@@ -1,0 +1,203 @@
+"""`unmask serve`. Heavy imports stand inside it."""
+
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
+from unmask.errors import UnmaskError
+
+if TYPE_CHECKING:
+    from unmask.serve.queue import Limits
+
+
+@click.command()
+@with_model
+@with_rev
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Videos answered at once; each takes a model's memory.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="Videos that may wait besides.",
+)
+@click.option(
+    "--max-mb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=200,
+    show_default=True,
+    help="Size of a file, in millions of bytes.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="Length of a video.",
+)
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="For an answer, from when its turn comes.",
+)
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file with the password to ask for; without it there is none.",
+)
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="Keep each video and its answer there; else nothing is kept.")  # fmt: skip
+def serve(
+    model: str,
+    rev: str | None,
+    host: str,
+    port: int,
+    jobs: int,
+    queue: int,
+    max_mb: float,
+    max_seconds: float,
+    timeout_s: float,
+    password_file: Path | None,
+    keep: Path | None,
+) -> None:
+    """Answer videos on a web page, and for programs: POST /api/predict, POST /api/report.
+
+    It asks nothing of the internet. Ctrl-C ends it.
+    """
+    from unmask.cli import common
+    from unmask.serve.queue import Limits
+    from unmask.serve.request_filter import LOOPBACK
+
+    common.set_up_logging()
+    password = _read_password(password_file)
+    if host not in LOOPBACK and password is None:
+        click.echo(
+            f"Warning: whoever reaches {host} may use this server, and there is no password. Set "
+            "one by --password-file, and put a proxy with TLS before it.",
+            err=True,
+        )
+    limits = Limits(round(max_mb * 1e6), max_seconds, timeout_s, queue, jobs)
+    # Then what is under way is stopped and deleted on the way out.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with tempfile.TemporaryDirectory(prefix="unmask-serve-") as folder, _all_in(Path(folder)):
+            _serve(Path(folder), model, rev, limits, host, port, password, keep)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _all_in(folder: Path) -> Iterator[None]:
+    """Have all temporary files meanwhile made in the folder, and Gradio ask nothing elsewhere."""
+    from unmask.tracking.tracker import environment
+
+    # Gradio reads these where it is imported, and its folder for files whenever it needs one.
+    variables = {
+        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TMPDIR": str(folder),
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+    }  # fmt: skip
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        with environment(variables):
+            yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _serve(
+    folder: Path,
+    model: str,
+    rev: str | None,
+    limits: "Limits",
+    host: str,
+    port: int,
+    password: str | None,
+    keep: Path | None,
+) -> None:
+    from unmask.answers import model_source
+    from unmask.cli import common
+    from unmask.serve.inference import Settings
+    from unmask.serve.queue import Desk
+
+    with _listen(host, port) as listening:
+        model_dir = model_source.named(model, rev, cache=common.weights_cache())
+        settings = Settings(model_dir, *model_source.origin(model_dir), ("unmask", "serve"))
+        with closing(Desk(folder, limits, settings, common.set_up_logging)) as desk:
+            desk.open()
+            try:
+                with _signals_wait():
+                    from unmask.serve import app as serving  # seconds, in which the model is loaded
+            except ModuleNotFoundError as error:
+                raise UnmaskError(
+                    f"Asked to serve; found no {error.name}. Install it, in the checkout: "
+                    "`pip install -e '.[serve]'`."
+                ) from error
+            desk.await_model()
+            shown = f"[{host}]" if ":" in host else host
+            click.echo(f"http://{shown}:{listening.getsockname()[1]}")
+            serving.run(listening, desk, serving.Rules(host, password, keep))
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back: what raises amid Gradio's imports may be lost there."""
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    for number in held:
+        signal.raise_signal(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        raise UnmaskError(
+            f"Asked to listen on {host}, port {port}; the system said: "
+            f"{str(error.strerror).partition(' (')[0]}. Choose another --port or --host, or end "
+            "what listens there."
+        ) from error
+
+
+def _read_password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UnmaskError(
+            f"Asked for the password in {path}; it holds no text ({error.reason}). Write a line in "
+            "UTF-8."
+        ) from error
+    if not lines or not lines[0]:
+        raise UnmaskError(f"Asked for the password in {path}; its first line is empty. Write one.")
+    return lines[0]

@@ -1,0 +1,551 @@
+"""Cut the faces out of videos: one video, then a chunk of them."""
+
+import hashlib
+import logging
+import math
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+
+from unmask import params
+from unmask.errors import DatasetError
+from unmask.faces.detector import (
+    FaceDetector,
+    LoadDetector,
+    Picture,
+    detector_of_worker,
+    start_worker,
+)
+from unmask.faces.search import Sighting, find_faces
+from unmask.faces.tracks import Linker, Track, align_square, square_around
+from unmask.records import (
+    Box,
+    FaceTrack,
+    Points,
+    Reason,
+    VideoFaces,
+    content_digest,
+    faces_from_line,
+    faces_line,
+    write_atomically,
+)
+from unmask.runtime.disk import sole_writer, writing
+from unmask.runtime.processes import beat, run_jobs
+from unmask.video.codec import (
+    DecodeError,
+    Frame,
+    TruncatedError,
+    VideoWriter,
+    read_ahead,
+    read_frames,
+)
+
+_log = logging.getLogger(__name__)
+
+_INDEX = "index.jsonl"
+_JOURNAL = ".index.jsonl.partial"
+# A change of these re-crops.
+_CODE = ("cascade.py", "detector.py", "faces.py", "search.py", "tracks.py", "video.py")
+_FAILURES = (
+    Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
+    Reason.CRASHED, Reason.TIMED_OUT,
+)  # fmt: skip
+# At crf 14 as near to the picture as `superfast` (42.1 dB), in files as large and in 40 % of its
+# time: what the slower ones save, they save on pictures that leave no grain.
+_PRESET = "ultrafast"
+_BESIDE_BYTES = 48 * 2**20  # of frames that wait to be cut and encoded
+_MAX_NAME_BYTES = 255  # what file systems take
+
+
+# ---------------------------------------------------------------- one video
+
+
+def crop_video(
+    path: Path,
+    video_id: str,
+    faces_dir: Path,
+    settings: params.Faces,
+    detector: FaceDetector,
+    *,
+    key: str,
+) -> VideoFaces:
+    """Return the faces of a video, each followed and cut out into a crop file of faces_dir.
+
+    A video that cannot be read gives a row with its reason, never an error. The video is read
+    once and in pieces: no picture is kept for long.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    reason, detail = None, ""
+    frames = read_ahead(_beating(read_frames(path, rate_fps=settings.rate_fps)))
+    with closing(frames), _Cropper(faces_dir, video_id, settings) as cropper:
+        try:
+            try:
+                for sighting in find_faces(frames, settings, detector):
+                    beat()
+                    cropper.add(sighting)
+            except TruncatedError as error:
+                reason, detail = error.reason, str(error)
+            tracks = cropper.finish()
+        except DecodeError as error:
+            return VideoFaces(video_id, key, (), error.reason, str(error))
+    if not tracks and reason is None:
+        reason = Reason.TOO_SHORT if cropper.detections else Reason.NO_FACE
+        found = (
+            f"none for {settings.min_track_s:g} s" if cropper.detections else "none in any picture"
+        )
+        detail = f"{path}: asked for faces, found {found}. Leave it out or see the faces params."
+    return VideoFaces(video_id, key, tracks, reason, detail)
+
+
+def _beating(frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        beat()
+        yield frame
+
+
+class _Cropper:
+    """Takes the frames of one video in order and writes its crop files.
+
+    A frame waits until its boxes are certain: until a face was seen later, beyond the reach of
+    the smoothing, or is gone for good. Only then are the pixels of its crop converted.
+    """
+
+    def __init__(self, faces_dir: Path, video_id: str, settings: params.Faces) -> None:
+        self.detections = 0
+        self._faces_dir = faces_dir
+        self._video_id = video_id
+        self._settings = settings
+        self._linker = Linker(min_overlap=settings.min_overlap, max_gap_s=settings.max_gap_s)
+        self._begun = 0
+        self._open: list[_Strip] = []  # both in order of first appearance
+        self._kept: list[_Strip] = []
+        self._frames: deque[Frame] = deque()  # those that a strip may still need
+        self._beside = _Beside()  # cuts and encodes while the next faces are searched for
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.stop()
+        for strip in (*self._open, *self._kept):
+            strip.discard()
+
+    def add(self, sighting: Sighting) -> None:
+        """Take the video's next frame and its faces."""
+        frame = sighting.frame
+        self.detections += len(sighting.faces)
+        self._frames.append(frame)
+        if sighting.is_cut:
+            self._linker.active.clear()
+            self._cut()
+        for track in self._linker.add(frame.time_s, sighting.faces):
+            # Without the video's id, which may be as long as a file's name can be.
+            part = self._faces_dir / f".{os.getpid()}_{self._begun}.mp4"
+            strip = _Strip(track, self._begun, part, self._settings, self._beside)
+            self._open.append(strip)
+            self._begun += 1
+        self._cut()
+        done_s = [strip.done_s for strip in self._open]
+        while self._frames and self._frames[0].time_s <= min([frame.time_s, *done_s]):
+            self._frames.popleft()
+
+    def finish(self) -> tuple[FaceTrack, ...]:
+        """Return the tracks that lasted, now that their crop files are whole and in place."""
+        self._linker.active.clear()
+        self._cut()
+        self._kept.sort(key=lambda strip: strip.number)  # they closed in another order
+        return tuple(
+            strip.publish(self._faces_dir / _crop_name(self._video_id, number), number)
+            for number, strip in enumerate(self._kept)
+        )
+
+    def _cut(self) -> None:
+        smooth_s = self._settings.smooth_s
+        for strip in tuple(self._open):
+            track, is_over = strip.track, strip.track not in self._linker.active
+            if not is_over or track.lasts(self._settings.min_track_s):
+                for frame in self._frames:
+                    is_next = strip.done_s < frame.time_s <= track.last_s
+                    if is_next and (is_over or track.settles(frame.time_s, smooth_s)):
+                        strip.cut(frame)
+            if is_over:
+                self._open.remove(strip)
+                if strip.close():
+                    self._kept.append(strip)
+
+
+class _Beside:
+    """Does one thing after the other in a thread, as many waiting as memory is granted for."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[tuple[Future[None], int]] = deque()
+
+    def do(self, held_bytes: int, work: Callable[..., None], *arguments: object) -> None:
+        """Do it soon; an error of it, or of one before, is raised by a later call.
+
+        held_bytes is the memory that it holds until it is done.
+        """
+        self._waiting.append((self._thread.submit(work, *arguments), held_bytes))
+        self._wait_for(_BESIDE_BYTES)
+
+    def finish(self) -> None:
+        """Return when everything is done."""
+        self._wait_for(0)
+
+    def _wait_for(self, held_bytes: int) -> None:
+        while self._waiting and sum(held for _, held in self._waiting) > held_bytes:
+            future, _ = self._waiting.popleft()
+            future.result()
+
+    def stop(self) -> None:
+        """Forget what is not done yet."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+class _Strip:
+    """One track's crop file in the making, under a hidden name."""
+
+    def __init__(
+        self, track: Track, number: int, part: Path, settings: params.Faces, beside: _Beside
+    ) -> None:
+        self.track = track
+        self.number = number  # by first appearance
+        self.done_s = math.nextafter(track.first_s, -math.inf)  # frames up to here are not needed
+        self._part = part
+        self._settings = settings
+        self._beside = beside
+        self._writer: VideoWriter | None = None
+        self._times: list[float] = []
+        self._boxes: list[Box] = []
+        self._scores: list[float] = []
+        self._points: list[Points] = []
+
+    def cut(self, frame: Frame) -> None:
+        """Add the face as a frame shows it."""
+        side_px = self._settings.side_px
+        face, points_52 = self.track.place_at(frame.time_s, self._settings.smooth_s)
+        square = align_square(square_around(face, self._settings.margin_ratio), side_px)
+        self._beside.do(frame.stored_bytes, self._write, frame, square)
+        self._times.append(round(frame.time_s, 4))
+        self._boxes.append(square)
+        self._scores.append(round(self.track.score_at(frame.time_s), 4))
+        self._points.append(tuple((round(x, 1), round(y, 1)) for x, y in points_52))
+        self.done_s = frame.time_s
+
+    def _write(self, frame: Frame, square: Box) -> None:
+        if self._writer is None:
+            self._writer = VideoWriter(
+                self._part,
+                rate_fps=self._settings.rate_fps,
+                crf=self._settings.crf,
+                preset=_PRESET,
+            )
+        self._writer.write(cut_square(frame, square, self._settings.side_px))
+
+    def close(self) -> bool:
+        """Finish the file of a track that has ended; return False, and leave none, if too short."""
+        self._beside.finish()
+        is_kept = self.track.lasts(self._settings.min_track_s)
+        if not is_kept:
+            self.discard()
+        elif self._writer:
+            self._writer.close()
+        return is_kept
+
+    def publish(self, path: Path, number: int) -> FaceTrack:
+        """Return the track after its file got its name."""
+        with writing(path):
+            os.replace(self._part, path)
+        return FaceTrack(
+            number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores),
+            tuple(self._points),
+        )  # fmt: skip
+
+    def discard(self) -> None:
+        """Leave no file; does nothing after publish."""
+        if self._writer:
+            self._writer.discard()
+            self._part.unlink(missing_ok=True)
+
+
+def _crop_name(video_id: str, number: int) -> str:
+    name = f"{video_id}_{number}.mp4"
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:  # the id itself may be that of the longest name
+        name = f"{hashlib.sha256(os.fsencode(video_id)).hexdigest()}_{number}.mp4"
+    return name
+
+
+# ---------------------------------------------------------------- one crop
+
+
+def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:
+    """Return what a square shows, black outside the frame, scaled to side_px x side_px.
+
+    A square larger than that lies on whole pixels, which are averaged; a smaller one may lie
+    between pixels and is interpolated by cubics.
+    """
+    left, top, right, bottom = square
+    shrinks = right - left > side_px
+    reach = 0 if shrinks else 2  # how far a cubic looks
+    x0, y0 = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+    x1 = min(frame.width, math.ceil(right) + reach)
+    y1 = min(frame.height, math.ceil(bottom) + reach)
+    if x0 >= x1 or y0 >= y1:
+        return np.zeros((side_px, side_px, 3), np.uint8)
+    part = frame.crop_rgb_HWC((x0, y0, x1, y1))
+    crop: Picture
+    if shrinks:
+        above, below, before, after = map(int, (y0 - top, bottom - y1, x0 - left, right - x1))
+        padded = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT)
+        crop = _shrink(padded, side_px)
+    else:
+        scale = (right - left) / side_px
+        centre = (scale - 1) / 2  # pixels are squares: their centres lie at a half
+        place = np.array([[scale, 0, left - x0 + centre], [0, scale, top - y0 + centre]])
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        crop = cv2.warpAffine(part, place, (side_px, side_px), flags=flags)
+    return crop
+
+
+def _shrink(picture_HWC: Picture, side_px: int) -> Picture:
+    """Return a picture of that side, linear weights over what each pixel covers (as Pillow's)."""
+    from torch import from_numpy  # takes seconds, which readers of records need not wait
+    from torch.nn.functional import interpolate
+
+    # A quarter of the time of OpenCV's area pooling: torch interpolates bytes as bytes.
+    pixels_1CHW = from_numpy(picture_HWC)[None].permute(0, 3, 1, 2)
+    small_1CHW = interpolate(pixels_1CHW, (side_px, side_px), mode="bilinear", antialias=True)
+    shrunk: Picture = np.ascontiguousarray(small_1CHW[0].permute(1, 2, 0).numpy())
+    return shrunk
+
+
+# ---------------------------------------------------------------- a chunk
+
+
+@dataclass(frozen=True)
+class _Job:
+    video_id: str
+    path: Path
+    faces_dir: Path
+    settings: params.Faces
+    key: str
+
+
+def find_videos(videos_dir: Path) -> list[tuple[str, Path]]:
+    """Return the id and path of all that a folder shows, in order; an id is a name's stem.
+
+    Raises:
+        DatasetError: there is no such folder.
+    """
+    if not videos_dir.is_dir():
+        raise DatasetError(
+            f"Asked for the videos in {videos_dir}; there is no such folder. Run `dvc repro`."
+        )
+    paths = [path for path in videos_dir.iterdir() if not path.name.startswith(".")]
+    return sorted((path.stem, path) for path in paths)
+
+
+def crop_chunk(
+    videos: Sequence[tuple[str, Path]],
+    faces_dir: Path,
+    settings: params.Faces,
+    *,
+    workers: int,
+    load_detector: LoadDetector = detector_of_worker,
+) -> Iterator[VideoFaces]:
+    """Yield the faces of each video, in the order they are done; then faces_dir is complete.
+
+    videos are ids and paths. What an earlier run cropped from the same content with the same
+    params and code is kept, also where that run was killed. faces_dir ends up with crop files
+    and index.jsonl, one line a video, in order of ids; no file in it is ever changed in place,
+    as it may be a hard link into DVC's cache. Videos are cropped by worker processes: one that
+    crashes its worker, or gives it no frame for settings.stall_s, gets a row that says so, and the
+    next run tries it again.
+
+    Raises:
+        DatasetError: two videos have one id, or too many videos could not be read.
+        DiskError: the disk takes no more, or another run crops into faces_dir; what is done is
+            kept for the next run.
+    """
+    _refuse_twins(videos)
+    with sole_writer(faces_dir):
+        yield from _fill(videos, faces_dir, settings, workers, load_detector)
+
+
+def _fill(
+    videos: Sequence[tuple[str, Path]],
+    faces_dir: Path,
+    settings: params.Faces,
+    workers: int,
+    load_detector: LoadDetector,
+) -> Iterator[VideoFaces]:
+    index, journal = faces_dir / _INDEX, faces_dir / _JOURNAL
+    jobs = _plan(videos, faces_dir, settings, workers)
+    # A journal beside an index is older than it: `dvc checkout` brought the index back.
+    known = _read_rows(index if index.exists() else journal)
+    rows = {job.video_id: known[job.video_id] for job in jobs if _is_done(job, known)}
+    # From here on crop files change: no index may remain that tells of the old ones.
+    _write_rows(journal, rows)
+    with writing(index):
+        index.unlink(missing_ok=True)
+    yield from list(rows.values())
+    missing = [job for job in jobs if job.video_id not in rows]
+    for row in _crop_all(missing, workers, load_detector):
+        rows[row.video_id] = row
+        with writing(journal), journal.open("a", encoding="utf-8") as lines:
+            lines.write(faces_line(row) + "\n")
+        yield row
+    _write_rows(journal, rows)
+    with writing(index):
+        os.replace(journal, index)
+        _delete_strays(faces_dir, rows)
+    _log.info("chunk %s: %s", faces_dir.name, _summarize(rows.values()))
+    _refuse_failures(faces_dir, rows.values(), settings.max_failed_ratio)
+
+
+def _refuse_twins(videos: Sequence[tuple[str, Path]]) -> None:
+    counts = Counter(video_id for video_id, _ in videos)
+    twins = sorted(video_id for video_id, count in counts.items() if count > 1)
+    if twins:
+        raise DatasetError(
+            f"Each video needs a name of its own, whatever its ending; found {len(twins)} names "
+            f"twice, such as {twins[0]!r}. Rename one of each."
+        )
+
+
+def _plan(
+    videos: Sequence[tuple[str, Path]], faces_dir: Path, settings: params.Faces, workers: int
+) -> list[_Job]:
+    # These say when a video or a chunk is given up: raising them changes no crop.
+    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
+    code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
+    recipe = hashlib.sha256(b"\0".join([values.encode(), *code])).hexdigest()
+    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
+        digests = list(pool.map(_digest_if_readable, [path for _, path in videos]))
+    return [
+        _Job(
+            video_id, path, faces_dir, settings,
+            hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest() if digest else "",
+        )
+        for (video_id, path), digest in zip(videos, digests, strict=True)
+    ]  # fmt: skip
+
+
+def _digest_if_readable(path: Path) -> str:
+    try:
+        # A pipe has no content to wait for.
+        return content_digest(path) if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _read_rows(path: Path) -> dict[str, VideoFaces]:
+    """Return the whole rows of an index or a journal, whose last one a kill may have cut."""
+    rows = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                row = faces_from_line(line)
+            except (ValueError, LookupError, TypeError):
+                continue
+            rows[row.video_id] = row
+    return rows
+
+
+def _is_done(job: _Job, known: dict[str, VideoFaces]) -> bool:
+    row = known.get(job.video_id)
+    return (
+        row is not None
+        and row.key == job.key != ""
+        and all((job.faces_dir / track.file).is_file() for track in row.tracks)
+    )
+
+
+def _write_rows(path: Path, rows: dict[str, VideoFaces]) -> None:
+    write_atomically(path, "".join(faces_line(rows[key]) + "\n" for key in sorted(rows)))
+
+
+def _delete_strays(faces_dir: Path, rows: dict[str, VideoFaces]) -> None:
+    """Delete crop files that are no video's: of videos that left, or of a run that was killed."""
+    files = {track.file for row in rows.values() for track in row.tracks}
+    for path in faces_dir.iterdir():
+        if path.suffix in (".mp4", ".part") and path.name not in files:
+            path.unlink()
+
+
+def _summarize(rows: Collection[VideoFaces]) -> str:
+    seen = [row for row in rows if row.tracks]
+    unseen = [row for row in rows if not row.tracks]
+    return (
+        f"{len(rows)} videos, {len(seen)} with a face{_count_reasons(seen)}, "
+        f"{len(unseen)} without{_count_reasons(unseen)}"
+    )
+
+
+def _count_reasons(rows: Sequence[VideoFaces]) -> str:
+    counts = Counter(row.reason for row in rows if row.reason)
+    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return f" ({listed})" if counts else ""
+
+
+def _refuse_failures(
+    faces_dir: Path, rows: Collection[VideoFaces], max_failed_ratio: float
+) -> None:
+    failed = sum(row.reason in _FAILURES for row in rows)
+    if failed > max_failed_ratio * len(rows):
+        raise DatasetError(
+            f"{faces_dir}: at most {max_failed_ratio:.0%} of {len(rows)} videos may be unreadable "
+            f"(faces.max_failed_ratio); found {failed}. {faces_dir / _INDEX} says why for each: "
+            "mend or remove them, or raise the ratio."
+        )
+
+
+# ---------------------------------------------------------------- processes
+
+
+def _crop_all(
+    jobs: Sequence[_Job], workers: int, load_detector: LoadDetector
+) -> Iterator[VideoFaces]:
+    if not jobs:
+        return
+    settings = jobs[0].settings
+    yield from run_jobs(
+        jobs,
+        partial(_crop, load_detector),
+        partial(start_worker, settings.detect, load_detector),
+        workers,
+        crashed=_row_of_crash,
+        stalled=_row_of_stall,
+        stall_s=settings.stall_s,
+    )
+
+
+def _crop(load_detector: LoadDetector, job: _Job) -> VideoFaces:
+    detector = load_detector(job.settings.detect)
+    return crop_video(job.path, job.video_id, job.faces_dir, job.settings, detector, key=job.key)
+
+
+# Without a key, so that the next run tries again: memory may have run out, or the disk was busy.
+def _row_of_crash(job: _Job) -> VideoFaces:
+    detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
+    return VideoFaces(job.video_id, "", (), Reason.CRASHED, detail)
+
+
+def _row_of_stall(job: _Job) -> VideoFaces:
+    detail = (
+        f"{job.path}: asked for its faces, found no new frame for {job.settings.stall_s:g} s. "
+        "Leave it out, or raise faces.stall_s."
+    )
+    return VideoFaces(job.video_id, "", (), Reason.TIMED_OUT, detail)

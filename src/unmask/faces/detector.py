@@ -1,0 +1,106 @@
+"""What finds faces: search a picture, follow a face from frame to frame."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unmask import params
+from unmask.faces.tracks import Detection, square_around
+from unmask.records import Box
+from unmask.video.codec import Frame
+
+Picture = NDArray[np.uint8]
+_SWITCH_S = 0.0002
+LAST_PX = 48  # the side of what MTCNN's last net looks at
+
+
+class FaceDetector(Protocol):
+    """What finds faces."""
+
+    batch: int  # how many pictures it wants at once
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+        """Return the faces of each upright RGB picture, the largest first."""
+
+    def follow(self, frame: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
+        """Return the face near each box, which is where one is expected; None where none is."""
+
+
+LoadDetector = Callable[[params.Detect], FaceDetector]  # in a worker: it has to pickle
+
+
+class Detector:
+    """MTCNN (Zhang et al., 2016, arXiv:1604.02878) with its trained weights."""
+
+    def __init__(self, settings: params.Detect, device: str = "cpu") -> None:
+        # Here, as importing torch takes seconds that a reader of records need not wait.
+        from unmask.faces.cascade import Cascade
+
+        # On one CPU thread a picture takes as long in a batch of any size.
+        self.batch = 1 if device == "cpu" else 8
+        self._settings = settings
+        self._cascade = Cascade(
+            min_face_px=settings.min_face_px, thresholds=settings.thresholds, device=device
+        )
+
+    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
+        """Return the faces of each upright RGB picture, the largest first.
+
+        All pictures have one size.
+        """
+        # The pyramid has no level for a picture smaller than a face.
+        if not pictures or min(pictures[0].shape[:2]) < self._settings.min_face_px:
+            return [[] for _ in pictures]
+        found = self._cascade.search(np.stack(pictures))
+        return [[face for face in faces if self._is_sure(face)] for faces in found]
+
+    def follow(self, frame: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
+        """Return the face near each box, which is where one is expected; None where none is.
+
+        This is MTCNN's last net alone, a twentieth of a search: it says how sure it is of a face
+        in a square, where its box is and where its points are. Coordinates are the frame's pixels.
+        """
+        found: list[Detection | None] = [None] * len(boxes)
+        squares = [_inside(square_around(box, 0.0), frame) for box in boxes]
+        seen = {n: square for n, square in enumerate(squares) if square}
+        if seen:
+            windows = [frame.reduced_crop_rgb_HWC(square, LAST_PX) for square in seen.values()]
+            faces = self._cascade.look(np.stack(windows), list(seen.values()))
+            for n, face in zip(seen, faces, strict=True):
+                found[n] = face if face.score >= self._settings.thresholds[2] else None
+        return found
+
+    def _is_sure(self, face: Detection) -> bool:
+        left, top, right, bottom = face.box_xyxy
+        return face.score >= self._settings.min_score and left < right and top < bottom
+
+
+def _inside(square: Box, frame: Frame) -> tuple[int, int, int, int] | None:
+    """Return the whole pixels of a square that the frame has; None where these are too few."""
+    left, top, right, bottom = square
+    x0, y0 = max(0, round(left)), max(0, round(top))
+    x1, y1 = min(frame.width, round(right)), min(frame.height, round(bottom))
+    # Half of it at least: MTCNN stretches what is left of a face at the edge as well.
+    return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= max(2, (right - left) / 2) else None
+
+
+@cache
+def detector_of_worker(settings: params.Detect) -> Detector:
+    """Return this process's detector, on one thread: more might change a sum's last digit."""
+    import torch
+
+    torch.set_num_threads(1)
+    return Detector(settings)
+
+
+def start_worker(settings: params.Detect, load_detector: LoadDetector = detector_of_worker) -> None:
+    """Make a worker process ready to find faces, on one thread."""
+    # The threads that read and encode wait for Python's lock up to 5 ms otherwise, each time.
+    sys.setswitchinterval(_SWITCH_S)
+    cv2.setNumThreads(1)
+    load_detector(settings)

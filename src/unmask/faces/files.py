@@ -1,0 +1,131 @@
+"""Files' faces, cut out by worker processes while something else is done: what predict begins with.
+
+Importing it takes no torch: the workers can start while their parent still loads its model.
+"""
+
+import hashlib
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from unmask import params
+from unmask.faces.crops import crop_video
+from unmask.faces.detector import detector_of_worker, start_worker
+from unmask.records import Reason, VideoFaces
+from unmask.runtime.disk import writing
+from unmask.runtime.processes import beat, run_jobs
+from unmask.video.codec import DecodeError, probe
+
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Cropped:
+    """A file's faces, and what one asks of the file itself."""
+
+    place: int  # among the files that were asked for
+    path: Path
+    crops_dir: Path
+    found: VideoFaces
+    sha256: str | None  # of its content; None where it can't be read
+    duration_s: float | None  # as it declares it
+
+
+@dataclass(frozen=True)
+class _Job:
+    place: int
+    path: Path
+    crops_dir: Path
+    settings: params.Faces
+
+
+def crop_files(
+    paths: Sequence[Path], settings: params.Faces, *, crops_dir: Path | None = None, workers: int
+) -> Generator[Cropped]:
+    """Yield the faces of each file as it is done: in order, where there is one worker.
+
+    Crop files come into crops_dir, named by the place of their video; where it is None, into a
+    folder that lasts until the next file is asked for. The workers crop as those of the faces stage
+    without a GPU do. A file that can't be read, crashes its worker or gives no frame for
+    settings.stall_s costs itself alone: its reason says so.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    with ExitStack() as stack:
+        folder = crops_dir
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="unmask-")))
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        found = run_jobs(
+            [_Job(place, path, folder, settings) for place, path in enumerate(paths)],
+            _crop,
+            partial(start_worker, settings.detect),
+            workers,
+            crashed=_crashed,
+            stalled=_stalled,
+            stall_s=settings.stall_s,
+        )
+        assert isinstance(found, Generator)
+        stack.callback(found.close)  # ends the workers before the folder goes
+        for cropped in found:
+            yield cropped
+            if crops_dir is None:
+                for track in cropped.found.tracks:
+                    (folder / track.file).unlink()
+
+
+def crop_file(path: Path, settings: params.Faces, *, crops_dir: Path) -> Cropped:
+    """Return the faces of a file, cropped in this process, which the file may crash or stall.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    return _crop(_Job(0, path, crops_dir, settings))
+
+
+def _crop(job: _Job) -> Cropped:
+    sha256 = _digest(job.path)
+    detector = detector_of_worker(job.settings.detect)
+    found = crop_video(job.path, str(job.place), job.crops_dir, job.settings, detector, key="")
+    try:
+        duration_s = probe(job.path).duration_s
+    except DecodeError:
+        duration_s = None
+    return Cropped(job.place, job.path, job.crops_dir, found, sha256, duration_s)
+
+
+def _digest(path: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        if not path.is_file():  # a pipe has no content to wait for
+            return None
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                beat()  # a large file from a slow drive is no stall
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _crashed(job: _Job) -> Cropped:
+    detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
+    return _failed(job, Reason.CRASHED, detail)
+
+
+def _stalled(job: _Job) -> Cropped:
+    detail = (
+        f"{job.path}: asked for its faces, found no new frame for {job.settings.stall_s:g} s. "
+        "Leave it out."
+    )
+    return _failed(job, Reason.TIMED_OUT, detail)
+
+
+def _failed(job: _Job, reason: Reason, detail: str) -> Cropped:
+    found = VideoFaces(str(job.place), "", (), reason, detail)
+    return Cropped(job.place, job.path, job.crops_dir, found, _digest(job.path), None)

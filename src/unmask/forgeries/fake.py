@@ -1,0 +1,478 @@
+"""Fakes of people who agreed to it: a DFDC-shaped chunk made from a user's own footage.
+
+Each video is read twice. The first pass finds the face on reduced frames and follows it; the
+second writes the real video and its fakes side by side, one frame at a time, so that memory does
+not grow with a video's length. The real video is encoded anew exactly as its fakes are: otherwise
+compression would tell them apart. Sound is dropped.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from unmask.data.archive import VIDEO_ENDINGS
+from unmask.errors import DatasetError
+from unmask.faces.detector import detector_of_worker, start_worker
+from unmask.faces.landmarks import Face, find_face, read_ticks
+from unmask.forgeries.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
+from unmask.params import Faces
+from unmask.records import Reason, content_digest, write_atomically
+from unmask.runtime.ledger import Ledger, code_digest, key_of
+from unmask.runtime.processes import run_jobs
+from unmask.video.codec import DecodeError, TruncatedError, VideoWriter
+
+DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of face, as in a recipe
+
+_METADATA = "metadata.json"
+_LEDGER = ".fake.jsonl"
+# A change of these makes videos anew.
+_CODE = ("blend", "cascade", "detector", "fake", "follow", "tracks", "video")
+_GONE = "gone"  # in the second pass
+_PASSING = (Reason.CRASHED, Reason.TIMED_OUT, _GONE)  # what the next run need not meet again
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines a chunk, beside the footage."""
+
+    method: Method | Literal["both"]
+    fakes_per_video: int
+    crf: tuple[int, int]
+    max_seconds: float
+    seed: int
+    faces: Faces
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A file of genuine footage."""
+
+    path: Path
+    digest: str  # SHA-256 of its content; empty where it could not be read
+    folder_source: str | None  # who is seen, by the folder's name
+
+    @property
+    def video_id(self) -> str:
+        """Return a plain name of its own, whatever other folders hold."""
+        stem = re.sub(r"[^\w.-]+", "_", self.path.stem)[:40].strip("._-")
+        return f"{stem or 'video'}_{self.digest[:8]}"
+
+    @property
+    def source_id(self) -> str:
+        """Return who is seen: without a folder's word, each file is taken for another person."""
+        return self.folder_source or self.video_id
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file in the first pass, and then, if it was usable, in the second."""
+
+    footage: Footage
+    reason: str | None = None  # why it was left out
+    detail: str = ""
+    fakes: tuple["Fake", ...] = ()
+
+
+@dataclass(frozen=True)
+class Donor:
+    """Usable footage, and the face in it."""
+
+    footage: Footage
+    face: Face
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A fake to make of a video."""
+
+    file: str
+    method: Method
+    donor: Donor | None
+
+
+# ---------------------------------------------------------------- footage
+
+
+def find_footage(paths: Iterable[Path], chunk: Path, *, person_from_folder: bool) -> list[Footage]:
+    """Return the files named and the video files in the folders named, each once, in order.
+
+    Raises:
+        DatasetError: a path does not exist, or chunk and footage lie in each other.
+    """
+    found: dict[Path, Path] = {}
+    for path in sorted(paths):
+        if not path.exists():
+            raise DatasetError(f"Asked for footage in {path}; nothing is there. Check the path.")
+        own, theirs = chunk.resolve(), path.resolve()
+        if own in (theirs, *theirs.parents) or theirs in own.parents:
+            raise DatasetError(
+                f"Asked to make {chunk} from {path}; one lies in the other, and fakes would become "
+                "footage. Give the chunk a folder of its own."
+            )
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            # One that is named itself may have any ending.
+            video = file == path or file.suffix.lower() in VIDEO_ENDINGS
+            if file.is_file() and video and not hidden:
+                found.setdefault(file.resolve(), file)
+    return [
+        Footage(file, _digest(file), whole.parent.name or None if person_from_folder else None)
+        for whole, file in found.items()
+    ]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return content_digest(path)
+    except OSError:
+        return ""
+
+
+# ---------------------------------------------------------------- the chunk
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    key: str  # digest of everything that determines what it makes
+    footage: Footage
+    settings: Settings
+    scratch: Path
+    face: Face | None = None  # what the first pass found
+    fakes: tuple[Fake, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Done:
+    job: _Job
+    files: tuple[str, ...] = ()
+    reason: str | None = None  # why it was left out
+    detail: str = ""
+    face: dict[str, Any] | None = None  # as JSON has it
+
+
+def make_chunk(
+    footage: Sequence[Footage], chunk: Path, settings: Settings, *, workers: int
+) -> Iterator[Outcome]:
+    """Yield an outcome for each file, twice: after each pass. Then the chunk is complete.
+
+    What an earlier run has made of the same content with the same settings and code is kept, also
+    where it was killed; videos of footage that is no longer named are deleted. A chunk depends on
+    footage and settings alone, never on workers. No file is changed in place.
+
+    Raises:
+        DatasetError: the folder holds something else, no file can be used, or swaps are asked for
+            and only one person is seen.
+    """
+    _refuse_strangers(chunk)
+    code = code_digest(*_CODE)
+    with Ledger(chunk, _LEDGER) as ledger:
+        singles, left_out = _drop_twins(footage)
+        yield from left_out
+        searches = [
+            _Job(f"{one.video_id} face", _face_key(one, settings, code), one, settings,
+                 ledger.scratch)
+            for one in singles
+        ]  # fmt: skip
+        faces: list[Donor] = []
+        start = partial(start_worker, settings.faces.detect)
+        for done in _do_all(searches, _follow, start, ledger, workers, settings.faces.stall_s):
+            outcome = Outcome(done.job.footage, done.reason, done.detail)
+            if done.face is None:
+                left_out.append(outcome)
+            else:
+                faces.append(Donor(done.job.footage, Face(**done.face)))
+            yield outcome
+        _refuse_nothing(faces, left_out, settings)
+        yield from left_out
+
+        # From here on videos change: no metadata may remain that tells of the old ones.
+        (chunk / _METADATA).unlink(missing_ok=True)
+        forgeries = [
+            _Job(f"{one.footage.video_id} videos", _videos_key(one.footage, fakes, settings, code),
+                 one.footage, settings, ledger.scratch, one.face, fakes)
+            for one, fakes in plan_fakes(faces, settings)
+        ]  # fmt: skip
+        made = []
+        for done in _do_all(
+            forgeries, _forge, _use_one_thread, ledger, workers, settings.faces.stall_s
+        ):
+            if done.reason is None:
+                made.append(done.job)
+            fakes = done.job.fakes if done.reason is None else ()
+            yield Outcome(done.job.footage, done.reason, done.detail, fakes)
+        write_atomically(chunk / _METADATA, _metadata(made))
+        ledger.settle({job.name for job in [*searches, *made]})
+
+
+def _refuse_strangers(chunk: Path) -> None:
+    if chunk.exists() and not chunk.is_dir():
+        raise DatasetError(f"Asked for the chunk {chunk}; a file is there. Name another folder.")
+    own = (chunk / _LEDGER).exists()
+    if not own and chunk.is_dir() and any(path.name[0] != "." for path in chunk.iterdir()):
+        raise DatasetError(
+            f"Asked for the chunk {chunk}; that folder holds what `unmask fake` did not make. "
+            "Name a folder that is new or empty."
+        )
+
+
+def _drop_twins(footage: Sequence[Footage]) -> tuple[list[Footage], list[Outcome]]:
+    first: dict[str, Footage] = {}
+    left_out = []
+    for one in footage:
+        if not one.digest:
+            left_out.append(Outcome(one, Reason.FORBIDDEN, "the file may not be read"))
+        elif one.digest in first:
+            # It would be in the chunk twice, and as a second person perhaps in two splits.
+            left_out.append(Outcome(one, "duplicate", f"the same as {first[one.digest].path}"))
+        else:
+            first[one.digest] = one
+    return list(first.values()), left_out
+
+
+def _refuse_nothing(faces: list[Donor], left_out: list[Outcome], settings: Settings) -> None:
+    if not faces:
+        some = "; ".join(f"{o.footage.path}: {o.reason}" for o in left_out[:3]) or "no video file"
+        raise DatasetError(
+            f"Asked for fakes of {len(left_out)} file(s); found no face to forge ({some}). Give "
+            "footage in which one face is seen from the front."
+        )
+    people = {one.footage.source_id for one in faces}
+    if settings.method == "face_swap" and len(people) == 1:
+        raise DatasetError(
+            f"Asked for face swaps; found usable footage of one person ({min(people)}). Add "
+            "footage of another, or take --method self_blend."
+        )
+
+
+def _face_key(footage: Footage, settings: Settings, code: str) -> str:
+    return key_of(footage.digest, settings.max_seconds, settings.faces, code)
+
+
+def _videos_key(footage: Footage, fakes: Sequence[Fake], settings: Settings, code: str) -> str:
+    # The donors' frames follow from their content, these settings and the code.
+    pasted = [(fake.file, fake.donor and fake.donor.footage.digest) for fake in fakes]
+    values = settings.seed, settings.crf, settings.max_seconds, settings.faces
+    return key_of(footage.digest, footage.path.name, pasted, values, code)
+
+
+def _metadata(made: Sequence[_Job]) -> str:
+    metadata: dict[str, dict[str, Any]] = {}
+    for job in made:
+        real = f"{job.footage.video_id}.mp4"
+        common = {"split": "train", "source": job.footage.source_id}  # as DFDC says throughout
+        metadata[real] = {"label": "REAL", **common, "method": "real"}
+        for fake in job.fakes:
+            donors = {"donors": [fake.donor.footage.source_id]} if fake.donor else {}
+            metadata[fake.file] = {
+                "label": "FAKE", **common, "original": real, "method": fake.method, **donors
+            }  # fmt: skip
+    return json.dumps(metadata, indent=1, sort_keys=True) + "\n"
+
+
+def remarks(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return a line for each file that was left out, or used in part, that says why."""
+    last = {outcome.footage.path: outcome for outcome in outcomes}
+    return [
+        f"{'left out' if outcome.reason else 'used in part'}: {path}"
+        f"{f' ({outcome.reason})' if outcome.reason else ''}: {outcome.detail}"
+        for path, outcome in last.items()
+        if outcome.reason or outcome.detail
+    ]
+
+
+def summarise(outcomes: Iterable[Outcome]) -> str:
+    """Return a table of counts: files used and left out, why, and the videos made of them."""
+    last = {outcome.footage.path: outcome for outcome in outcomes}
+    used = [outcome for outcome in last.values() if outcome.reason is None]
+    reasons = Counter(outcome.reason for outcome in last.values() if outcome.reason)
+    methods = Counter(fake.method for outcome in used for fake in outcome.fakes)
+    rows = [
+        ("files of footage", len(last)),
+        *((f"left out: {reason}", count) for reason, count in sorted(reasons.items())),
+        ("people", len({outcome.footage.source_id for outcome in used})),
+        ("real videos", len(used)),
+        *((f"fakes: {method}", count) for method, count in sorted(methods.items())),
+    ]
+    return "\n".join(f"{name:<24}{count:>6}" for name, count in rows)
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def plan_fakes(faces: Sequence[Donor], settings: Settings) -> list[tuple[Donor, tuple[Fake, ...]]]:
+    """Return what to make of each usable video, in order of names.
+
+    Where only one person is seen, all fakes are self-blends.
+    """
+    partners = _pair_up({one.footage.source_id for one in faces}, settings.seed)
+    plan = []
+    for one in sorted(faces, key=lambda one: one.footage.video_id):
+        rng = _chance(one.footage, settings.seed, 0)
+        first = int(rng.integers(len(METHODS)))
+        strangers = partners[one.footage.source_id]
+        fakes = []
+        for number in range(settings.fakes_per_video):
+            method: Method = (
+                METHODS[(first + number) % len(METHODS)]
+                if settings.method == "both"
+                else settings.method
+            )
+            donor = None
+            if not strangers:
+                method = "self_blend"
+            elif method == "face_swap":
+                person = strangers[rng.integers(len(strangers))]
+                clips = [d for d in faces if d.footage.source_id == person]
+                clips.sort(key=lambda clip: clip.footage.video_id)
+                donor = clips[rng.integers(len(clips))]
+            fakes.append(Fake(f"{one.footage.video_id}_{method}_{number}.mp4", method, donor))
+        plan.append((one, tuple(fakes)))
+    return plan
+
+
+def _pair_up(people: set[str], seed: int) -> dict[str, list[str]]:
+    """Return whose faces each person may get: those of a partner, or of two where one is left.
+
+    A split must keep a fake's people together. Were donors anybody's, everybody would be tied to
+    everybody, and no chunk could be split.
+    """
+    ranked = sorted(people, key=lambda person: hashlib.sha256(f"{seed} {person}".encode()).digest())
+    groups = [ranked[at : at + 2] for at in range(0, len(ranked), 2)]
+    if len(groups) > 1 and len(groups[-1]) == 1:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return {p: [other for other in group if other != p] for group in groups for p in group}
+
+
+def _chance(footage: Footage, seed: int, *purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed, int(footage.digest[:16], 16), *purpose])
+
+
+# ---------------------------------------------------------------- work
+
+
+def _do_all(
+    jobs: Sequence[_Job],
+    work: Callable[[_Job], _Done],
+    start: Callable[[], None],
+    ledger: Ledger,
+    workers: int,
+    stall_s: float,
+) -> Iterator[_Done]:
+    """Yield what was done before, then what is done now."""
+    missing = []
+    for job in jobs:
+        if made := ledger.recall(job.name, job.key):
+            yield _Done(job, **made.facts)
+        else:
+            missing.append(job)
+    done_now = run_jobs(
+        missing, work, start, workers,
+        crashed=_lament_crash, stalled=_lament_stall, stall_s=stall_s,
+    )  # fmt: skip
+    for done in done_now:
+        if done.reason not in _PASSING:
+            facts = {"reason": done.reason, "detail": done.detail, "face": done.face}
+            ledger.add(done.job.name, done.job.key, done.files, **facts)
+        yield done
+
+
+def _lament_crash(job: _Job) -> _Done:
+    detail = "its process was killed: by the decoder, or as memory ran out"
+    return _Done(job, reason=Reason.CRASHED, detail=detail)
+
+
+def _lament_stall(job: _Job) -> _Done:
+    detail = f"it gave no new frame for {job.settings.faces.stall_s:g} s"
+    return _Done(job, reason=Reason.TIMED_OUT, detail=detail)
+
+
+def _use_one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+# ---------------------------------------------------------------- the first pass
+
+
+def _follow(job: _Job) -> _Done:
+    detect = detector_of_worker(job.settings.faces.detect).detect
+    try:
+        face = find_face(
+            job.footage.path, job.settings.faces, detect, max_seconds=job.settings.max_seconds
+        )
+    except DecodeError as error:
+        return _Done(job, reason=error.reason, detail=str(error))
+    if not face.tracks:
+        reason = Reason.TOO_SHORT if face.seen else Reason.NO_FACE
+        detail = f"found no face for {job.settings.faces.min_track_s:g} s"
+        return _Done(job, reason=reason, detail=detail)
+    return _Done(job, detail=face.broken, face=asdict(face))
+
+
+# ---------------------------------------------------------------- the second pass
+
+
+def _forge(job: _Job) -> _Done:
+    assert job.face is not None
+    try:
+        return _Done(job, tuple(_write_videos(job, job.face)), detail=job.face.broken)
+    except DecodeError as error:  # the first pass could read it, and its donors
+        return _Done(job, reason=_GONE, detail=str(error))
+
+
+def _write_videos(job: _Job, face: Face) -> list[str]:
+    footage, settings = job.footage, job.settings
+    low, high = settings.crf
+    crf = int(_chance(footage, settings.seed, 1).integers(low, high + 1))
+    chances = [_chance(footage, settings.seed, 2, number) for number in range(len(job.fakes))]
+    recipes = [draw_recipe(f.method, rng) for f, rng in zip(job.fakes, chances, strict=True)]
+    donors = [_cut_donor(f.donor, settings) if f.donor else None for f in job.fakes]
+    origin = f"made from {footage.path.name} by unmask fake"
+    comments = [f"MANIPULATED ({fake.method}); {origin}" for fake in job.fakes]
+    files = [f"{footage.video_id}.mp4", *(fake.file for fake in job.fakes)]
+    with ExitStack() as stack:
+        real, *fakes = (
+            stack.enter_context(
+                VideoWriter(
+                    job.scratch / file, rate_fps=face.rate_fps, crf=crf,
+                    metadata={"comment": comment},
+                )
+            )
+            for file, comment in zip(files, [f"not manipulated; {origin}", *comments], strict=True)
+        )  # fmt: skip
+        stack.enter_context(suppress(TruncatedError))  # what comes before it is used
+        for tick, frame in read_ticks(footage.path, face.rate_fps, settings.max_seconds):
+            picture = face.show(frame)
+            points = face.points_at(tick)
+            real.write(picture)
+            for writer, recipe, donor, rng in zip(fakes, recipes, donors, chances, strict=True):
+                forged = picture
+                if points is not None:
+                    forged, _ = forge_frame(picture, points, recipe, rng, donor=donor)
+                writer.write(forged)
+    return files
+
+
+def _cut_donor(donor: Donor, settings: Settings) -> tuple[Image, Floats]:
+    """Return the donor's best frame and its landmarks, reduced to what a fake can show of it."""
+    face, path = donor.face, donor.footage.path
+    assert face.best is not None
+    best, points = face.best
+    points_52 = np.array(points, np.float32)
+    ticks = read_ticks(path, face.rate_fps, settings.max_seconds)
+    picture = next(face.show(frame) for tick, frame in ticks if tick == best)
+    # Unreduced, a large face pasted onto a small one would alias.
+    eyes_px = float(np.linalg.norm(points_52[1] - points_52[0]))
+    scale = min(1.0, DONOR_EYES_PX / max(eyes_px, 1.0))
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), points_52 * np.float32(scale)

@@ -1,0 +1,139 @@
+"""A model's folder: weights, and the params that made their input. Loads weights only."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from unmask.errors import WeightsError
+from unmask.geometry import Geometry
+from unmask.params import Clips, Faces, Model
+from unmask.records import write_atomically
+from unmask.scoring.verdicts import Limits, limits_from
+
+if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
+    from torch import nn
+
+FORMAT = 4
+WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
+HISTORY = "history.csv"  # the training's epochs
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that turns a video into a probability, but the net itself."""
+
+    faces: Faces
+    clips: Clips
+    model: Model
+    temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
+    limits: Limits  # of what its answers can say
+    run_key: str  # of the training that made it: resume.training_key
+
+    @property
+    def geometry(self) -> Geometry:
+        """Return the clip that the net was trained on."""
+        return self.clips.geometry(self.model.backbone)
+
+
+def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
+    """Write the folder's weights and settings.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    from safetensors.torch import save as to_bytes
+
+    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    write_atomically(folder / WEIGHTS, to_bytes(state))
+    settings = {
+        "format": FORMAT,
+        "faces": checkpoint.faces.model_dump(mode="json"),
+        "clips": checkpoint.clips.model_dump(mode="json"),
+        "model": checkpoint.model.model_dump(mode="json"),
+        "temperature": checkpoint.temperature,
+        "limits": asdict(checkpoint.limits),
+        "run_key": checkpoint.run_key,
+    }
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
+def swap(whole: Path, folder: Path) -> None:
+    """Put a whole model in the place of the one in folder: at no moment is a part of one there.
+
+    What was in folder is left beside whole, as `old`.
+    """
+    if folder.exists():
+        old = whole.with_name("old")
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+    whole.rename(folder)
+
+
+def load(folder: Path) -> "tuple[nn.Module, Checkpoint]":
+    """Return the net, in eval mode on the CPU, and its settings.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another format.
+    """
+    checkpoint = read_settings(folder)
+    return load_net(folder, checkpoint), checkpoint
+
+
+def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
+    """Return the net that the settings describe, in eval mode on the CPU.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or another backbone's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from unmask.models import backbones
+
+    net = backbones.build(checkpoint.model.backbone, dropout=checkpoint.model.dropout)
+    try:
+        net.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise WeightsError(
+            f"{folder / WEIGHTS} should hold the weights of {checkpoint.model.backbone}: {error}. "
+            "Run `dvc repro`, or `dvc checkout` to take it from the cache."
+        ) from error
+    return net.eval()
+
+
+def read_settings(folder: Path) -> Checkpoint:
+    """Return what the folder says of its weights, without reading them.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another format.
+    """
+    path = folder / SETTINGS
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise WeightsError(
+                f"{path} has format {values['format']}; this version reads {FORMAT}. "
+                "Use the version that wrote it, or train again."
+            )
+        return Checkpoint(
+            faces=Faces.model_validate(values["faces"]),
+            clips=Clips.model_validate(values["clips"]),
+            model=Model.model_validate(values["model"]),
+            temperature=float(values["temperature"]),
+            limits=limits_from(values["limits"]),
+            run_key=values["run_key"],
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise WeightsError(
+            f"Asked for the model in {folder}; {path} is not there. Run `make repro` to train one, "
+            "or `dvc pull model` to fetch it."
+        ) from error
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise WeightsError(
+            f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
+        ) from error

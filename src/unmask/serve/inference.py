@@ -1,0 +1,246 @@
+"""What a process of `unmask serve` does: it holds the model and answers one video after another."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib.metadata import version
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.answers.answers_file import Maker, to_row
+from unmask.errors import UnmaskError
+from unmask.records import Reason
+from unmask.runtime import processes
+
+if TYPE_CHECKING:  # these import torch, which the server itself does without
+    from unmask.answers.analysis import Answer
+
+_LOOK_S = 0.3  # between two words on how far the faces are
+_FACES, _SCORES, _PAGE = 0.75, 0.9, 0.97  # how far an answer is when these are done
+
+Tell = Callable[["Step"], None]
+
+
+class Refused(StrEnum):
+    """Why there is no answer, beside the reasons of a video that was read."""
+
+    NOT_A_VIDEO = "not_a_video"
+    UNREADABLE = "unreadable"
+    TOO_LONG = "too_long"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"  # this machine did: its disk is full, say
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What answers are made with, and what a report says of it."""
+
+    model_dir: Path
+    root: Path  # the checkout
+    mlflow_db: Path | None
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to answer."""
+
+    video: Path
+    name: str  # as whoever sent it calls it
+    wants_report: bool
+    max_video_s: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is being done, and how far all of it is, in [0, 1]."""
+
+    words: str
+    done: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer: the row that predict prints as JSON, in words, as a page."""
+
+    row: dict[str, Any]
+    headline: str
+    sentence: str
+    doubts: tuple[str, ...]
+    page: str | None  # HTML, if it was asked for
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """No answer, and why."""
+
+    kind: Refused
+    words: str
+
+
+def work(connection: Connection, settings: Settings, start: Callable[[], None]) -> None:
+    """Load the model, then answer what comes, until the parent closes the connection or dies."""
+    os.setsid()  # Ctrl-C is the parent's; and all that is started here can be killed together
+    _end_with_parent()
+    start()
+    try:
+        analyst = _Analyst(settings)
+    except UnmaskError as error:
+        connection.send(error)
+        return
+    connection.send(analyst.maker)
+    while True:
+        task = connection.recv()
+        try:
+            connection.send(analyst.answer(task, connection.send))
+        except UnmaskError as error:
+            connection.send(Refusal(Refused.FAILED, str(error)))
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Analyst:
+    """The model and the detector, loaded once."""
+
+    def __init__(self, settings: Settings) -> None:
+        import torch
+
+        from unmask.faces.detector import start_worker
+        from unmask.models.predict import Predictor
+        from unmask.runtime.digests import model_digest
+
+        self._settings = settings
+        self._threads = torch.get_num_threads()
+        self._predictor = Predictor.load(settings.model_dir)
+        self._faces = self._predictor.checkpoint.faces
+        start_worker(self._faces.detect)
+        assert self._predictor.net  # loads it
+        self.maker = Maker(model_digest(settings.model_dir), version("unmask"))
+
+    def answer(self, task: Task, tell: Tell) -> Result | Refusal:
+        """Return what is to be said of a video; all that is written lies beside it."""
+        from unmask.video.codec import DecodeError, probe
+
+        scratch = task.video.parent
+        # However this process ends, its parent deletes that folder.
+        tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
+        tell(Step("Reading the file", 0.0))
+        try:
+            duration_s = probe(task.video).duration_s
+        except DecodeError as error:
+            return _refuse(error.reason)
+        if duration_s is not None and duration_s > task.max_video_s:
+            return Refusal(
+                Refused.TOO_LONG,
+                f"The video is {duration_s:.0f} s long; at most {task.max_video_s:g} s are "
+                "answered here. Cut out the part that matters.",
+            )
+        crops_dir = scratch / "crops"
+        crops_dir.mkdir()
+        answer = self._analyse(task, crops_dir, duration_s, tell)
+        page = None
+        if task.wants_report:
+            tell(Step("Writing the report", _SCORES))
+            page = self._page(task, answer, crops_dir)
+        tell(Step("Done", 1.0))
+        return self._result(task, answer, page)
+
+    def _analyse(
+        self, task: Task, crops_dir: Path, duration_s: float | None, tell: Tell
+    ) -> "Answer":
+        import torch
+
+        from unmask.answers import analysis
+        from unmask.faces.files import crop_file
+
+        torch.set_num_threads(1)  # as where predict crops
+        with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
+            cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
+        torch.set_num_threads(self._threads)
+        faces = len(cropped.found.tracks)
+        tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
+        moments = analysis.PAGE_MOMENTS if task.wants_report else None
+        return analysis.answer(self._predictor, cropped, moments)
+
+    def _page(self, task: Task, answer: "Answer", crops_dir: Path) -> str:
+        from unmask.answers import html_report, provenance
+
+        found = provenance.collect(
+            self._settings.root, run_key=self._predictor.checkpoint.run_key,
+            command=self._settings.command, mlflow_db=self._settings.mlflow_db,
+        )  # fmt: skip
+        source = html_report.Source(
+            self._settings.model_dir, self._settings.root, found, name=task.name or None
+        )
+        out = task.video.with_name("report.html")
+        html_report.write(out, answer, self._predictor, crops_dir, source)
+        return out.read_text(encoding="utf-8")
+
+    def _result(self, task: Task, answer: "Answer", page: str | None) -> Result:
+        from unmask.answers import messages
+
+        name = task.name or "video"
+        row = to_row(
+            replace(
+                answer, path=Path(name), detail=answer.detail.replace(str(task.video), name)
+            ),
+            (task.video.stat().st_size, None), self.maker,
+        )  # fmt: skip
+        return Result(
+            row,
+            headline=messages.HEADLINES[answer.verdict],
+            sentence=messages.sentence(answer),
+            doubts=tuple(messages.doubts_of(answer)),
+            page=page,
+        )
+
+
+@contextmanager
+def _telling_frames(ticks: float, tell: Tell) -> Iterator[None]:
+    """Say meanwhile how far the faces are, by how many frames were looked at."""
+    done = threading.Event()
+    # No worker of run_jobs, so nobody else counts these; cropping beats twice a frame.
+    begun = processes._beats.value
+
+    def watch() -> None:
+        while not done.wait(_LOOK_S):
+            frames = (processes._beats.value - begun) / 2
+            share = min(frames / ticks, 1.0) if ticks else 0.5
+            tell(Step("Looking for faces", _FACES * share))
+
+    tell(Step("Looking for faces", 0.0))
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _refuse(reason: Reason) -> Refusal:
+    if reason in (Reason.NOT_A_VIDEO, Reason.EMPTY):
+        return Refusal(
+            Refused.NOT_A_VIDEO,
+            "This file is not a video, or has no picture. Send an MP4, MOV, MKV, WebM or AVI.",
+        )
+    return Refusal(
+        Refused.UNREADABLE,
+        "No picture of this video can be decoded: it is damaged or cut off. Send it once more, or "
+        "convert it, for example to MP4.",
+    )

@@ -1,0 +1,198 @@
+"""The page of `unmask serve`: drop a video, see where it is in the queue, read the answer.
+
+Gradio is given words to show and tokens to hand back: no file and no path passes through it.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from unmask.errors import UnmaskError
+from unmask.serve.draw import STYLE, draw_faces, draw_verdict
+from unmask.serve.inference import Refusal, Result
+from unmask.serve.queue import LOOK_S, Desk, Limits, State, Ticket
+
+Keep = Callable[[Ticket, Result], None]
+
+PROBLEM = "!"  # in the place of a token: what went wrong with an upload, in words
+
+# Where a page keeps what the two buttons save: nothing has to stay on the server for them.
+_SAVE = """
+() => {
+  const element = document.querySelector("%s");
+  const text = element.%s;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], {type: "%s"}));
+  link.download = "%s";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+"""
+_SYSTEM_FONTS = (
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Roboto",
+    "Helvetica",
+    "Arial",
+    "sans-serif",
+)
+_MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
+
+
+def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> None:
+    """Put the page on all addresses that the application has not taken."""
+    page = _build(desk, keeps=keeps, keep=keep)
+    gr.mount_gradio_app(
+        app, page, path="/", allowed_paths=[],
+        footer_links=[], run_history=False, show_error=True, ssr_mode=False, mcp_server=False,
+        pwa=False, enable_monitoring=False, css=STYLE,
+        theme=gr.themes.Default(
+            primary_hue="blue", neutral_hue="slate", radius_size="md",
+            font=_SYSTEM_FONTS, font_mono=_MONO_FONTS,
+        ),
+    )  # fmt: skip
+
+
+def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
+    told = gr.Progress()
+
+    async def answer(token: str, request: gr.Request, progress: Any = told) -> Any:
+        if token.startswith(PROBLEM):
+            return _failure(token.removeprefix(PROBLEM))
+        ticket = desk.find(token)
+        if ticket is None:
+            return _failure("The upload is gone. Please choose the file once more.")
+        ticket.owner = request.session_hash
+        desk.submit(ticket)
+        try:
+            outcome = await _wait(desk, ticket, progress)
+            if isinstance(outcome, Result):
+                await asyncio.to_thread(keep, ticket, outcome)
+        except UnmaskError as error:
+            return _failure(str(error))
+        finally:
+            desk.drop(ticket)
+        return _failure(outcome.words) if isinstance(outcome, Refusal) else _success(outcome)
+
+    def begin() -> list[Any]:
+        note = _note("Your video is being answered.")
+        return [gr.File(visible=False), note, gr.Button(visible=True), *_hidden(3)]
+
+    def stop(request: gr.Request) -> None:
+        if request.session_hash:
+            desk.drop_all_of(request.session_hash)
+
+    page = gr.Blocks(title="unmask: is this face real?", analytics_enabled=False)
+    with page:
+        gr.HTML(_head(desk.limits, keeps=keeps), padding=False)
+        clip = gr.File(label="Video: drop it here, or choose a file", elem_id="clip", height=160)
+        token = gr.Textbox(visible="hidden", elem_id="token")
+        status = gr.HTML(elem_id="status", visible=False)
+        cancel = gr.Button("Cancel", visible=False, elem_id="cancel", size="sm")
+        result = gr.HTML(elem_id="result", visible=False, padding=False)
+        with gr.Row(visible=False, elem_id="saves") as saves:
+            page_button = gr.Button("Save the report (HTML)", elem_id="save-report")
+            json_button = gr.Button("Save the answer (JSON)", elem_id="save-json")
+        report = gr.HTML(elem_id="report", visible=False, padding=False)
+
+        shown = [clip, status, cancel, result, saves, report]
+        quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        # Only words of the browser's file go on: where it is here, a token stands for its path.
+        sent = clip.upload(None, clip, token, js="(file) => file ? file.path : ''", **quiet)
+        sent.then(begin, None, shown, **quiet).then(
+            answer, token, shown, api_visibility="private", concurrency_limit=None,
+            show_progress="full", show_progress_on=[status],
+        )  # fmt: skip
+        cancel.click(stop, **quiet)
+        page.unload(stop)
+        page_button.click(
+            None,
+            js=_SAVE % ("#report iframe", "srcdoc", "text/html", "unmask-report.html"),
+            **quiet,
+        )
+        json_button.click(
+            None,
+            js=_SAVE % ("#result .row", "textContent", "application/json", "unmask-answer.json"),
+            **quiet,
+        )
+    return page
+
+
+async def _wait(desk: Desk, ticket: Ticket, progress: Any) -> Result | Refusal:
+    """Return the ticket's outcome; say meanwhile what is being done."""
+    while ticket.outcome is None:
+        if ticket.state is State.WAITING:
+            progress(0.0, desc=_waiting(desk.count_before(ticket)))
+        else:
+            progress(ticket.step.done, desc=ticket.step.words)
+        await asyncio.sleep(2 * LOOK_S)
+    return ticket.outcome
+
+
+def _waiting(before: int) -> str:
+    if not before:
+        return "You are next"
+    return f"Waiting: {before} video{'s are' if before > 1 else ' is'} before yours"
+
+
+# ---------------------------------------------------------------- what the page shows
+
+
+def _hidden(count: int) -> list[Any]:
+    return [gr.update(visible=False) for _ in range(count)]
+
+
+def _note(words: str) -> Any:
+    return gr.HTML(f'<p class="note" role="status">{escape(words)}</p>', visible=True)
+
+
+def _failure(words: str) -> list[Any]:
+    told = gr.HTML(f'<p class="problem" role="alert">{escape(words)}</p>', visible=True)
+    return [gr.File(None, visible=True), told, *_hidden(4)]
+
+
+def _success(result: Result) -> list[Any]:
+    row = json.dumps(result.row, indent=2)
+    shown = (
+        f"{draw_verdict(result)}{draw_faces(result.row)}"
+        f'<details><summary>The answer as JSON</summary><pre class="row" tabindex="0">{escape(row)}'
+        "</pre></details>"
+    )
+    frame = (
+        '<h2>The full report</h2><iframe title="The full report" sandbox="" '
+        f'srcdoc="{escape(result.page or "")}"></iframe>'
+    )
+    told = [gr.HTML(shown, visible=True), gr.Row(visible=True), gr.HTML(frame, visible=True)]
+    return [gr.File(None, visible=True), *_hidden(2), *told]
+
+
+def _head(limits: Limits, *, keeps: bool) -> str:
+    kept = (
+        "<strong>Whoever runs this server keeps your video and its answer.</strong>"
+        if keeps
+        else "Your video is deleted as soon as it is answered; nothing is kept here."
+    )
+    return f"""
+<header>
+  <h1>Is this face real?</h1>
+  <p>Drop a video. Each face in it is followed, and scored for traces of a deepfake.</p>
+  <ul class="facts">
+    <li><strong>Evidence, not proof.</strong> A high score does not show that somebody forged a
+      video, a low one does not show that it is genuine.</li>
+    <li>Up to {limits.max_bytes / 1e6:g} MB and {_minutes(limits.max_video_s)} of video; an answer
+      takes {_minutes(limits.timeout_s)} at most. Sound is not listened to.</li>
+    <li>{kept}</li>
+  </ul>
+</header>"""
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:g} seconds"
+    return f"{seconds / 60:.0f} minutes"

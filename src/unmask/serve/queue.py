@@ -1,0 +1,358 @@
+"""Who is next, and the processes that answer: one video at a time each, stopped by killing it.
+
+The server itself decodes nothing: a file that crashes a decoder or stalls it costs its own answer.
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from unmask.answers.answers_file import Maker
+from unmask.errors import UnmaskError
+from unmask.runtime.disk import writing
+from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task, work
+
+_log = logging.getLogger(__name__)
+
+WAITING = Step("Waiting", 0.0)
+LOOK_S = 0.1  # between two looks at a worker, a cancelled ticket, a deadline
+_UNCLAIMED_S = 60.0  # from the end of an upload until somebody asks for its answer
+_USUAL_S = 20.0  # what an answer takes, as long as none has been given
+_START_S = 600.0  # torch from a cold network drive takes minutes
+_CANCELLED = Refusal(Refused.CANCELLED, "Cancelled.")
+
+
+class State(StrEnum):
+    """Where a ticket is; it only goes onwards."""
+
+    ARRIVING = "arriving"
+    HERE = "here"  # all of the file, and nobody has asked for its answer yet
+    WAITING = "waiting"
+    WORKING = "working"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one video may take, and how many there may be."""
+
+    max_bytes: int
+    max_video_s: float
+    timeout_s: float  # for an answer, from when its turn comes
+    waiting: int
+    jobs: int  # answers in the making at once
+
+
+class FullError(UnmaskError):
+    """As many videos are here as may be; retry_s is when to come again."""
+
+    def __init__(self, message: str, *, retry_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A video on its way to its answer, with a folder of its own that goes when it is dropped."""
+
+    token: str  # nobody can guess it: who knows it may see the answer
+    folder: Path
+    owner: str | None = None  # a browser's session; a program hangs up instead
+    name: str = ""  # as whoever sent it calls it: words, never a path
+    state: State = State.ARRIVING
+    since_s: float = field(default_factory=time.monotonic)  # when it came into its state
+    wants_report: bool = True
+    step: Step = WAITING
+    outcome: Result | Refusal | None = None
+    is_dropped: bool = False
+
+    @property
+    def video(self) -> Path:
+        """Return where its content is written to."""
+        return self.folder / "video"
+
+    def enter(self, state: State) -> None:
+        """Go on to another state."""
+        self.state, self.since_s = state, time.monotonic()
+
+
+class Desk:
+    """Takes videos in, one after another, and has as many answered at once as the limits say."""
+
+    def __init__(
+        self, folder: Path, limits: Limits, settings: Settings, start: Callable[[], None]
+    ) -> None:
+        """Write only in folder; start is what a worker process runs first: where its words go."""
+        self.limits = limits
+        self._folder, self._settings, self._start = folder, settings, start
+        self._tickets: dict[str, Ticket] = {}
+        self._waiting: deque[Ticket] = deque()
+        self._changed = threading.Condition()
+        self.is_ending = False
+        self._took_s = _USUAL_S
+        self._slots = [_Worker(settings, start) for _ in range(limits.jobs)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self._slots
+        ]
+        self.maker: Maker | None = None
+
+    def open(self) -> None:
+        """Begin to load the model."""
+        for slot in self._slots:
+            slot.spawn()
+
+    def await_model(self) -> None:
+        """Begin to answer, once every process has the model.
+
+        Raises:
+            UnmaskError: there is none, or not one of this version.
+        """
+        for slot in self._slots:
+            self.maker = slot.await_model(lambda: self.is_ending)
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Begin no more work, and give up what is under way; safe in a signal's handler."""
+        self.is_ending = True
+
+    def close(self) -> None:
+        """Stop all work at once."""
+        self.end()
+        with self._changed:
+            self._changed.notify_all()
+        for slot, thread in zip(self._slots, self._threads, strict=True):
+            if thread.ident is None:
+                slot.kill()
+            else:  # it kills its worker itself: two that close one pipe may close a stranger's
+                thread.join()
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether some worker has its model."""
+        return any(slot.is_ready for slot in self._slots)
+
+    # ------------------------------------------------------------ the way of a ticket
+
+    def admit(self) -> Ticket:
+        """Return a place for a video that is about to arrive.
+
+        Raises:
+            FullError: there is none.
+            DiskError: the disk takes no more.
+        """
+        most = self.limits.waiting + self.limits.jobs
+        with self._changed:
+            if len(self._tickets) >= most:
+                retry_s = max(1, round(self._took_s))
+                raise FullError(
+                    f"Asked for an answer; {len(self._tickets)} videos are here already, and no "
+                    f"more may wait. Come again in {retry_s} s.",
+                    retry_s=retry_s,
+                )
+            token = secrets.token_urlsafe(16)
+            ticket = Ticket(token, self._folder / token)
+            with writing(ticket.folder):  # before it counts: a full disk costs no place
+                ticket.folder.mkdir()
+            self._tickets[token] = ticket
+        return ticket
+
+    def find(self, token: str) -> Ticket | None:
+        """Return the ticket of a token, unless its answer was asked for before."""
+        with self._changed:
+            ticket = self._tickets.get(token)
+            return ticket if ticket and ticket.state is State.HERE else None
+
+    def submit(self, ticket: Ticket) -> None:
+        """Let the ticket, whose file is there, wait for its turn."""
+        with self._changed:
+            if ticket.is_dropped:  # just now: unclaimed, or its browser left
+                return
+            ticket.enter(State.WAITING)
+            self._waiting.append(ticket)
+            self._changed.notify()
+
+    def count_before(self, ticket: Ticket) -> int:
+        """Return how many videos are answered before this one's turn comes."""
+        with self._changed:
+            if ticket not in self._waiting:
+                return 0
+            working = sum(t.state is State.WORKING for t in self._tickets.values())
+            return working + self._waiting.index(ticket)
+
+    def drop(self, ticket: Ticket) -> None:
+        """Stop its work if there is any, and delete all there is of it."""
+        with self._changed:
+            ticket.is_dropped = True
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            if ticket.state is State.WORKING:  # whoever works on it lets it go
+                return
+            ticket.outcome = ticket.outcome or _CANCELLED  # somebody may wait for it
+            self._tickets.pop(ticket.token, None)
+        shutil.rmtree(ticket.folder, ignore_errors=True)
+
+    def drop_all_of(self, owner: str) -> None:
+        """Drop what a browser that is gone, or that cancels, has here."""
+        with self._changed:
+            own = [ticket for ticket in self._tickets.values() if ticket.owner == owner]
+        for ticket in own:
+            self.drop(ticket)
+
+    def _drop_unclaimed(self) -> None:
+        before_s = time.monotonic() - _UNCLAIMED_S
+        with self._changed:
+            late = [t for t in self._tickets.values() if t.state is State.HERE]
+        for ticket in late:
+            if ticket.since_s < before_s:
+                self.drop(ticket)
+
+    # ------------------------------------------------------------ work
+
+    def _serve(self, slot: "_Worker") -> None:
+        """Answer one ticket after another; runs in a thread."""
+        while True:
+            with self._changed:
+                if not self._waiting and not self.is_ending:
+                    self._changed.wait(1.0)
+                if self.is_ending:
+                    slot.kill()
+                    return
+                ticket = self._waiting.popleft() if self._waiting and slot.is_ready else None
+                if ticket:
+                    ticket.enter(State.WORKING)
+            if ticket:
+                outcome = self._answer(slot, ticket)
+                with self._changed:
+                    ticket.outcome = outcome
+                    ticket.enter(State.DONE)
+                if ticket.is_dropped:
+                    self.drop(ticket)
+            elif not slot.is_ready:
+                slot.revive(lambda: self.is_ending)
+            self._drop_unclaimed()
+
+    def _answer(self, slot: "_Worker", ticket: Ticket) -> Result | Refusal:
+        begun_s = time.monotonic()
+        task = Task(ticket.video, ticket.name, ticket.wants_report, self.limits.max_video_s)
+        try:
+            slot.connection.send(task)
+            while True:
+                while slot.connection.poll(LOOK_S):
+                    said = slot.connection.recv()
+                    if isinstance(said, Step):
+                        ticket.step = said
+                    else:
+                        self._took_s += 0.3 * (time.monotonic() - begun_s - self._took_s)
+                        return said  # type: ignore[no-any-return]  # a pipe's content
+                if refusal := self._stop(ticket, begun_s):
+                    slot.kill()
+                    return refusal
+                self._drop_unclaimed()
+        except (EOFError, OSError):
+            slot.kill()
+            return Refusal(
+                Refused.CRASHED,
+                "The process that read this file crashed. The file may be damaged: convert it, "
+                "for example to MP4, and try once more.",
+            )
+
+    def _stop(self, ticket: Ticket, begun_s: float) -> Refusal | None:
+        if ticket.is_dropped or self.is_ending:
+            return _CANCELLED
+        if time.monotonic() - begun_s > self.limits.timeout_s:
+            return Refusal(
+                Refused.TIMED_OUT,
+                f"This video takes longer than the {self.limits.timeout_s:g} s that an answer may "
+                "take here. Cut out the part that matters.",
+            )
+        return None
+
+
+class _Worker:
+    """A process that holds the model; killed, it is replaced by another.
+
+    Only one thread at a time has it: all but is_ready is for that one.
+    """
+
+    connection: Connection
+
+    def __init__(self, settings: Settings, start: Callable[[], None]) -> None:
+        self._settings, self._start = settings, start
+        self._process: SpawnProcess | None = None
+        self._has_model = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether it can be given a task."""
+        process = self._process
+        return self._has_model and process is not None and process.is_alive()
+
+    def spawn(self) -> None:
+        # "spawn", as a fork of a process in which threads run may deadlock.
+        context = get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=work, args=(theirs, self._settings, self._start))
+        self._process.start()
+        theirs.close()
+
+    def await_model(self, is_ending: Callable[[], bool]) -> Maker:
+        """Wait until the process has its model, and return what it is.
+
+        Raises:
+            UnmaskError: there is none; or the process died, or is not ready after ten minutes; or
+                the server is ending.
+        """
+        said = None
+        end_s = time.monotonic() + _START_S
+        with suppress(EOFError, OSError):
+            while time.monotonic() < end_s and not is_ending():
+                if self.connection.poll(LOOK_S):
+                    said = self.connection.recv()
+                    break
+        if isinstance(said, Maker):
+            self._has_model = True
+            return said
+        self.kill()
+        if isinstance(said, UnmaskError):
+            raise said
+        raise UnmaskError(
+            "Asked a process to load the model; it ended, or is not ready after ten minutes. See "
+            "its words above; a machine short of memory kills such processes."
+        )
+
+    def revive(self, is_ending: Callable[[], bool]) -> None:
+        """Replace the process that was killed."""
+        self.spawn()
+        try:
+            self.await_model(is_ending)
+        except UnmaskError as error:  # it was there when the server started
+            if not is_ending():
+                _log.warning("%s Trying again.", error)
+                time.sleep(1)
+
+    def kill(self) -> None:
+        """End the process and what it has started, which never outlive a ticket."""
+        self._has_model = False
+        process, self._process = self._process, None
+        if process is None or process.pid is None:
+            return
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
+        except ProcessLookupError:
+            process.kill()  # it did not come so far
+        process.join()
+        self.connection.close()

@@ -1,0 +1,117 @@
+"""A clip goes in, and what comes out is what the stages make of it, with a verdict."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from painted import faces_over_noise
+
+from tests.conftest import make_video_file
+from tests.models.test_predict import Brightness
+from unmask import params
+from unmask.answers.analysis import analyse
+from unmask.faces.crops import crop_chunk
+from unmask.models.checkpoint import Checkpoint
+from unmask.models.predict import Predictor, probability
+from unmask.records import Reason
+from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, Verdict
+
+STILL = sorted((Path(__file__).parents[2] / "data/sources/stills").glob("*_neutral.jpg"))[0]
+EASY = replace(NOTHING_LEARNED, fake_from=0.999, real_to=0.998)  # all faces are real ones
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Return a folder with a face for 6 s, one for 8 s that breaks off, and a file that is none."""
+    folder = tmp_path_factory.mktemp("videos")
+    paint = faces_over_noise((STILL.name, 40, 20))
+    make_video_file(folder / "face.mp4", frames=60, rate_fps=10, size=(320, 240), paint=paint)
+    whole = make_video_file(
+        folder / "whole.mp4", frames=80, rate_fps=10, size=(320, 240), paint=paint,
+        options={"g": "10"},  # else most bytes are the first picture's
+    ).read_bytes()  # fmt: skip
+    (folder / "broken.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.mp4").write_text("no video")
+    return folder
+
+
+def predictor(limits):
+    settings = params.load()
+    clips = settings.clips.model_copy(update={"max_per_track": 2})
+    checkpoint = Checkpoint(
+        settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""
+    )
+    return Predictor(Brightness(), checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def answers(videos, tmp_path_factory):
+    names = ("face.mp4", "broken.mp4", "text.mp4", "gone.mp4")
+    crops = tmp_path_factory.mktemp("crops") / "new"
+    paths = [videos / name for name in names]
+    found = list(analyse(predictor(EASY), paths, crops_dir=crops, moments=8))
+    assert [answer.path for answer in found] == paths
+    return dict(zip(names, found, strict=True)) | {"crops": crops}
+
+
+def test_an_answer_is_that_of_the_stages(videos, answers, tmp_path):
+    [row] = crop_chunk(
+        [("face", videos / "face.mp4")], tmp_path / "faces", params.load().faces, workers=1
+    )
+    [expected] = predictor(EASY).score_videos(tmp_path / "faces", [row])
+    answer = answers["face.mp4"]
+    [face] = answer.faces
+    assert answer.probability == expected.probability == face.probability
+    assert (face.score,) == expected.tracks
+    [track] = row.tracks
+    assert face.track == replace(track, file="0_0.mp4")
+    kept, cropped = answers["crops"] / "0_0.mp4", tmp_path / "faces" / track.file
+    assert kept.read_bytes() == cropped.read_bytes()
+    assert (answer.verdict, answer.doubts, answer.reason) == (Verdict.REAL, (), None)
+    assert answer.duration_s == pytest.approx(6)
+
+
+def test_a_timeline_is_denser_where_asked_and_the_worst_moments_are_its_own(answers):
+    answer = answers["face.mp4"]
+    [face] = answer.faces
+    assert len(face.score.clip_logits) == 2
+    starts_s = [moment.time_s for moment in face.timeline]
+    assert starts_s == pytest.approx([0, 2.35, 4.7])  # 1.2 s each in 5.9, 0.4 apart
+    chances = sorted((moment.probability for moment in face.timeline), reverse=True)
+    assert [moment.probability for _, moment in answer.worst] == chances[:3]
+    assert all(face.timeline.index(moment) >= 0 and place == 0 for place, moment in answer.worst)
+    assert answer.clip_s == pytest.approx(1.2)
+
+
+def test_what_broke_off_is_not_called_real(answers):
+    answer = answers["broken.mp4"]
+    assert [face.verdict for face in answer.faces] == [Verdict.REAL]
+    assert answer.probability == answer.faces[0].probability
+    assert (answer.verdict, answer.doubts) == (Verdict.INCONCLUSIVE, (Doubt.BROKEN_OFF,))
+    assert answer.reason == Reason.TRUNCATED
+    assert "broken.mp4" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("text.mp4", Reason.NOT_A_VIDEO), ("gone.mp4", Reason.MISSING)]
+)
+def test_a_file_without_an_answer_has_its_reason(answers, name, reason):
+    answer = answers[name]
+    assert (answer.probability, answer.reason) == (None, reason)
+    assert (answer.verdict, answer.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NO_SCORE,))
+    assert (answer.faces, answer.worst, answer.duration_s) == ((), (), None)
+    assert (answer.sha256 is None) == (name == "gone.mp4")
+
+
+def test_a_face_beyond_the_limits_is_in_doubt_and_crops_are_gone(videos):
+    limits = replace(EASY, min_face_px=300.0, max_brightness=0.0)
+    [answer] = analyse(predictor(limits), [videos / "face.mp4"])
+    doubts = (Doubt.FACE_TOO_SMALL, Doubt.OUT_OF_TRAINED_RANGE)
+    assert (answer.verdict, answer.doubts) == (Verdict.INCONCLUSIVE, doubts)
+    [face] = answer.faces
+    assert face.doubts == doubts
+    assert 50 < face.look.face_px < 240
+    clips = zip(face.score.clip_starts_s, face.score.clip_logits, strict=True)
+    assert [(moment.time_s, moment.probability) for moment in face.timeline] == [
+        (start_s, probability(logit, 2.0)) for start_s, logit in clips
+    ]

@@ -1,0 +1,227 @@
+"""Rows, their lines, and a file of them that outlives what is done to it."""
+
+import csv
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from unmask.answers import answers_file
+from unmask.answers.analysis import Answer, FaceAnswer, Moment
+from unmask.answers.answers_file import (
+    AnswersFileError,
+    Maker,
+    csv_line,
+    human_line,
+    json_line,
+    open_answers,
+    stamp_of,
+    to_row,
+)
+from unmask.records import FaceTrack, Reason, TrackScore, content_digest
+from unmask.scoring.verdicts import Doubt, Look, Verdict
+
+MAKER = Maker("a" * 64, "1.0")
+FORMS = ["json", "csv"]
+
+
+def answer(path, *, probability=0.25, verdict=Verdict.REAL, doubts=(), reason=None):
+    """Return an answer with one face, or none where there is no probability."""
+    moment = Moment(62.5, 0.5)
+    score = TrackScore(0, 1.0, (0.0,), (1.0,))
+    track = FaceTrack(0, "0.mp4", (1.0, 1.1, 9.0), ((0.0, 0.0, 9.0, 9.0),) * 3, (1.0,) * 3)
+    look = Look(face_px=90.0, track_s=8.0, sharpness=0.1, brightness=0.5)
+    face = FaceAnswer(track, score, probability or 0.0, verdict, doubts, (moment,), look)
+    sha256 = content_digest(path) if path.is_file() else None
+    has_face = probability is not None
+    return Answer(
+        path, sha256, 70.0, 1.2, probability, verdict, doubts, (face,) * has_face,
+        ((0, moment),) * has_face, reason, reason or "",
+    )  # fmt: skip
+
+
+def row_of(path, **others):
+    return to_row(answer(path, **others), stamp_of(path), MAKER)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    paths = [tmp_path / f"clip{number}.mp4" for number in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"video" * 10 + bytes([number]))  # of one size
+    return paths
+
+
+def write(file, form, rows, **others):
+    with open_answers(file, form, MAKER, again=False, **others) as answers:
+        for row in rows:
+            answers.add(row)
+
+
+def known(file, form, videos, maker=MAKER, *, again=False):
+    with open_answers(file, form, maker, again=again) as answers:
+        return answers.reuse(videos)
+
+
+def read(file, form):
+    if form == "json":
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+# ---------------------------------------------------------------- lines
+
+
+def test_a_row_says_all_that_an_answer_does(clips):
+    row = row_of(clips[0], verdict=Verdict.INCONCLUSIVE, doubts=(Doubt.TOO_BLURRED,))
+    assert json.loads(json_line(row)) == row
+    [face] = row["faces"]
+    assert row["worst"] == [{"face": 0, "time_s": 62.5, "probability": 0.5}]
+    assert (face["start_s"], face["end_s"], face["doubts"]) == (1.0, 9.0, ["too_blurred"])
+    assert face["timeline"] == [{"time_s": 62.5, "probability": 0.5}]
+    assert (row["bytes"], row["sha256"]) == (51, content_digest(clips[0]))
+
+
+def test_people_read_columns_and_words(clips):
+    rows = [
+        row_of(clips[0], probability=0.98765, verdict=Verdict.FAKE),
+        row_of(
+            clips[1], verdict=Verdict.INCONCLUSIVE, doubts=(Doubt.TOO_SHORT, Doubt.BROKEN_OFF),
+            reason=Reason.TRUNCATED,
+        ),
+        row_of(
+            Path("gone.mp4"), probability=None, verdict=Verdict.INCONCLUSIVE,
+            doubts=(Doubt.NO_SCORE,), reason=Reason.MISSING,
+        ),
+    ]  # fmt: skip
+    for row, name in zip(rows, ("a.mp4", "long.mp4", "gone.mp4"), strict=True):
+        row["path"] = name
+    assert [human_line(row, width=8) for row in rows] == [
+        "fake         0.988  at 1:02.5   a.mp4",
+        "inconclusive 0.250  at 1:02.5   long.mp4  too short, broken off, truncated",
+        "inconclusive     -              gone.mp4  missing",
+    ]
+
+
+def test_a_name_of_any_bytes_is_printed_and_steers_no_terminal():
+    path = Path(os.fsdecode(b"\xff\x1b[31m\n.mp4"))
+    row = row_of(path, probability=None, reason=Reason.MISSING)
+    assert "  \\xff\\x1b[31m\\n.mp4  " in human_line(row, width=1)
+    assert Path(json.loads(json_line(row))["path"]) == path
+    assert csv_line(row).startswith(b'"\xff\x1b[31m\n.mp4",')
+
+
+# ---------------------------------------------------------------- the file
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_in_the_file_is_known_to_the_next_run(tmp_path, clips, form):
+    file = tmp_path / "answers"
+    rows = [row_of(path) for path in clips[:2]]
+    write(file, form, rows)
+    before = file.read_bytes()
+    found = known(file, form, clips)
+    assert list(found) == clips[:2]
+    for row, path in zip(rows, clips, strict=False):
+        assert human_line(found[path], width=9) == human_line(row, width=9)
+    assert file.read_bytes() == before
+    write(file, form, [row_of(clips[2])])
+    assert [row["path"] for row in read(file, form)] == [str(path) for path in clips]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_is_known_by_its_content_and_scored_anew_when_that_changes(tmp_path, clips, form):
+    file = tmp_path / "answers"
+    write(file, form, [row_of(path) for path in clips])
+    os.utime(clips[0], (1, 1))  # touched
+    moved = clips[1].rename(tmp_path / "moved.mp4")
+    clips[2].write_bytes(b"other" * 10 + b"!")  # of the same size
+    assert set(known(file, form, [clips[0], moved, clips[2]])) == {clips[0], moved}
+    rows = {row["path"]: row for row in read(file, form)}
+    # What was moved keeps its old row: nobody asked for that path now.
+    assert set(rows) == {str(clips[0]), str(clips[1]), str(moved)}
+    assert int(rows[str(clips[0])]["mtime_ns"]) == 10**9
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("reason", [Reason.MISSING, Reason.CRASHED, Reason.TIMED_OUT])
+def test_what_may_pass_is_tried_again(tmp_path, clips, form, reason):
+    file, video = tmp_path / "answers", clips[0]
+    row = row_of(video, probability=None, reason=reason)
+    write(file, form, [row | {"sha256": None} if reason == Reason.MISSING else row])
+    assert known(file, form, [video]) == {}
+    write(file, form, [row_of(video)])
+    assert len(read(file, form)) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_line_that_was_cut_off_anywhere_is_lost_alone(tmp_path, clips, form):
+    whole, file = tmp_path / "whole", tmp_path / "answers"
+    # Quoted line breaks in a CSV are no line's end.
+    odd = clips[1].rename(tmp_path / 'clip\n"1",.mp4')
+    write(whole, form, [row_of(clips[0]), row_of(odd)])
+    content = whole.read_bytes()
+    first = content.index(b"\n", 250 if form == "csv" else 0) + 1
+    for end in {
+        0,
+        5,
+        first - 1,
+        first,
+        len(content) - 1,
+        *random.Random(1).sample(range(first, len(content)), 30),
+    }:
+        file.write_bytes(content[:end])
+        found = known(file, form, [clips[0], odd])
+        assert set(found) == ({clips[0]} if end >= first else set()), content[:end]
+        write(file, form, [row_of(path) for path in (clips[0], odd) if path not in found])
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_another_models_answers_stay_unless_told(tmp_path, clips, form):
+    file = tmp_path / "answers"
+    write(file, form, [row_of(clips[0])])
+    before = file.read_bytes()
+    for other in (Maker("b" * 64, "1.0"), Maker("a" * 64, "2.0")):
+        with pytest.raises(AnswersFileError, match=r"a{12} by unmask 1\.0, not of .* --again"):
+            known(file, form, clips, other)
+        assert file.read_bytes() == before
+    assert known(file, form, clips, Maker("b" * 64, "1.0"), again=True) == {}
+    assert read(file, form) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "text", ["Dear diary,\n", "[1]\n", "{}\n", "path,verdict\n", "no line's end"]
+)
+def test_a_file_of_something_else_is_never_overwritten(tmp_path, form, text):
+    file = tmp_path / "diary"
+    file.write_text(text)
+    for again in (False, True):
+        with pytest.raises(AnswersFileError, match="something else than answers"):
+            known(file, form, [], again=again)
+    assert file.read_text() == text
+
+
+def test_one_run_at_a_time_writes(tmp_path, clips):
+    file = tmp_path / "answers"
+    write(file, "json", [row_of(clips[0])] * 2)
+    with open_answers(file, "json", MAKER, again=False) as answers:
+        answers.reuse(clips)  # another file stands in its place now
+        with pytest.raises(AnswersFileError, match="another run is writing"):
+            known(file, "json", clips)
+        answers.add(row_of(clips[1]))
+    assert len(read(file, "json")) == 2
+
+
+def test_a_file_that_can_not_be_is_an_error(tmp_path):
+    for path, said in ((tmp_path, "no file"), (tmp_path / "none/x", "No such file or directory")):
+        with pytest.raises(AnswersFileError, match=said):
+            known(path, "json", [])
+
+
+def test_every_column_is_a_rows_field(clips):
+    assert set(answers_file.COLUMNS) - {"worst_time_s", "worst_face"} <= row_of(clips[0]).keys()

@@ -1,0 +1,123 @@
+"""Pages that were changed, mixed up or never were reports."""
+
+import hashlib
+import json
+
+import pytest
+
+from unmask.answers import verify
+from unmask.answers.verify import ReportError, Verification
+from unmask.runtime.digests import model_digest
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A page with the data that verify reads, its video and its model."""
+    video, model = tmp_path / "clip.mp4", tmp_path / "model"
+    video.write_bytes(b"frames")
+    model.mkdir()
+    (model / "weights.safetensors").write_bytes(b"weights")
+    (model / "checkpoint.json").write_text("{}")
+    data = {
+        "page_sha256": verify.BLANK,
+        "format": verify.FORMAT,
+        # A name that looks like the digest's place.
+        "video": {
+            "name": f'{verify.BLANK}"page_sha256": "' + "1" * 64,
+            "sha256": _sha256(b"frames"),
+        },
+        "answer": {"verdict": "fake", "probability": 0.9, "reason": None},
+        "model": {"sha256": model_digest(model)},
+    }
+    _write(tmp_path / "report.html", data)
+    return tmp_path
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path, data):
+    block = json.dumps(data, indent=1)
+    page = f'<h1>café</h1>\n<script type="application/json" id="unmask-report">{block}</script>\n'
+    path.write_text(verify.seal(page), encoding="utf-8")
+
+
+def _check(case) -> Verification:
+    return verify.check(case / "report.html", case / "clip.mp4", case / "model")
+
+
+def _matches(found: Verification) -> dict[str, bool | None]:
+    return {check.part: check.matches for check in found.checks}
+
+
+def test_what_belongs_together_matches(case):
+    found = _check(case)
+    assert _matches(found) == {"report": True, "file": True, "model": True}
+    assert found.exit_code == 0
+
+
+def test_every_byte_of_the_page_counts(case):
+    page = (case / "report.html").read_bytes()
+    # Not in the data's frame or its format: then it is no report any more.
+    for old in (b"caf", b'"fake"', b"0.9", b'"page_sha256": "', b"</script>\n"):
+        at = page.index(old) + len(old) - 1
+        if old == b'"page_sha256": "':
+            at += 9
+        changed = page[:at] + bytes([page[at] ^ 1]) + page[at + 1 :]
+        try:
+            (case / "report.html").write_bytes(changed)
+            found = _check(case)
+        except ReportError:
+            assert old == b'"fake"'  # the change ended the string
+            continue
+        assert _matches(found)["report"] is False
+        assert found.exit_code == verify.EXIT_CODES["report"]
+
+
+def test_line_ends_that_mail_changed_are_seen(case):
+    page = (case / "report.html").read_bytes()
+    (case / "report.html").write_bytes(page.replace(b"\n", b"\r\n"))
+    assert _matches(_check(case))["report"] is False
+
+
+def test_another_file_and_another_model_are_told_apart(case):
+    (case / "clip.mp4").write_bytes(b"other frames")
+    assert _matches(_check(case)) == {"report": True, "file": False, "model": True}
+    assert _check(case).exit_code == verify.EXIT_CODES["file"]
+    (case / "clip.mp4").write_bytes(b"frames")
+    (case / "model/checkpoint.json").write_text('{"temperature": 9}')
+    assert _matches(_check(case)) == {"report": True, "file": True, "model": False}
+    assert _check(case).exit_code == verify.EXIT_CODES["model"]
+
+
+def test_what_was_not_given_is_not_compared(case):
+    found = verify.check(case / "report.html", None, None)
+    assert _matches(found) == {"report": True, "file": None, "model": None}
+    assert found.exit_code == 0
+
+
+def test_a_missing_video_or_model_is_an_error_and_no_mismatch(case):
+    with pytest.raises(verify.UnmaskError, match=r"gone\.mp4"):
+        verify.check(case / "report.html", case / "gone.mp4", None)
+    with pytest.raises(verify.UnmaskError, match=r"weights\.safetensors"):
+        verify.check(case / "report.html", None, case)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "", "no page", '<script type="application/json" id="unmask-report">{</script>',
+        '<script type="application/json" id="unmask-report">[1]</script>',
+        '<script type="application/json" id="unmask-report">{"format": 99}</script>',
+        '<script type="application/json" id="unmask-report">{"format": 1}</script>',
+        '<script type="application/json" id="unmask-report">{}</script>' * 2,
+        '<script type="application/json" id="unmask-report">' + "[" * 9999 + "</script>",
+    ],
+)  # fmt: skip
+def test_what_is_no_report_is_refused(tmp_path, page):
+    (tmp_path / "page.html").write_text(page)
+    with pytest.raises(ReportError, match=r"page\.html"):
+        verify.check(tmp_path / "page.html", None, None)
+    with pytest.raises(ReportError, match="gone"):
+        verify.check(tmp_path / "gone.html", None, None)

@@ -1,0 +1,344 @@
+"""What `unmask predict` is asked, prints, writes and ends with: real videos through a real net."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from painted import STILLS
+from small_project import swaying
+
+from unmask import params
+from unmask.cli.main import main
+from unmask.models import backbones, checkpoint
+from unmask.scoring.verdicts import Limits
+from unmask.video.codec import write_video
+
+ROOT = Path(__file__).parents[2]
+ANYTHING = {
+    "min_face_px": 0.0, "min_track_s": 0.0, "min_sharpness": 0.0, "max_sharpness": 1e9,
+    "min_brightness": 0.0, "max_brightness": 1.0, "max_error_ratio": 0.5, "reals": 9, "fakes": 9,
+    "tracks": 18,
+}  # fmt: skip
+
+
+def write_model(folder, *, fake_from=None, real_to=None):
+    """Write an untrained model that calls every face fake, or real, or neither."""
+    settings = params.load(ROOT / "params.yaml")
+    clips = settings.clips.model_copy(update={"side_px": 64, "max_per_track": 2})
+    torch.manual_seed(1)
+    net = backbones.build(settings.model.backbone, dropout=0.0)
+    limits = Limits(fake_from=fake_from, real_to=real_to, **ANYTHING)
+    made = checkpoint.Checkpoint(settings.faces, clips, settings.model, 1.0, limits, run_key="key")
+    checkpoint.save(folder, net, made)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "fake", fake_from=0.0)
+    write_model(folder / "real", real_to=1.0)
+    write_model(folder / "neither")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """A clip of a real face that sways."""
+    import cv2
+
+    path = tmp_path_factory.mktemp("video") / "face.mp4"
+    still = cv2.imread(str(sorted(STILLS.glob("*_neutral.jpg"))[0]), cv2.IMREAD_COLOR_RGB)
+    write_video(path, swaying([cv2.resize(still, (256, 256))]), rate_fps=25.0, crf=20)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def copy(video, path, mark=b""):
+    """Copy the video, with some bytes behind its end that make it another file."""
+    path.write_bytes(video.read_bytes() + mark)
+    return path
+
+
+def predict(*arguments, stdin=b""):
+    return CliRunner().invoke(main, ["predict", *map(str, arguments)], input=stdin)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "unmask", "predict", *map(str, arguments)]
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+def rows_of(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+# ---------------------------------------------------------------- before any work
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "Missing PATHS"),
+        (["a.mp4", "--again"], 2, "--again is for --out"),
+        (["a.mp4", "--out", "answers.txt"], 2, "Add --json or --csv"),
+        (["a.mp4", "--out", "answers.csv", "--json"], 2, "--json clashes"),
+        (["a.mp4", "b.mp4", "--report", "page.html"], 2, "2 videos were named"),
+        (["a.mp4", "--annotate", "a.mp4"], 1, "a video to be read"),
+        (["a.mp4", "--annotate", "seen.mov"], 2, "ends in .mp4"),
+        (["a.mp4", "--report", "notes.txt"], 2, "what is written ends in .html"),
+        (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
+        (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
+        (["-", "--model", "."], 1, "the list is empty"),
+        (["empty"], 1, "no file in it ends like one"),
+        (["a.mp4"], 1, "make repro"),
+        (["a.mp4", "--model", "models:/unmask@champion"], 1, "MLFLOW_TRACKING_URI is not set"),
+        (["a.mp4", "--rev", "HEAD"], 1, "git repository"),
+    ],
+)
+def test_a_mistake_is_told_before_torch_is_imported(arguments, code, said):
+    for name in ("empty", "others"):
+        Path(name).mkdir()
+    for name in ("notes.txt", "notes.html", "others/a.mp4"):
+        Path(name).write_text("mine")
+    script = (
+        "import sys\n"
+        "from unmask.cli.main import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "finally:\n"
+        "    sys.stderr.write(f\"torch {'torch' in sys.modules}\")"
+    )
+    variables = environment()
+    variables.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "predict", *arguments], capture_output=True, text=True,
+        input="", env=variables, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in " ".join(done.stderr.split())
+    assert done.stderr.endswith("torch False")
+    assert "Traceback" not in done.stderr
+    assert Path("notes.html").read_text() == Path("others/a.mp4").read_text() == "mine"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"]])
+def test_help_is_there_at_once(arguments):
+    def cpu_s():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    took = []
+    for _ in range(3):
+        before = cpu_s()
+        subprocess.run(
+            [sys.executable, "-m", "unmask", *arguments], check=True, stdout=subprocess.DEVNULL,
+            env=environment(),
+        )  # fmt: skip
+        took.append(cpu_s() - before)
+    assert min(took) < 0.4
+
+
+# ---------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize(("model", "code"), [("fake", 3), ("real", 0), ("neither", 4)])
+def test_the_exit_code_is_the_verdict(models, video, model, code):
+    result = predict(video, "--model", models / model, "--workers", 1)
+    verdict = "inconclusive" if model == "neither" else model
+    assert result.exit_code == code
+    [line] = result.stdout.splitlines()
+    assert line.split()[0] == verdict
+    assert f"1 video: 1 {verdict}" in result.stderr
+
+
+def test_every_input_has_a_row_in_order_and_nothing_hangs(folder, models, video):
+    odd = os.fsdecode(b"\xff\n.mp4")
+    copy(video, folder / odd)
+    copy(video, folder / "-x.mp4", b"x")
+    Path("empty.mp4").touch()
+    Path("text.mp4").write_text("no video")
+    os.mkfifo("pipe.mp4")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket.mp4")
+    asked = [
+        "pipe.mp4", "/dev/zero", "socket.mp4", "empty.mp4", "text.mp4", "gone.mp4", "-x.mp4", odd,
+    ]  # fmt: skip
+    listed = b"\0".join(os.fsencode(name) for name in asked)
+    before = time.monotonic()
+    result = predict("-", "--json", "--model", models / "real", "--workers", 2, stdin=listed)
+    assert time.monotonic() - before < 120
+    rows = rows_of(result.stdout)
+    assert [row["path"] for row in rows] == asked
+    assert [row["reason"] for row in rows] == [
+        "not_a_video", "not_a_video", "not_a_video", "empty", "not_a_video", "missing", None, None,
+    ]  # fmt: skip
+    assert "a pipe, a socket or a device" in rows[0]["detail"]
+    assert rows[6]["probability"] == rows[7]["probability"]
+    assert [len(row["faces"]) for row in rows[5:]] == [0, 1, 1]
+    assert result.exit_code == 4
+
+
+def test_what_is_in_the_file_is_answered_without_torch(folder, models, video):
+    for name in ("a.mp4", "b.mp4"):
+        copy(video, folder / name, name.encode())
+    arguments = ("*.mp4", "wall.mp4", "--model", models / "fake", "--out", "answers.csv")
+    first = predict(*arguments)
+    assert first.exit_code == 3
+    with Path("answers.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert sorted((row["path"], row["verdict"]) for row in rows) == [
+        ("a.mp4", "fake"), ("b.mp4", "fake"), ("wall.mp4", "inconclusive"),
+    ]  # fmt: skip
+    # Without weights that can be read nothing could be scored.
+    script = (
+        "import sys\n"
+        "from unmask.cli.main import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules"
+    )
+    again = subprocess.run(
+        [sys.executable, "-c", script, "predict", "a.mp4", "b.mp4", *map(str, arguments[2:])],
+        capture_output=True, text=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert (again.returncode, again.stdout.splitlines()) == (3, first.stdout.splitlines()[:2])
+    other = predict("a.mp4", "--model", models / "real", "--out", "answers.csv")
+    assert other.exit_code == 1
+    assert "--again" in other.stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_stops_it_keeps_what_was_answered_and_no_faces(folder, models, video, sent, code):
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    for number in range(5):
+        copy(video, folder / f"clip{number}.mp4", b"%d" % number)
+    asked = command(".", "--model", models / "real", "--out", "answers.jsonl", "--workers", 1)
+    running = subprocess.Popen(
+        asked, env=environment() | {"TMPDIR": str(scratch)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stdout.readline().startswith("real")
+    if sent is signal.SIGINT:
+        os.killpg(running.pid, sent)  # as a terminal does: the workers hear it too
+    else:
+        running.terminate()
+    _, words = running.communicate(timeout=60)
+    assert running.returncode == code, words
+    assert "Traceback" not in words
+    assert ("the same command goes on" in words) == (sent is signal.SIGINT)
+    assert list(scratch.iterdir()) == []
+    kept = Path("answers.jsonl").read_bytes()
+    assert 1 <= kept.count(b"\n") < 5
+    done = subprocess.run(asked, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0
+    whole = Path("answers.jsonl").read_bytes()
+    assert whole.startswith(kept)
+    assert whole.count(b"\n") == 5
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_reader_that_leaves_early_is_no_error_message(models):
+    for number in range(60):
+        Path(f"{number}.mp4").touch()
+    typed = f"{' '.join(command('.', '--json', '--model', models / 'real'))} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", typed], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert [row["path"] for row in rows_of(done.stdout)] == ["0.mp4"]
+    assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_a_full_disk_behind_stdout_is_one_line(models, form):
+    Path("empty.mp4").touch()
+    asked = command("empty.mp4", "--model", models / "real", *([form] if form else []))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            asked, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_terminal_gets_a_bar_and_whole_lines_beside_it(models):
+    Path("empty.mp4").touch()
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    asked = command("empty.mp4", "gone.mp4", "--model", models / "real", "--csv")
+    done = subprocess.run(
+        asked, env=environment(), stdout=subprocess.PIPE, stderr=theirs, check=False
+    )
+    os.close(theirs)
+    words = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "predict: 100%" in words
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [row["reason"] for row in rows] == ["empty", "missing"]
+
+
+# ---------------------------------------------------------------- what is made besides
+
+
+def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder, models, video):
+    copy(video, folder / "clip.mp4")
+    result = predict(
+        "clip.mp4", "gone.mp4", "--model", models / "fake", "--workers", 1,
+        "--report", "pages", "--annotate", "seen",
+    )  # fmt: skip
+    assert result.exit_code == 3, result.output
+    assert {path.name for path in Path("pages").iterdir()} == {"clip.html", "gone.html"}
+    assert [path.name for path in Path("seen").iterdir()] == ["clip.mp4"]
+    assert "gone.mp4 was not made" in result.stderr
+    told = re.findall(
+        r"<code>unmask verify|<code>(.*?)</code>", Path("pages/clip.html").read_text()
+    )
+    known = {name for option in main.commands["verify"].params for name in option.opts}
+    asked = {word for words in told for word in words.split() if word.startswith("--")}
+    assert {"--score", "--model"} == asked <= known
+
+    def verify(*arguments):
+        return CliRunner().invoke(main, ["verify", "pages/clip.html", *map(str, arguments)])
+
+    done = verify("clip.mp4", "--model", models / "fake")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[:2] for line in done.output.splitlines()] == [
+        ["report", "matches"], ["file", "matches"], ["model", "matches"],
+    ]  # fmt: skip
+    again = ("clip.mp4", "--model", models / "fake", "--report", "pages", "--annotate", "seen")
+    assert predict(*again).exit_code == 3  # what it wrote itself it may write anew
+    assert verify("clip.mp4", "--model", models / "real").exit_code == 5
+    assert verify("seen/clip.mp4").exit_code == 4
+    assert verify("--score").exit_code == 2

@@ -1,0 +1,133 @@
+"""What becomes of pictures and of time."""
+
+import math
+
+import numpy as np
+import pytest
+
+from unmask.forgeries.degrade import alter, degrade
+from unmask.records import Reason
+from unmask.video.codec import DecodeError, probe, read_frames
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+def copy_of(path, *passes):
+    """Return the degraded copy of a video, the only thing in a folder of its own."""
+    folder = path.parent / f"degraded {path.name}"
+    folder.mkdir(exist_ok=True)
+    copy = folder / "copy.mp4"
+    assert degrade(path, copy, passes, rng()) is None
+    assert [left.name for left in folder.iterdir()] == ["copy.mp4"]
+    return copy
+
+
+# ---------------------------------------------------------------- a picture
+
+HALVES = np.zeros((40, 60, 3), np.uint8)
+HALVES[:, 30:] = 200
+
+
+def test_brightness_is_a_factor_that_ends_at_white():
+    darker, brighter = (alter(HALVES, {"brightness": by}, rng()) for by in (0.5, 1.5))
+    assert np.unique(darker).tolist() == [0, 100]
+    assert np.unique(brighter).tolist() == [0, 255]
+
+
+def test_a_cut_leaves_the_middle():
+    found = alter(HALVES, {"cut": 0.1}, rng())
+    assert np.array_equal(found, HALVES[4:36, 6:54])
+
+
+def test_a_picture_is_shrunk_to_even_sides():
+    assert alter(HALVES, {"scale": 0.5}, rng()).shape == (20, 30, 3)
+    assert alter(HALVES, {"scale": 0.25}, rng()).shape == (10, 16, 3)  # 15 and one more
+
+
+def test_a_blur_has_its_width():
+    # A step under a Gaussian of 2 pixels: one standard deviation away it has 84 % of its height.
+    row = alter(HALVES, {"blur_px": 2.0}, rng())[20, :, 0]
+    for away_px in (-2.5, -0.5, 0.5, 2.5):
+        share = (1 + math.erf(away_px / 2 / math.sqrt(2))) / 2
+        assert row[int(29.5 + away_px)] == pytest.approx(200 * share, abs=2)
+
+
+def test_noise_has_its_strength_and_comes_from_the_generator():
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    found = alter(grey, {"noise_levels": 10.0}, rng())
+    assert found.std() == pytest.approx(10, abs=0.2)
+    assert found.mean() == pytest.approx(128, abs=0.2)
+    assert np.array_equal(found, alter(grey, {"noise_levels": 10.0}, rng()))
+    assert not np.array_equal(found, alter(grey, {"noise_levels": 10.0}, np.random.default_rng(8)))
+
+
+def test_steps_are_done_in_one_order_however_they_are_written():
+    steps = {"cut": 0.1, "scale": 0.5, "blur_px": 1.0, "noise_levels": 5.0}
+    other = dict(reversed(steps.items()))
+    assert np.array_equal(alter(HALVES, steps, rng()), alter(HALVES, other, rng()))
+
+
+# ---------------------------------------------------------------- a video
+
+
+def test_every_other_frame_is_left_out(tmp_path, make_video, read_index):
+    path = make_video(tmp_path / "a.mp4", frames=30, rate_fps=30)
+    frames = list(read_frames(copy_of(path, {"rate_fps": 15.0, "crf": 18})))
+    assert [read_index(frame.rgb_HWC()) for frame in frames] == list(range(0, 30, 2))
+    assert [frame.time_s for frame in frames] == pytest.approx([k / 15 for k in range(15)])
+
+
+def test_a_pause_is_filled_with_what_is_on_screen(tmp_path, make_video, read_index):
+    times_s = [0.0, 0.1, 0.2, 0.6, 0.7]
+    path = make_video(tmp_path / "a.mp4", frames=5, rate_fps=10, times_s=times_s)
+    rate_fps = probe(path).rate_fps
+    frames = list(read_frames(copy_of(path, {"crf": 18})))
+    shown = [sum(time_s <= frame.time_s + 1e-3 for time_s in times_s) - 1 for frame in frames]
+    assert [read_index(frame.rgb_HWC()) for frame in frames] == shown
+    assert len(frames) == pytest.approx(0.8 * rate_fps, abs=1)
+
+
+def test_a_damaged_clock_makes_no_endless_video(tmp_path, make_video):
+    path = make_video(
+        tmp_path / "a.mkv", frames=4, rate_fps=10, times_s=[0.0, 0.1, 50_000.0, 50_000.1]
+    )
+    frames = sum(1 for _ in read_frames(copy_of(path, {"crf": 40})))
+    assert frames <= 60 * 11
+
+
+def test_every_pass_encodes_anew_and_the_same_arguments_give_the_same_bytes(tmp_path, make_video):
+    path = make_video(tmp_path / "a.mp4", frames=20, size=(128, 96))
+    passes = [{"scale": 0.75, "noise_levels": 8.0, "crf": 28}, {"scale": 0.5, "crf": 33}]
+    once = copy_of(path, *passes).read_bytes()
+    assert copy_of(path, *passes).read_bytes() == once
+    assert (probe(copy_of(path, *passes)).width, probe(path).width) == (48, 128)
+    assert copy_of(path, passes[0]).read_bytes() != once
+
+
+def test_a_video_that_breaks_off_is_degraded_up_to_there(tmp_path, make_video, read_index):
+    path = make_video(tmp_path / "a.mp4", frames=90, rate_fps=30)
+    content = path.read_bytes()
+    path.write_bytes(content[: 2 * len(content) // 3])
+    *_, last = frames_until_broken(path)
+    assert degrade(path, tmp_path / "copy.mp4", [{"crf": 30}], rng()) == Reason.TRUNCATED
+    *_, copied = read_frames(tmp_path / "copy.mp4")
+    assert read_index(copied.rgb_HWC()) == read_index(last.rgb_HWC())
+    assert copied.time_s == pytest.approx(last.time_s, abs=0.04)
+    assert 0 < last.time_s < 2.9
+
+
+def frames_until_broken(path):
+    try:
+        yield from read_frames(path)
+    except DecodeError:
+        return
+
+
+def test_what_is_no_video_is_refused_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.mp4").write_text("<html>404</html>")
+    with pytest.raises(DecodeError) as caught:
+        degrade(tmp_path / "a.mp4", tmp_path / "copy.mp4", [{"crf": 30}], rng())
+    assert caught.value.reason == Reason.NOT_A_VIDEO
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

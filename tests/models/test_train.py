@@ -1,0 +1,260 @@
+"""Training on crops that can be told apart at a glance: what is written, and that it repeats."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from unmask import params
+from unmask.errors import DatasetError, UnmaskError
+from unmask.forgeries.blend import FIVE_POINTS_52
+from unmask.models import checkpoint
+from unmask.models.clips import clip_items, count_classes
+from unmask.models.predict import Predictor
+from unmask.models.train import Settings, forget, items_of, plan, train
+from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord, read_history
+from unmask.tracking.tracker import NullTracker
+from unmask.video.codec import write_video
+
+SIDE_PX = 64
+POINTS_52 = tuple((x, y) for x, y in (32 + 20 * FIVE_POINTS_52).tolist())
+
+
+class Notes(NullTracker):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.metrics, self.files, self.models = [], [], []
+
+    def log_metrics(self, values, *, step=None):
+        self.metrics.append((step, dict(values)))
+
+    def log_file(self, path, folder=None):  # noqa: ARG002  # the protocol's
+        self.files.append(Path(path).name)
+
+    def log_model(self, model_dir):
+        self.models.append(model_dir.name)
+
+
+def make_chunk(folder, *, splits=("train", "train", "train", "validation", "validation", "test")):
+    """Write crops: real ones are plain, fake ones striped; one video has no face."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    records, faces = [], {}
+    for number, split in enumerate(splits):
+        for label in (0, 1):
+            video_id = f"{'fake' if label else 'real'}{number}"
+            frames = np.full((20, SIDE_PX, SIDE_PX, 3), rng.integers(90, 160), np.uint8)
+            if label:
+                frames[:, ::8] = 255
+                frames[:, 1::8] = 255
+            write_video(folder / f"{video_id}_0.mp4", frames, rate_fps=10.0, crf=10)
+            times = tuple(index / 10 for index in range(20))
+            points_T52 = (POINTS_52,) * 20
+            track = FaceTrack(
+                0, f"{video_id}_0.mp4", times, ((0.0, 0.0, SIDE_PX, SIDE_PX),) * 20, (1.0,) * 20,
+                points_T52,
+            )  # fmt: skip
+            method = "stripes" if label else "real"
+            records.append(VideoRecord(video_id, video_id, label, str(number), method, split))
+            faces[video_id] = VideoFaces(video_id, "", (track,))
+    records.append(VideoRecord("wall", "wall", 0, "wall", "real", "train"))
+    faces["wall"] = VideoFaces("wall", "", (), Reason.NO_FACE)
+    return Chunk("made", records, faces, folder)
+
+
+def small_settings(*, epochs=3):
+    shipped = params.load()
+    small = {"batch_size": 3, "epochs": epochs, "milestone": 1, "lr_head": 1e-3, "lr_gamma": 0.5}
+    return Settings(
+        faces=shipped.faces,
+        clips=shipped.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 1}),
+        augment=shipped.augment,
+        model=shipped.model.model_copy(update={"weights": "none"}),
+        train=shipped.train.model_copy(update=small),
+        verdicts=shipped.verdicts,
+    )
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return small_settings()
+
+
+def run(chunks, settings, model_dir, tracker, *, workers=0):
+    """Do what the stage does; return what it planned."""
+    cache = model_dir.parent
+    scratch = model_dir.with_name("scratch")
+    planned = plan(chunks, settings, scratch=scratch, weights_cache=cache)
+    train(
+        chunks, settings, model_dir, tracker,
+        plan=planned, scratch=scratch, workers=workers, weights_cache=cache,
+    )  # fmt: skip
+    forget(scratch)
+    return planned
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, settings):
+    """Return the folder of one training, and what its tracker was told."""
+    folder, notes = tmp_path_factory.mktemp("trained"), Notes()
+    chunk = make_chunk(folder / "crops")
+    run([chunk], settings, folder / "model", notes)
+    return folder, notes, chunk
+
+
+def test_items_are_the_tracks_of_a_split(tmp_path):
+    chunk = make_chunk(tmp_path / "crops")
+    items = clip_items([chunk], "train")
+    assert [(item.video_id, item.label) for item in items] == [
+        (f"{kind}{number}", label)
+        for number in range(3)
+        for label, kind in enumerate(("real", "fake"))
+    ]
+
+
+def test_a_split_of_one_class_is_refused(tmp_path, settings):
+    chunk = make_chunk(tmp_path / "crops", splits=("train", "test"))
+    with pytest.raises(DatasetError, match="in validation; found 0 real and 0 fake"):
+        run([chunk], settings, tmp_path / "model", NullTracker())
+
+
+def test_a_training_that_diverges_says_so(tmp_path, settings):
+    chunk = make_chunk(tmp_path / "crops")
+    wild = settings.train.model_copy(update={"lr_head": 1e30, "milestone": 9})
+    with pytest.raises(UnmaskError, match=r"the training diverged\. Lower train\.lr_head"):
+        run([chunk], replace(settings, train=wild), tmp_path / "model", NullTracker())
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_model_carries_what_made_its_input(trained, settings):
+    folder, _, chunk = trained
+    read = checkpoint.read_settings(folder / "model")
+    assert (read.faces, read.clips, read.model) == (settings.faces, settings.clips, settings.model)
+    assert read.run_key == plan([chunk], settings, scratch=folder, weights_cache=folder).key
+    assert 0.05 <= read.temperature <= 20
+
+
+def test_limits_say_what_training_and_validation_looked_like(trained):
+    folder, _, chunk = trained
+    predictor = Predictor.load(folder / "model", device="cpu")
+    limits = predictor.checkpoint.limits
+    looks = [
+        predictor.look_at(chunk.faces_dir, track)
+        for split in ("train", "validation")
+        for _, found in chunk.of(split)
+        for track in found.tracks
+    ]
+    assert limits.tracks == len(looks)
+    assert limits.min_face_px == min(look.face_px for look in looks)
+    assert limits.max_sharpness == max(look.sharpness for look in looks)
+    # As long as one clip of 4 frames, 0.4 s apart: all tracks are scored by one.
+    assert limits.min_track_s == pytest.approx(1.2)
+    # Too few videos for any verdict: the made chunk has not nine of each class.
+    assert (limits.reals, limits.fakes) == (2, 2)
+    assert (limits.fake_from, limits.real_to) == (None, None)
+
+
+def test_the_tracker_hears_of_every_epoch_and_each_groups_rate(trained):
+    folder, notes, _ = trained
+    assert [step for step, _ in notes.metrics] == [0, 1, 2]
+    assert "lr_top" not in notes.metrics[0][1]
+    # Each epoch's own rates: the milestone, epoch 1, halves the head's.
+    assert [row["lr_head"] for _, row in notes.metrics] == [1e-3, 5e-4, 5e-4]
+    assert all({"train_loss", "val_loss", "val_auc", "lr_head", "lr_top"} <= set(row)
+               for _, row in notes.metrics[1:])  # fmt: skip
+    assert notes.models == ["model"]
+    assert "MODEL_CARD.md" in notes.files
+    assert [row["epoch"] for row in read_history(folder / "model" / checkpoint.HISTORY)] == [
+        0,
+        1,
+        2,
+    ]
+
+
+def test_the_kept_epoch_is_the_best_on_validation(trained):
+    folder, notes, chunk = trained
+    best = min(row["val_loss"] for _, row in notes.metrics)
+    predictor = Predictor.load(folder / "model", device="cpu")
+    rows = chunk.of("validation")
+    scores = predictor.score_videos(chunk.faces_dir, [found for _, found in rows])
+    losses = [
+        np.logaddexp(0, -score.worst.logit if record.label else score.worst.logit)
+        for (record, _), score in zip(rows, scores, strict=True)
+    ]
+    assert np.mean(losses) == pytest.approx(best, rel=1e-4)
+
+
+def test_nothing_is_left_behind(trained):
+    folder, _, _ = trained
+    assert sorted(path.name for path in folder.iterdir()) == ["crops", "model"]
+    card = (folder / "model" / checkpoint.CARD).read_text()
+    assert "stripes" in card
+
+
+# ---------------------------------------------------------------- real videos alone
+
+
+@pytest.fixture(scope="module")
+def real_chunk(tmp_path_factory):
+    """Return a chunk of real videos alone."""
+    chunk = make_chunk(tmp_path_factory.mktemp("real") / "crops")
+    return replace(chunk, records=[record for record in chunk.records if record.label == 0])
+
+
+def blending(settings, share):
+    return replace(settings, train=settings.train.model_copy(update={"self_blend": share}))
+
+
+def test_classes_are_counted_as_an_epoch_holds_them_on_average(tmp_path):
+    chunk = make_chunk(tmp_path / "crops")
+    assert count_classes(clip_items([chunk], "train")) == (3, 3)
+    assert count_classes(clip_items([chunk], "train", self_blend=0.25)) == (2.25, 3.75)
+
+
+def test_validation_gets_twins_only_where_it_has_no_fakes(tmp_path, settings, real_chunk):
+    mixed = make_chunk(tmp_path / "crops")
+    for share in (0.0, 0.5):
+        _, validation = items_of([mixed], blending(settings, share).train)
+        assert [(item.label, item.self_blend) for item in validation] == [(0, 0), (1, 0)] * 2
+    training, validation = items_of([real_chunk], blending(settings, 0.5).train)
+    assert [(item.label, item.self_blend) for item in training] == [(0, 0.5)] * 3
+    assert [(item.video_id, item.label, item.self_blend) for item in validation] == [
+        ("real3", 0, 0), ("real4", 0, 0), ("real3", 1, 1), ("real4", 1, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.0, "3 real and 0"), (1.0, "0 real and 3")])
+def test_real_videos_alone_need_a_share_of_fakes(settings, real_chunk, share, found):
+    with pytest.raises(DatasetError, match=rf"in train; found {found} fake .* train\.self_blend"):
+        items_of([real_chunk], blending(settings, share).train)
+
+
+def test_training_on_real_videos_alone_validates_on_both_classes(tmp_path, settings, real_chunk):
+    small = settings.train.model_copy(update={"self_blend": 0.5, "epochs": 1, "batch_size": 3})
+    notes = Notes()
+    run([real_chunk], replace(settings, train=small), tmp_path / "model", notes)
+    [(_, row)] = notes.metrics
+    assert "val_auc" in row
+    read = checkpoint.read_settings(tmp_path / "model")
+    assert 0.05 <= read.temperature <= 20
+    assert read.limits.reals == read.limits.fakes > 0  # each face beside its twin
+    card = " ".join((tmp_path / "model" / checkpoint.CARD).read_text().split())
+    assert "50% of the real clips were turned into self-blended fakes" in card
+    assert "each real face stood there beside its self-blended twin" in card
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(tmp_path, trained, settings):
+    folder, notes, chunk = trained
+    again = Notes()
+    run([chunk], settings, tmp_path / "model", again, workers=2)
+    assert again.metrics == notes.metrics
+    one = load_file(folder / "model" / checkpoint.WEIGHTS)
+    two = load_file(tmp_path / "model" / checkpoint.WEIGHTS)
+    assert all(bool((one[name] == two[name]).all()) for name in one)
+    texts = [(f / "model" / checkpoint.SETTINGS).read_text() for f in (folder, tmp_path)]
+    assert json.loads(texts[0]) == json.loads(texts[1])

@@ -1,0 +1,177 @@
+"""What a change runs again, and what it leaves alone: the table of docs/reruns.md."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from small_project import run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project, to be changed."""
+    return Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
+
+
+def due(root: Path) -> set[str]:
+    """Return the stages that `dvc repro` would run first."""
+    return ran(run(root, "dvc", "repro", "--dry"))
+
+
+def ran(said: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", said))
+
+
+def add_line(root: Path, file: str, line: str) -> None:
+    path = root / file
+    path.write_text(path.read_text() + line + "\n")
+
+
+def set_params(root: Path, **values: object) -> None:
+    path = root / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
+    for where, value in values.items():
+        section, _, key = where.partition("__")
+        if key:
+            tree[section][key] = value
+        else:
+            tree[section] = value
+    path.write_text(yaml.safe_dump(tree))
+
+
+def crops(root: Path, chunk: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (root / "faces" / chunk).glob("*.mp4")}
+
+
+def metadata_of(root: Path, chunk: str) -> dict[str, dict[str, str]]:
+    path = root / "data/chunks" / chunk / "metadata.json"
+    content: dict[str, dict[str, str]] = json.loads(path.read_text())
+    return content
+
+
+def write_metadata(root: Path, chunk: str, content: dict[str, dict[str, str]]) -> None:
+    (root / "data/chunks" / chunk / "metadata.json").write_text(json.dumps(content))
+
+
+MEASURES = {"evaluate", "robustness"}  # stages that read the model and change none
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "stages"),
+    [
+        ("README.md", "More words.", set()),
+        ("src/unmask/tracking/mlflow_tracker.py", "# changed", set()),
+        ("src/unmask/cli/common.py", "# changed", set()),
+        ("src/unmask/scoring/metrics.py", "# changed", MEASURES),
+        ("src/unmask/evaluation/plots.py", "# changed", MEASURES),
+        ("src/unmask/evaluation/evaluate.py", "# changed", MEASURES),
+        ("src/unmask/forgeries/degrade.py", "# changed", {"robustness"}),
+        ("src/unmask/models/classifier.py", "# changed", {"train"}),
+        ("src/unmask/data/datasets.py", "# changed", {"raw@wild"}),
+        ("src/unmask/faces/tracks.py", "# changed", {"faces@wild"}),
+    ],
+)
+def test_an_edit_runs_what_imports_it(file: str, line: str, stages: set[str], copy: Path) -> None:
+    (copy / "README.md").touch()
+    add_line(copy, file, line)
+    found = due(copy)
+    # Whatever comes first in the graph; later stages follow if its outputs differ.
+    assert stages <= found
+    assert ("faces@wild" in found) == (stages == {"faces@wild"})
+    assert bool(found) == bool(stages)
+    if stages <= MEASURES:
+        assert found == stages
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        ({"evaluate__bootstrap_resamples": 51}, {"params", *MEASURES}),
+        ({"robustness__seed": 2}, {"params", "robustness"}),
+        ({"train__epochs": 1}, {"params", "train"}),
+        ({"augment__flip": 0.1}, {"params", "train"}),
+    ],
+)
+def test_a_param_runs_what_reads_it(values: dict[str, object], first: set[str], copy: Path) -> None:
+    set_params(copy, **values)
+    found = due(copy)
+    assert first <= found <= first | MEASURES
+
+
+def test_what_is_known_of_a_video_crops_nothing(copy: Path) -> None:
+    before = crops(copy, "wild")
+    content = metadata_of(copy, "wild")
+    content["fake0.mp4"]["method"] = "self_blend"
+    write_metadata(copy, "wild", content)
+    said = run(copy, "dvc", "repro", "faces@wild")
+    assert ran(said) == {"raw@wild"}
+    assert crops(copy, "wild") == before
+    assert "train" in due(copy)
+
+
+def test_a_new_split_crops_nothing(copy: Path) -> None:
+    before = crops(copy, "wild")
+    set_params(copy, raw__seed=7)
+    assert ran(run(copy, "dvc", "repro", "faces@wild")) >= {"params", "raw@wild"}
+    after = crops(copy, "wild")
+    assert {name: after[name] for name in before if name in after} == {
+        name: time for name, time in before.items() if name in after
+    }
+    assert "train" in due(copy)
+
+
+def test_new_videos_are_cropped_alone(copy: Path) -> None:
+    before, content = crops(copy, "wild"), metadata_of(copy, "wild")
+    folder = copy / "data/chunks/wild"
+    for name in ("real1", "fake1"):  # other content under the name of a new source
+        data = (folder / f"{name}.mp4").read_bytes()
+        (folder / f"new_{name}.mp4").write_bytes(data + b"\0" * 8)
+        content[f"new_{name}.mp4"] = dict(content[f"{name}.mp4"]) | {
+            "source": content_source(content, name)
+        }
+    write_metadata(copy, "wild", content)
+    assert ran(run(copy, "dvc", "repro", "faces@wild")) == {"raw@wild", "faces@wild"}
+    after = crops(copy, "wild")
+    assert {name: after[name] for name in before} == before
+    assert {name.rsplit("_", 1)[0] for name in set(after) - set(before)} == {
+        "new_real1", "new_fake1"
+    }  # fmt: skip
+    assert "train" in due(copy)
+
+
+def content_source(content: dict[str, dict[str, str]], name: str) -> str:
+    """Return the source that a video counts as: copies of a person's videos stay with him."""
+    row = content[f"{name}.mp4"]
+    return row.get("source") or Path(row.get("original", f"{name}.mp4")).stem
+
+
+def test_a_new_chunk_leaves_the_others_alone_and_one_may_leave(copy: Path) -> None:
+    before = crops(copy, "wild")
+    shutil.copytree(copy / "data/chunks/wild", copy / "data/chunks/more")
+    set_params(copy, chunks=["wild", "more"])
+    assert ran(run(copy, "dvc", "repro", "faces@wild", "faces@more")) == {
+        "params", "raw@more", "faces@more",
+    }  # fmt: skip
+    assert crops(copy, "wild") == before
+    assert "train" in due(copy)
+    set_params(copy, chunks=["more"])
+    assert not ran(run(copy, "dvc", "repro", "faces@more")) - {"params"}
+    assert crops(copy, "wild") == before  # kept for when it comes back
+
+
+def test_every_row_of_the_table_names_stages_that_exist() -> None:
+    root = Path(__file__).parents[2]
+    graph = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    rows = [
+        line.split("|")[2] for line in (root / "docs/reruns.md").read_text().splitlines()
+        if line.startswith("|")
+    ][2:]  # fmt: skip
+    assert rows
+    named: Iterator[str] = (word for row in rows for word in re.findall(r"[a-z]+", row))
+    assert {word for word in named if word in graph} == set(graph) - {"sample"}
