@@ -15,7 +15,7 @@ test: install  ## all tests; the slow ones last
 	$(BIN)/python -m pytest
 
 image-test: install  ## builds the image of training jobs and trains in it; skips without podman
-	$(BIN)/python tests/try_image.py
+	$(BIN)/python tests/parts/try_image.py
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ check on this repository, and on a small made tree into which one mistake at a t
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,127 +17,56 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "src/unmask"
 DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top layer beside cli
 
-# From top to bottom; a module imports only from layers strictly below its own. Some layers of
-# ARCHITECTURE.md are split here, since a layer's modules don't import each other: cli stands
-# above doors, disk and errors below records and params.
-LAYERS = (
-    ("__main__",),
-    ("cli", *DOORS),
-    ("federated_cli", "gate_cli", "predict_cli", "serve_cli"),
-    ("doors",),
+# The wings of the package, from top to bottom: a module imports from its own wing, without going
+# in a circle, and from wings on lines below its own. Wings on one line don't know each other. What
+# every room speaks is files, at the bottom, which may know each other.
+WINGS = (
+    ("cli",),
     ("serve",),
-    ("serve_page",),
-    ("serve_draw", "serve_jobs"),
-    ("serve_work",),
-    ("model_source", "answers_file", "serve_gate"),
-    ("federated_runs", "federated_results", "federated_remote", "federated_remote_watch"),
-    ("federated_remote_wanted", "federated_remote_client"),
-    ("federated_tasks", "federated_local", "split_study"),
-    ("sagemaker_local",),
-    ("sagemaker",),
-    ("sagemaker_jobs",),
-    ("sagemaker_fetch", "sagemaker_data"),
-    ("sagemaker_checks",),
-    ("sagemaker_wishes",),
-    ("robustness",),
-    ("train", "evaluate", "pretrain", "mlflow_model", "raw"),
-    ("case_report",),
-    ("annotate", "timeline", "verify", "wording"),
-    ("analysis", "sound"),
-    (
-        "predict",
-        "report",
-        "card",
-        "custody",
-        "evidence",
-        "track_mlflow",
-        "track_wandb",
-        "federated_specs",
-    ),
-    (
-        "classifier",
-        "checkpoint",
-        "cropping",
-        "degrade",
-        "resume",
-        "sample",
-        "fake",
-        "journal",
-        "mlflow_client",
-        "federated_archives",
-        "federated_board",
-        "federated_remote_config",
-        "federated_remote_keys",
-    ),
-    (
-        "faces",
-        "clips",
-        "follow",
-        "splits",
-        "fingerprints",
-        "spool",
-        "federated_paint",
-        "federated_plans",
-        "federated_scores",
-        "federated_state",
-    ),
-    ("search", "shared_detector"),
-    ("detector",),
-    ("cascade",),
-    (
-        "datasets",
-        "leakage",
-        "video",
-        "drawing",
-        "blend",
-        "backbones",
-        "metrics",
-        "tracks",
-        "ledger",
-        "tracking",
-        "job",
-        "federated_samples",
-        "inputs",
-        "gate",
-    ),
-    ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
-    ("disk", "digests", "groups"),
-    ("errors", "geometry"),
+    ("answers", "evaluation", "federated", "sagemaker"),
+    ("models",),
+    ("forgeries",),
+    ("data", "faces"),
+    ("video",),
+    ("tracking",),
+    ("runtime", "scoring"),
+    ("errors", "geometry", "params", "records"),
 )
-DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+FILES = set(WINGS[-1])
+DEPTHS = {wing: depth for depth, wings in enumerate(WINGS) for wing in wings}
 
 # Outside libraries that only their owners import, here and in the doors' folders.
 OWNERS = {
-    "gradio": {"serve_page"},
-    "fastapi": {"serve", "serve_page"},
-    "starlette": {"serve", "serve_gate"},
-    "uvicorn": {"serve"},
-    "av": {"video", "sound"},
-    "jinja2": {"case_report"},
-    "facenet_pytorch": {"cascade"},
-    "fvcore": {"backbones", "pretrain"},  # X3D's squeeze-and-excitation is fvcore's
-    "pytorchvideo": {"backbones"},
-    "timm": {"backbones"},
-    "mlflow": {"mlflow_client", "track_mlflow", "mlflow_model"},
-    "wandb": {"track_wandb"},
-    "sagemaker": {"sagemaker", "sagemaker_local"},
-    "boto3": {"sagemaker_checks", "mlflow_client"},  # mlflow_client knows its errors
+    "gradio": {"serve.page"},
+    "fastapi": {"serve.app", "serve.page"},
+    "starlette": {"serve.app", "serve.request_filter"},
+    "uvicorn": {"serve.app"},
+    "av": {"video.codec", "video.sound"},
+    "jinja2": {"answers.html_report"},
+    "facenet_pytorch": {"faces.cascade"},
+    "fvcore": {"models.backbones", "models.pretrain"},  # X3D's squeeze-and-excitation is fvcore's
+    "pytorchvideo": {"models.backbones"},
+    "timm": {"models.backbones"},
+    "mlflow": {"tracking.mlflow_client", "tracking.mlflow_tracker", "answers.pyfunc"},
+    "wandb": {"tracking.wandb_tracker"},
+    "sagemaker": {"sagemaker.submit", "sagemaker.local"},
+    "boto3": {"sagemaker.checks", "tracking.mlflow_client"},  # mlflow_client knows its errors
     "botocore": {  # model_source and mlflow_client know its errors
-        "sagemaker",
-        "sagemaker_checks",
-        "sagemaker_jobs",
-        "mlflow_client",
-        "model_source",
+        "sagemaker.submit",
+        "sagemaker.checks",
+        "sagemaker.jobs",
+        "tracking.mlflow_client",
+        "answers.model_source",
     },
-    "dvc": {"sagemaker_data", "model_source"},
-    "dvc_data": {"model_source"},
-    "docker": {"federated_local"},
+    "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "dvc_data": {"answers.model_source"},
+    "docker": {"federated.local"},
     "substra": {
-        "federated_specs",
-        "federated_local",
-        "federated_remote",
-        "federated_remote_client",
-        "federated_remote_watch",
+        "federated.specs",
+        "federated.local",
+        "federated.remote.submit",
+        "federated.remote.client",
+        "federated.remote.watch",
     },
     "substratools": {"federated"},  # the functions and the opener, which it runs
     "sklearn": set(),  # the tests check our metrics against it
@@ -146,44 +75,42 @@ OWNERS = {
 # Not deps of a stage. params has no defaults: it can refuse a run, never change one. doors only
 # says where words and runs go, and trainings: what comes back from elsewhere has the key of what
 # was asked for. So that nothing hides behind them, they import only HARMLESS ones.
-APART = {"__init__", "params", "doors"}
+APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "mlflow_client", "provenance", "sagemaker", "sagemaker_checks",
-    "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool", "track_mlflow", "track_wandb",
-    "tracking",
+    "errors", "geometry", "runtime.code", "sagemaker.checks", "sagemaker.config", "sagemaker.jobs",
+    "sagemaker.local", "sagemaker.submit", "tracking.mlflow_client", "tracking.mlflow_tracker",
+    "tracking.offline_queue", "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
 }  # fmt: skip
 
 # Who imports such a module runs the scripts in that folder too, in processes of their own: they and
 # what they import are deps. Not submit.py, which is a door.
-RUNS_SCRIPTS = {"federated_archives": "federated/*/*.py"}
+RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 
 # Modules without a test file of their own.
 UNTESTED = {
-    "__init__",  # a docstring
     "__main__",  # a call of cli; the pipeline's test runs it
     "errors",  # names without code; each is raised in the test of the module that raises it
-    "federated_remote_client",  # test_federated_remote asks these of a server
-    "federated_remote_config",
-    "federated_remote_keys",
-    "federated_remote_wanted",
-    "federated_remote_watch",
-    "gate_cli",  # test_gate runs it
-    "sagemaker_checks",  # test_sagemaker asks these two of a server
-    "sagemaker_jobs",
-    "serve_cli",  # test_serve asks a server that has all of these
-    "serve_draw",
-    "serve_gate",
-    "serve_jobs",
-    "serve_page",
-    "serve_work",
-    "mlflow_model",  # MLflow copies and runs it; the pipeline's test asks it for answers
+    "federated.remote.client",  # test_federated_remote asks these of a server
+    "federated.remote.config",
+    "federated.remote.keys",
+    "federated.remote.assets",
+    "federated.remote.watch",
+    "cli.gate",  # test_gate runs it
+    "sagemaker.checks",  # test_sagemaker asks these two of a server
+    "sagemaker.jobs",
+    "cli.serve",  # test_serve asks a server that has all of these
+    "serve.draw",
+    "serve.request_filter",
+    "serve.queue",
+    "serve.page",
+    "serve.inference",
+    "answers.pyfunc",  # MLflow copies and runs it; the pipeline's test asks it for answers
 }
 
 # Modules with commands in them.
 SPEAKERS = {
-    f"{PACKAGE}/{name}.py"
-    for name in ("cli", "federated_cli", "gate_cli", "predict_cli", "serve_cli")
+    f"{PACKAGE}/cli/{name}.py" for name in ("main", "federated", "gate", "predict", "serve")
 }
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.
@@ -200,12 +127,18 @@ GENERATORS = {"random.Random", "random.SystemRandom"} | {
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Return the files of the package by module name, dotted below a subfolder."""
+    """Return the files of the package by module name, dotted below a wing: `video.sound`."""
     package = root / PACKAGE
     return {
         ".".join(path.relative_to(package).with_suffix("").parts): path
         for path in sorted(package.rglob("*.py"))
+        if path.name != "__init__.py"
     }
+
+
+def packages(root: Path) -> list[Path]:
+    """Return the `__init__.py` of the package and of each wing."""
+    return sorted((root / PACKAGE).rglob("__init__.py"))
 
 
 def scripts(root: Path) -> list[Path]:
@@ -215,7 +148,7 @@ def scripts(root: Path) -> list[Path]:
 
 def sources(root: Path) -> dict[str, Path]:
     """Return every file the rules hold for, by its path from the root."""
-    paths = [*modules(root).values(), *scripts(root)]
+    paths = [*modules(root).values(), *packages(root), *scripts(root)]
     return {path.relative_to(root).as_posix(): path for path in paths}
 
 
@@ -244,10 +177,19 @@ def libraries(tree: ast.Module) -> list[str]:
     return sorted({name.split(".")[0] for _, name in imports(tree)})
 
 
-def unmask_imports(tree: ast.Module) -> set[str]:
-    """Return the modules of unmask that the file imports; "" where it imports the bare package."""
-    dotted = [name.split(".") for _, name in imports(tree)]
-    return {"".join(parts[1:2]) for parts in dotted if parts[0] == "unmask"}
+def unmask_imports(tree: ast.Module, known: Collection[str]) -> set[str]:
+    """Return the modules of unmask that the file imports, among the known ones.
+
+    An import of what is none of them is returned as it is written: "" for the bare package.
+    """
+    found = set()
+    for _, name in imports(tree):
+        parts = name.split(".")
+        if parts[0] != "unmask":
+            continue
+        dotted = [".".join(parts[1:end]) for end in range(len(parts), 1, -1)]
+        found.add(next((part for part in dotted if part in known), ".".join(parts[1:])))
+    return found
 
 
 def references(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
@@ -268,34 +210,40 @@ def references(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
                 yield node, meaning + tail
 
 
-# ---------------------------------------------------------------- (a) layers
+# ---------------------------------------------------------------- (a) wings
 
 
-def layer_problems(root: Path) -> list[str]:
-    """Say which modules stand in no layer, and which imports don't go down."""
-    problems = []
+def wing_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def wing_problems(root: Path) -> list[str]:
+    """Say which modules stand in no wing, and which imports don't go down."""
     known = modules(root)
-    for name, path in known.items():
-        if name != "__init__" and name not in DEPTHS:
-            problems.append(
-                f"{PACKAGE}/{path.relative_to(root / PACKAGE).as_posix()} is in no layer: add it "
-                "to LAYERS in tests/test_layout.py and say in ARCHITECTURE.md why it is there"
-            )
+    problems = [
+        f"{path.relative_to(root).as_posix()} is in no wing: add its folder to WINGS in "
+        "tests/test_layout.py and say in ARCHITECTURE.md what it is for"
+        for name, path in known.items()
+        if name != "__main__" and wing_of(name) not in DEPTHS
+    ]
     for file, path in sources(root).items():
         tree = parse(path)
-        importer = path.stem if file.startswith(PACKAGE) else file.split("/")[0]
-        for target in sorted(unmask_imports(tree)):
+        wing = PurePosixPath(file).relative_to(PACKAGE).parts[0] if is_ours(file) else ""
+        depth = DEPTHS.get(wing.removesuffix(".py"), -1)
+        for target in sorted(unmask_imports(tree, known)):
             if target not in known:
                 asked = f"unmask.{target}" if target else "the bare package"
                 problems.append(
                     f"{file} imports {asked}, which is no module: name one of {PACKAGE}"
                 )
-            elif importer == "__init__":
+            elif path.name == "__init__.py":
                 problems.append(f"{file} imports {target}: it must import nothing of unmask")
-            elif {importer, target} <= set(DEPTHS) and DEPTHS[target] <= DEPTHS[importer]:
+            elif {target, wing.removesuffix(".py")} <= FILES:
+                continue
+            elif wing_of(target) != wing and DEPTHS.get(wing_of(target), -1) <= depth:
                 problems.append(
-                    f"{file} imports unmask.{target}, which is not in a layer below: move what "
-                    "it needs down, or hand it in as an argument"
+                    f"{file} imports unmask.{target}, which is in no wing below: move what it "
+                    "needs down, or hand it in as an argument"
                 )
         # stages/ is on sys.path while a stage runs, so its scripts could import each other.
         beside = {other.stem for other in path.parent.glob("*.py")} if "stages/" in file else set()
@@ -304,13 +252,40 @@ def layer_problems(root: Path) -> list[str]:
     return problems
 
 
+def is_ours(file: str) -> bool:
+    return file.startswith(f"{PACKAGE}/")
+
+
+def circle_problems(root: Path) -> list[str]:
+    """Say which modules import each other in a circle."""
+    known = modules(root)
+    below = {name: unmask_imports(parse(path), known) & set(known) for name, path in known.items()}
+    done: set[str] = set()
+    problems = []
+
+    def walk(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            circle = " -> ".join([*way[way.index(name) :], name])
+            problems.append(f"a circle of imports: {circle}. Take one of them apart")
+        elif name not in done:
+            for target in sorted(below[name]):
+                walk(target, (*way, name))
+            done.add(name)
+
+    for name in known:
+        walk(name, ())
+    return problems
+
+
 def stale_rows(root: Path) -> list[str]:
-    """Say which rows of the tables above name modules that are gone."""
-    tables = {"LAYERS": set(DEPTHS), "OWNERS": set().union(*OWNERS.values()), "UNTESTED": UNTESTED}
+    """Say which rows of the tables above name what is gone."""
+    owners = set().union(*OWNERS.values())
+    tables = {"OWNERS": owners, "UNTESTED": UNTESTED, "HARMLESS": HARMLESS, "APART": APART}
+    wings = {wing_of(name) for name in modules(root)}
     return [
-        f"{table} names {name}; {PACKAGE}/{name}.py is gone: take it out"
-        for table, names in tables.items()
-        for name in sorted(names - set(modules(root)) - set(DOORS))
+        f"{table} names {name}; it is gone: take it out"
+        for table, names in (*tables.items(), ("WINGS", set(DEPTHS)))
+        for name in sorted(names - set(modules(root)) - set(DOORS) - wings)
     ]
 
 
@@ -321,7 +296,8 @@ def owner_problems(root: Path) -> list[str]:
     """Say which files import an outside library that belongs to another module."""
     problems = []
     for file, path in sources(root).items():
-        owner = path.stem if file.startswith(PACKAGE) else file.split("/")[0]
+        parts = PurePosixPath(file).with_suffix("").parts
+        owner = ".".join(parts[2:]) if is_ours(file) else parts[0]
         for library in libraries(parse(path)):
             if library in OWNERS and owner not in OWNERS[library]:
                 owners = " and ".join(sorted(OWNERS[library])) or "the tests"
@@ -350,12 +326,12 @@ def import_closure(root: Path, script: Path) -> set[str]:
     known = modules(root)
     apart = APART - ({"params"} if script == root / GATE else set())
     found: set[str] = set()
-    waiting = unmask_imports(parse(script))
+    waiting = unmask_imports(parse(script), known)
     while waiting:
         name = waiting.pop()
         if name in known and name not in found | apart:
             found.add(name)
-            waiting |= unmask_imports(parse(known[name]))
+            waiting |= unmask_imports(parse(known[name]), known)
     return found
 
 
@@ -366,7 +342,7 @@ def code_of(root: Path, script: Path) -> set[str]:
     for path in run:
         closure |= import_closure(root, path)
     files = {path.relative_to(root).as_posix() for path in (script, *run)}
-    return files | {f"{PACKAGE}/{module}.py" for module in closure}
+    return files | {f"{PACKAGE}/{module.replace('.', '/')}.py" for module in closure}
 
 
 def dependency_problems(root: Path) -> list[str]:
@@ -384,8 +360,9 @@ def dependency_problems(root: Path) -> list[str]:
         given = {_entry_name(dep) for dep in stage.get("deps", [])}
         code = {dep for dep in given if dep.endswith(".py") or _holds_code(root, dep)}
         problems += _differences(name, "deps", wanted=wanted, given=code)
-    for module in sorted(APART & set(modules(root))):
-        for target in sorted(unmask_imports(parse(modules(root)[module])) - APART - HARMLESS):
+    known = modules(root)
+    for module in sorted(APART & set(known)):
+        for target in sorted(unmask_imports(parse(known[module]), known) - APART - HARMLESS):
             problems.append(
                 f"{module} is no dep of any stage, so it may not import {target}: a change there "
                 "would leave stale results"
@@ -481,12 +458,17 @@ def section_problems(root: Path) -> list[str]:
 # ---------------------------------------------------------------- (e) tests, (f) forbidden calls
 
 
+def _test_of(module: str) -> str:
+    *folders, name = module.split(".")
+    return "/".join(["tests", *folders, f"test_{name}.py"])
+
+
 def mirror_problems(root: Path) -> list[str]:
     """Say which modules have no test and which stage scripts no stage."""
     problems = [
-        f"{PACKAGE}/{name}.py has no tests/test_{name}.py"
-        for name in modules(root)
-        if name not in UNTESTED and not (root / f"tests/test_{name}.py").is_file()
+        f"{path.relative_to(root).as_posix()} has no {_test_of(name)}"
+        for name, path in modules(root).items()
+        if name not in UNTESTED and not (root / _test_of(name)).is_file()
     ]
     run = {script for stage in stages(root).values() for script in stage_scripts(stage)}
     for path in sorted((root / "stages").rglob("*.py")):
@@ -540,7 +522,8 @@ def _passes_true(call: ast.Call, keyword: str) -> bool:
 
 Check = Callable[[Path], list[str]]
 CHECKS: list[Check] = [
-    layer_problems,
+    wing_problems,
+    circle_problems,
     owner_problems,
     dependency_problems,
     section_problems,
@@ -566,7 +549,7 @@ TREE = {
             deps:
               - data/chunks/${item.chunk}
               - stages/raw.py
-              - src/unmask/datasets.py
+              - src/unmask/data/datasets.py
               - src/unmask/records.py
               - src/unmask/errors.py
             params: [raw]
@@ -575,38 +558,53 @@ TREE = {
             foreach: ${chunks}
             do:
               cmd: [mkdir -p faces, "python stages/faces.py ${item}"]
-              deps: [{stages/faces.py: {}}, src/unmask/faces.py, src/unmask/video.py]
+              deps: [{stages/faces.py: {}}, src/unmask/faces/crops.py, src/unmask/video/codec.py]
               params: [faces, {params.yaml: [raw]}]
         """,
     "stages/raw.py": """
-        from unmask import datasets, doors, params
+        from unmask import params
+        from unmask.cli import common
+        from unmask.data import datasets
 
         def main():
             settings = params.load()
             datasets.read(settings.raw)
 
-        doors.run_stage(main)
+        common.run_stage(main)
         """,
     "stages/faces.py": """
         from unmask.params import load as load_params
 
         def main():
-            from unmask.faces import crop
+            from unmask.faces.crops import crop
             crop(load_params().faces.crf, load_params().raw.seed)
         """,
     "src/unmask/__init__.py": '"""A docstring."""',
-    "src/unmask/cli.py": "import click\nfrom unmask import doors\nclick.echo('words')",
-    "src/unmask/datasets.py": "from unmask.records import VideoRecord",
-    "src/unmask/doors.py": "from .errors import UnmaskError",
+    "src/unmask/cli/main.py": "import click\nfrom unmask.cli import common\nclick.echo('words')",
+    "src/unmask/data/datasets.py": "from unmask.records import VideoRecord",
+    "src/unmask/cli/common.py": "from unmask.errors import UnmaskError",
     "src/unmask/errors.py": "",
-    "src/unmask/faces.py": "from . import video",
-    "src/unmask/metrics.py": "import numpy as np\nrng = np.random.default_rng(3)",
+    "src/unmask/faces/crops.py": "from unmask.video import codec",
+    "src/unmask/scoring/metrics.py": "import numpy as np\nrng = np.random.default_rng(3)",
     "src/unmask/params.py": "class Params(Section):\n    raw: Raw\n    faces: Faces",
     "src/unmask/records.py": "import unmask.errors",
-    "src/unmask/video.py": "def read():\n    import av\n",
+    "src/unmask/video/codec.py": "def read():\n    import av\n",
     **{
-        f"tests/test_{name}.py": ""
-        for name in ("cli", "datasets", "doors", "faces", "metrics", "params", "records", "video")
+        f"src/unmask/{wing}/__init__.py": '"""A wing."""'
+        for wing in ("cli", "data", "faces", "scoring", "video")
+    },
+    **{
+        f"tests/{name}.py": ""
+        for name in (
+            "cli/test_main",
+            "cli/test_common",
+            "data/test_datasets",
+            "faces/test_crops",
+            "scoring/test_metrics",
+            "test_params",
+            "test_records",
+            "video/test_codec",
+        )
     },
 }
 
@@ -632,30 +630,60 @@ def dvc_yaml(old: str, new: str) -> dict[str, str]:
     return {"dvc.yaml": TREE["dvc.yaml"].replace(old, new, 1)}
 
 
-RAW = "from unmask import datasets, params\n"
+METRICS = "src/unmask/scoring/metrics.py"
+RAW = "from unmask import params\nfrom unmask.data import datasets\n"
 MISTAKES: list[tuple[Check, dict[str, str], str]] = [
-    (layer_problems, {"src/unmask/novel.py": ""}, "src/unmask/novel.py is in no layer"),
-    (layer_problems, {"src/unmask/deep/video.py": ""}, "src/unmask/deep/video.py is in no layer"),
-    (layer_problems, {"src/unmask/errors.py": "import unmask.records"}, "imports unmask.records"),
-    (layer_problems, {"src/unmask/records.py": "from . import params"}, "imports unmask.params"),
+    (wing_problems, {"src/unmask/novel.py": ""}, "src/unmask/novel.py is in no wing"),
+    (wing_problems, {"src/unmask/deep/video.py": ""}, "src/unmask/deep/video.py is in no wing"),
     (
-        layer_problems,
-        {"src/unmask/video.py": "def f():\n    from unmask.faces import crop"},
-        "src/unmask/video.py imports unmask.faces, which is not in a layer below",
+        wing_problems,
+        {"src/unmask/errors.py": "import unmask.data.datasets"},
+        "imports unmask.data.data",
     ),
-    (layer_problems, {"containers/entry.py": "from unmask import cli"}, "imports unmask.cli"),
-    (layer_problems, {"stages/raw.py": "from unmask.gone import x"}, "imports unmask.gone"),
-    (layer_problems, {"stages/raw.py": "import unmask"}, "imports the bare package"),
-    (layer_problems, {"stages/raw.py": "import faces"}, "stages/raw.py imports faces, a script"),
-    (layer_problems, {"src/unmask/cli.py": "import stages.raw"}, "imports stages, a script"),
-    (layer_problems, {"src/unmask/__init__.py": "from unmask import errors"}, "nothing of unmask"),
+    (
+        wing_problems,
+        {"src/unmask/records.py": "from unmask.video import codec"},
+        "unmask.video.codec, which is in",
+    ),
+    (
+        wing_problems,
+        {"src/unmask/video/codec.py": "def f():\n    from unmask.faces import crops"},
+        "src/unmask/video/codec.py imports unmask.faces.crops, which is in no wing below",
+    ),
+    (  # beside each other
+        wing_problems,
+        {"src/unmask/data/datasets.py": "from unmask.faces import crops"},
+        "src/unmask/data/datasets.py imports unmask.faces.crops, which is in no wing below",
+    ),
+    (
+        circle_problems,
+        {
+            "src/unmask/faces/crops.py": "from unmask.faces import tracks",
+            "src/unmask/faces/tracks.py": "def f():\n    from unmask.faces.crops import crop",
+        },
+        "a circle of imports: faces.crops -> faces.tracks -> faces.crops",
+    ),
+    (
+        wing_problems,
+        {"containers/entry.py": "from unmask import cli"},
+        "imports unmask.cli, which is no",
+    ),
+    (wing_problems, {"stages/raw.py": "from unmask.gone import x"}, "imports unmask.gone"),
+    (wing_problems, {"stages/raw.py": "import unmask"}, "imports the bare package"),
+    (wing_problems, {"stages/raw.py": "import faces"}, "stages/raw.py imports faces, a script"),
+    (wing_problems, {"src/unmask/cli/main.py": "import stages.raw"}, "imports stages, a script"),
+    (wing_problems, {"src/unmask/__init__.py": "from unmask import errors"}, "nothing of unmask"),
     (
         owner_problems,
-        {"src/unmask/faces.py": "import timm.models"},
-        "faces.py imports timm: only backbones",
+        {"src/unmask/faces/crops.py": "import timm.models"},
+        "crops.py imports timm: only models.backbones",
     ),
     (owner_problems, {"federated/functions.py": "from mlflow import log_metric"}, "imports mlflow"),
-    (owner_problems, {"src/unmask/metrics.py": "import sklearn.metrics"}, "only the tests may"),
+    (
+        owner_problems,
+        {METRICS: "import sklearn.metrics"},
+        "only the tests may",
+    ),
     (
         dependency_problems,
         dvc_yaml("              - src/unmask/errors.py\n", ""),
@@ -663,8 +691,11 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
     ),
     (
         dependency_problems,
-        dvc_yaml("src/unmask/faces.py,", "src/unmask/faces.py, src/unmask/metrics.py,"),
-        "stage faces: remove from its deps:\n      - src/unmask/metrics.py",
+        dvc_yaml(
+            "src/unmask/faces/crops.py,",
+            "src/unmask/faces/crops.py, src/unmask/scoring/metrics.py,",
+        ),
+        "stage faces: remove from its deps:\n      - src/unmask/scoring/metrics.py",
     ),
     (
         dependency_problems,
@@ -673,26 +704,26 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
     ),
     (
         dependency_problems,
-        {"src/unmask/video.py": "def f():\n    from unmask import errors"},
+        {"src/unmask/video/codec.py": "def f():\n    from unmask import errors"},
         "stage faces: add to its deps:\n      - src/unmask/errors.py",
     ),
     (  # what the stage packs is run by others: their imports are its deps too
         dependency_problems,
         {
-            "src/unmask/video.py": "from unmask import federated_archives",
-            "src/unmask/federated_archives.py": "",
-            "federated/train/function.py": "from unmask import metrics",
+            "src/unmask/video/codec.py": "from unmask.federated import archives",
+            "src/unmask/federated/archives.py": "",
+            "federated/train/function.py": "from unmask.scoring import metrics",
         },
-        "      - federated/train/function.py\n      - src/unmask/federated_archives.py\n"
-        "      - src/unmask/metrics.py",
+        "      - federated/train/function.py\n      - src/unmask/federated/archives.py\n"
+        "      - src/unmask/scoring/metrics.py",
     ),
     (dependency_problems, dvc_yaml("python stages/raw.py", "unmask raw"), "should run one script"),
     (dependency_problems, dvc_yaml("stages/raw.py", "stages/lost.py"), "found stages/lost.py"),
     (dependency_problems, dvc_yaml("params: [raw]", "wdir: stages"), "and a wdir"),
     (
         dependency_problems,
-        {"src/unmask/doors.py": "from unmask import datasets"},
-        "doors is no dep of any stage, so it may not import datasets",
+        {"src/unmask/cli/common.py": "from unmask.data import datasets"},
+        "cli.common is no dep of any stage, so it may not import data.datasets",
     ),
     (
         section_problems,
@@ -718,29 +749,29 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
     (
         section_problems,
         {"stages/raw.py": RAW + "settings = params.load()\nsettings.raw\nprint(settings)"},
-        "as a whole (line 4: settings)",
+        "as a whole (line 5: settings)",
     ),
     (
         section_problems,
         {"stages/raw.py": RAW + "settings = params.load()\nother = settings\nother.raw"},
-        "as a whole (line 3: settings)",
+        "as a whole (line 4: settings)",
     ),
     (
         section_problems,
         {"stages/raw.py": RAW + "datasets.read(params.load())"},
-        "as a whole (line 2: params.load())",
+        "as a whole (line 3: params.load())",
     ),
     (
         section_problems,
         {"stages/raw.py": RAW + "datasets.read(params.load)"},
-        "as a whole (line 2: params.load)",
+        "as a whole (line 3: params.load)",
     ),
     (
         section_problems,
         {"stages/raw.py": RAW + "params.load().model_dump()"},
         "reads model_dump off the params",
     ),
-    (mirror_problems, {"src/unmask/tracks.py": ""}, "tracks.py has no tests/test_tracks.py"),
+    (mirror_problems, {"src/unmask/faces/tracks.py": ""}, "has no tests/faces/test_tracks.py"),
     (mirror_problems, {"stages/idle.py": ""}, "stages/idle.py is run by no stage"),
     (
         forbidden_problems,
@@ -757,30 +788,34 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
         {"stages/raw.py": "import functools, torch\nf = functools.partial(torch.load, 'x')"},
         "torch.load",
     ),
-    (forbidden_problems, {"src/unmask/video.py": "print(1)"}, "video.py, line 1: print: log it"),
     (
         forbidden_problems,
-        {"src/unmask/video.py": "import click\nclick.echo('')"},
+        {"src/unmask/video/codec.py": "print(1)"},
+        "codec.py, line 1: print: log it",
+    ),
+    (
+        forbidden_problems,
+        {"src/unmask/video/codec.py": "import click\nclick.echo('')"},
         "only cli speaks to the user",
     ),
     (
         forbidden_problems,
-        {"src/unmask/metrics.py": "import numpy as np\nnp.random.seed(1)"},
+        {METRICS: "import numpy as np\nnp.random.seed(1)"},
         "numpy.random.seed: a global generator",
     ),
     (
         forbidden_problems,
-        {"src/unmask/metrics.py": "def f():\n    from random import shuffle\n    shuffle([])"},
+        {METRICS: "def f():\n    from random import shuffle\n    shuffle([])"},
         "line 3: random.shuffle: a global generator",
     ),
     (
         forbidden_problems,
-        {"src/unmask/metrics.py": "from numpy import random\nrandom.default_rng()"},
+        {METRICS: "from numpy import random\nrandom.default_rng()"},
         "differs on every run",
     ),
     (
         forbidden_problems,
-        {"src/unmask/metrics.py": "import importlib\nimportlib.import_module('unmask.cli')"},
+        {METRICS: "import importlib\nimportlib.import_module('unmask.cli.main')"},
         "an import this test can't see",
     ),
     (forbidden_problems, {"stages/raw.py": "from random import *"}, "import the names it uses"),
@@ -813,11 +848,11 @@ def test_a_missing_dvc_yaml_is_no_pass(check: Check, tmp_path: Path) -> None:
     ],
 )
 def test_what_looks_like_a_forbidden_call_passes(text: str, tmp_path: Path) -> None:
-    plant(tmp_path, TREE | {"src/unmask/metrics.py": text})
+    plant(tmp_path, TREE | {METRICS: text})
     assert forbidden_problems(tmp_path) == []
 
 
 def test_a_row_for_a_module_that_is_gone_is_found(tmp_path: Path) -> None:
     plant(tmp_path, TREE)
-    assert "LAYERS names train; src/unmask/train.py is gone: take it out" in stale_rows(tmp_path)
+    assert "UNTESTED names cli.gate; it is gone: take it out" in stale_rows(tmp_path)
     assert not any(" errors;" in problem for problem in stale_rows(tmp_path))

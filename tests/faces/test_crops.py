@@ -499,7 +499,7 @@ def test_what_changed_is_cropped_again_and_nothing_else(
     elif what == "params":
         changes = {"smooth_s": 0.1}
     elif what == "code":
-        monkeypatch.setattr(faces, "_CODE", ("errors.py",))
+        monkeypatch.setattr(faces, "_CODE", ("errors",))
     else:
         (chunk / "faces/a_0.mp4").unlink()
     count_searched(chunk)

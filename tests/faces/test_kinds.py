@@ -570,7 +570,7 @@ def test_a_video_that_may_not_be_read_is_forbidden(make_video: MakeVideo, tmp_pa
         path.chmod(mode)
     done = subprocess.run(
         [sys.executable, "-c", CROP_AS_NOBODY], cwd=tmp_path, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
     )  # fmt: skip
     (videos / "hidden").chmod(0o755)  # or pytest could not remove it
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ from unmask.records import read_faces
 from unmask.video.codec import read_frames
 
 VIDEOS = 25
-COMMAND = [sys.executable, str(Path(__file__).with_name("crop_squares.py")), "videos", "faces"]
+COMMAND = [sys.executable, str(ROOT / "tests/parts/crop_squares.py"), "videos", "faces"]
 BUSY = "error: Asked to write into faces; another run is writing there. Wait until"
 
 pytestmark = pytest.mark.slow

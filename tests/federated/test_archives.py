@@ -44,7 +44,8 @@ class Bare:
         return next((spec for spec in specs if spec), None)
 
 sys.meta_path[:] = [Bare(list(sys.meta_path))]
-import unmask.faces.crops, unmask.federated.synthetic_samples, unmask.federated.tasks, unmask.models.predict, unmask.models.train
+import unmask.faces.crops, unmask.federated.synthetic_samples, unmask.federated.tasks
+import unmask.models.predict, unmask.models.train
 """
 CARRIED = ("federated", "src", "pyproject.toml", "README.md", "LICENSE", LOCK)
 

@@ -457,10 +457,11 @@ def fit_on_two_ranks(weights: str) -> None:
 def test_ranks_agree_before_and_after_the_milestone(warm_state: State, tmp_path: Path) -> None:
     torch.save(warm_state, tmp_path / "warm.pt")
     code = (
-        f"import test_classifier; test_classifier.fit_on_two_ranks({str(tmp_path / 'warm.pt')!r})"
+        "from tests.models.test_classifier import fit_on_two_ranks; "
+        f"fit_on_two_ranks({str(tmp_path / 'warm.pt')!r})"
     )
     environment = os.environ | {
-        "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "OMP_NUM_THREADS": "1",  # a forked process has none of the threads it was forked beside
     }
     done = subprocess.run(

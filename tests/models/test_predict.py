@@ -114,7 +114,8 @@ def test_a_denser_timeline_goes_over_the_whole_track(tmp_path, checkpoint):
 
 def test_importing_it_takes_no_torch():
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, unmask.answers.analysis; print('torch' in sys.modules)"],
+        [sys.executable, "-c",
+         "import sys, unmask.answers.analysis; print('torch' in sys.modules)"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "False\n"

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from unmask.errors import DiskError
-from unmask.runtime.ledger import Ledger, code_digest, key_of
+from unmask.runtime.ledger import Ledger, key_of
 
 NAME = ".made.jsonl"
 
@@ -110,8 +110,3 @@ def test_settling_keeps_what_is_named_and_never_a_strangers_file(tmp_path):
 def test_keys_tell_values_apart():
     assert key_of("a", 1) == key_of("a", 1)
     assert len({key_of("a", 1), key_of("a", "1"), key_of("a1"), key_of(1, "a")}) == 4
-
-
-def test_a_code_digest_depends_on_the_source_of_each_module():
-    assert code_digest("blend", "video") == code_digest("blend", "video")
-    assert len({code_digest("blend"), code_digest("video"), code_digest("blend", "video")}) == 3

@@ -6,7 +6,6 @@ Perceptual Image Hash Functions, 2010, section 3.2.1), longer than there: of a g
 of a video keep nearly all of these bits, however they were scaled, brightened and compressed.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ from unmask.records import (
     read_fingerprints,
     write_fingerprints,
 )
+from unmask.runtime.code import code_digest
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import DecodeError, Frame, read_frames, read_keyframes
 
 _log = logging.getLogger(__name__)
 
-_CODE = ("fingerprints.py", "video.py")  # a change of these takes all fingerprints anew
+_CODE = ("data/fingerprints", "video/codec")  # a change of these takes all fingerprints anew
 # Hashing 30 GB from a slow disk, or finding no second keyframe in them, takes as long.
 _STALL_S = 300.0
 _SAVE_EVERY = 200  # videos; a run that is killed loses no more
@@ -119,8 +119,7 @@ def _choose_frames(path: Path) -> Iterator[Frame]:
 
 
 def _recipe() -> str:
-    code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-    return hashlib.sha256(b"\0".join(code)).hexdigest()[:16]
+    return code_digest(*_CODE)[:16]
 
 
 def _read_known(path: Path) -> list[Fingerprint]:

@@ -31,7 +31,8 @@ from unmask.records import (
     read_fingerprints,
     write_atomically,
 )
-from unmask.runtime.ledger import Ledger, Made, code_digest, key_of
+from unmask.runtime.code import code_digest
+from unmask.runtime.ledger import Ledger, Made, key_of
 from unmask.scoring import metrics
 from unmask.scoring.scores import roc_auc
 from unmask.tracking.tracker import Tracker
@@ -45,8 +46,9 @@ METRICS: dict[str, metrics.Metric] = {
 _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
-    "backbones", "cascade", "checkpoint", "clips", "degrade", "detector", "faces",
-    "geometry", "predict", "robustness", "scores", "search", "tracks", "video",
+    "geometry", "evaluation/robustness", "faces/cascade", "faces/crops", "faces/detector",
+    "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones", "models/checkpoint",
+    "models/clips", "models/predict", "scoring/scores", "video/codec",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

@@ -38,6 +38,7 @@ from unmask.records import (
     faces_line,
     write_atomically,
 )
+from unmask.runtime.code import code_digest
 from unmask.runtime.disk import sole_writer, writing
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import (
@@ -54,7 +55,9 @@ _log = logging.getLogger(__name__)
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
-_CODE = ("cascade.py", "detector.py", "faces.py", "search.py", "tracks.py", "video.py")
+_CODE = (
+    "faces/cascade", "faces/crops", "faces/detector", "faces/search", "faces/tracks", "video/codec",
+)  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
     Reason.CRASHED, Reason.TIMED_OUT,
@@ -430,8 +433,7 @@ def _plan(
 ) -> list[_Job]:
     # These say when a video or a chunk is given up: raising them changes no crop.
     values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
-    code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-    recipe = hashlib.sha256(b"\0".join([values.encode(), *code])).hexdigest()
+    recipe = hashlib.sha256(f"{values}\0{code_digest(*_CODE)}".encode()).hexdigest()
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
         digests = list(pool.map(_digest_if_readable, [path for _, path in videos]))
     return [

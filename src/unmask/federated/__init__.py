@@ -1,1 +1,4 @@
-"""A wing."""
+"""The benchmark in which videos stay with their owners, on Substra.
+
+It packs, plans and compares what `models` trains. Only weights and metrics leave an organisation.
+"""

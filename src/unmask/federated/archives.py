@@ -16,6 +16,7 @@ from unmask.federated.plans import FUNCTIONS
 from unmask.federated.samples import FederatedError
 from unmask.federated.state import write_zip
 from unmask.records import content_digest
+from unmask.runtime.code import PACKAGE
 
 LOCK = "requirements.lock"
 LIGHT = ("numpy", "safetensors", "substratools")  # all that a mean or a metric imports
@@ -82,7 +83,7 @@ def check_installed(root: Path) -> None:
     Raises:
         FederatedError: it is another one: results would carry the digests of code that did not run.
     """
-    ours, packed = Path(__file__).resolve().parent, (root / "src/unmask").resolve()
+    ours, packed = PACKAGE, (root / "src/unmask").resolve()
     if ours != packed:
         raise FederatedError(
             f"Asked to run the functions of {packed}; tasks here would import unmask from {ours}. "

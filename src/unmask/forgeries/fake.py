@@ -27,7 +27,8 @@ from unmask.faces.landmarks import Face, find_face, read_ticks
 from unmask.forgeries.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
 from unmask.params import Faces
 from unmask.records import Reason, content_digest, write_atomically
-from unmask.runtime.ledger import Ledger, code_digest, key_of
+from unmask.runtime.code import code_digest
+from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
 from unmask.video.codec import DecodeError, TruncatedError, VideoWriter
 
@@ -36,7 +37,10 @@ DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of fac
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
 # A change of these makes videos anew.
-_CODE = ("blend", "cascade", "detector", "fake", "follow", "tracks", "video")
+_CODE = (
+    "faces/cascade", "faces/detector", "faces/landmarks", "faces/tracks", "forgeries/blend",
+    "forgeries/fake", "video/codec",
+)  # fmt: skip
 _GONE = "gone"  # in the second pass
 _PASSING = (Reason.CRASHED, Reason.TIMED_OUT, _GONE)  # what the next run need not meet again
 

@@ -23,7 +23,8 @@ from unmask.faces.tracks import Detection
 from unmask.forgeries.blend import METHODS, Floats, Image, Method, Recipe, draw_recipe, forge_frame
 from unmask.params import Sample
 from unmask.records import SPLITS, content_digest, write_atomically
-from unmask.runtime.ledger import Ledger, code_digest, key_of
+from unmask.runtime.code import code_digest
+from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
 from unmask.video.codec import probe, read_frames, write_video
 
@@ -33,7 +34,10 @@ DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks
 _METADATA = "metadata.json"
 _LEDGER = ".sample.jsonl"
 # A change of these makes pairs anew.
-_CODE = ("blend", "cascade", "detector", "sample", "tracks", "video")
+_CODE = (
+    "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
+    "video/codec",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

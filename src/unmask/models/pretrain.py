@@ -476,9 +476,9 @@ X3D-XS with a two-class head (real, fake), half precision, to be fine-tuned; it 
 rely on. Made by `make pretrain` from data/sources alone (params.yaml, section `pretrain`).
 
 - **Learned from** {pairs} rendered pairs of a real face crop and its forgery (self-blending and
-  face swap, src/unmask/forgeries/blend.py), {pictures} pictures of {side} px in all, as an image net that
-  also predicts where the picture was pasted; then inflated: each kernel stands in its middle time
-  slice.
+  face swap, src/unmask/forgeries/blend.py), {pictures} pictures of {side} px in all, as an image
+  net that also predicts where the picture was pasted; then inflated: each kernel stands in its
+  middle time slice.
 - **People**: only those whose split is `train` in data/sources/sources.csv. It has seen nobody
   of the sample's validation and test splits, neither as a face nor as a donor.
 - **Checked on** {count} single pictures of the validation people: AUC {auc:.3f}, log-loss

@@ -24,14 +24,16 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from unmask.errors import UnmaskError
 from unmask.records import Chunk
+from unmask.runtime.code import code_digest
 
 logger = logging.getLogger(__name__)
 
 # What the weights, the temperature and the limits come from, beside params and data: with other
 # code or other libraries an epoch that is done would not be the one that would be done now.
 CODE = (
-    "backbones.py", "blend.py", "classifier.py", "clips.py", "geometry.py", "predict.py",
-    "resume.py", "scores.py", "train.py", "verdicts.py", "video.py",
+    "geometry", "forgeries/blend", "models/backbones", "models/classifier", "models/clips",
+    "models/predict", "models/resume", "models/train", "scoring/scores", "scoring/verdicts",
+    "video/codec",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 
@@ -49,8 +51,7 @@ def training_key(
     libraries = [f"{name} {version(name)}" for name in sorted({*PACKAGES, library})]
     for part in (json.dumps(sections, sort_keys=True), *libraries, str(weights_sha256)):
         digest.update(part.encode() + b"\0")
-    for name in CODE:
-        digest.update(Path(__file__).with_name(name).read_bytes() + b"\0")
+    digest.update(code_digest(*CODE).encode() + b"\0")
     for chunk in chunks:
         digest.update(chunk.name.encode() + b"\0")
         for row in (*chunk.of("train"), *chunk.of("validation")):

@@ -133,8 +133,3 @@ def _delete_scratch(folder: Path) -> None:
 def key_of(*values: object) -> str:
     """Return one digest of some values, by how they are written."""
     return hashlib.sha256("\0".join(map(repr, values)).encode()).hexdigest()
-
-
-def code_digest(*modules: str) -> str:
-    """Return one digest of the source of some modules of this package."""
-    return key_of(*(content_digest(Path(__file__).with_name(f"{name}.py")) for name in modules))

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from unmask.runtime.code import PACKAGE
 from unmask.runtime.digests import mlflow_digest
 from unmask.tracking import event_log
 from unmask.tracking.event_log import JournalTracker
@@ -40,7 +41,7 @@ MAX_NAME, MAX_PARAM, MAX_TAG, MAX_BATCH = 250, 6000, 8000, 100
 ARTIFACTS = "mlartifacts"
 
 MODEL_NAME = "unmask"
-MODEL_SCRIPT = Path(__file__).with_name("mlflow_model.py")
+MODEL_SCRIPT = PACKAGE / "answers/pyfunc.py"
 
 # Tags of ours: a run's key, the opening that made the run, the content of a logged model, and
 # before a param's name the value that it has by now.

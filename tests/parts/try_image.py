@@ -20,7 +20,7 @@ from unmask import params
 from unmask.models import checkpoint
 from unmask.sagemaker import contract
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NEEDED = ("podman", "runc", "debootstrap")
 DEBIAN, BASE, IMAGE = "bookworm", "localhost/debian:bookworm-slim", "unmask:test"
 # What an index of one's own is set by: pip's settings, not ours.

@@ -1,4 +1,4 @@
-"""Run a small plan in containers, and again in processes: `python tests/try_containers.py`.
+"""Run a small plan in containers, and again in processes: `python tests/parts/try_containers.py`.
 
 Needs a container engine where DOCKER_HOST says, python:3.11-slim in its reach and `make repro`'s
 environment. Installs gigabytes into images, which stay, as function-<digest>.
