@@ -45,7 +45,7 @@ experiments: install  ## the table: each one's metrics and the params it changed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc exp show --md --only-changed \
 	  --drop '(Created|State|Executor|.*/.*|^robustness\..*\.(roc_auc|log_loss)$$|^model$$|^raw$$|^faces$$)'
 
-compare: install  ## README's table of backbones: each trained as an experiment, its speed measured here
+compare: install  ## docs/backbones.md's table: each trained as an experiment, its speed measured here
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/compare.py
 
 pretrain: install  ## makes weights/x3d_xs.safetensors again: an hour or so on two cores

@@ -1,4 +1,4 @@
-"""README.md's table of backbones and metrics/comparison.json, from real runs: `make compare`.
+"""docs/backbones.md's table and metrics/comparison.json, from real runs: `make compare`.
 
 Each run of RUNS is an experiment of DVC on the last commit: trained and evaluated in a copy of the
 project. What has its name already was done, so an interrupted comparison goes on; of what did not
@@ -31,7 +31,7 @@ from unmask.scoring.metrics import Measured
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
-SCORES = "metrics/scores.csv"
+PAGE, SCORES = "docs/backbones.md", "metrics/scores.csv"
 # The first is compared with each of the others. Only what a start can't do without differs: data,
 # epochs and learning rates are the same.
 RUNS = {
@@ -96,7 +96,7 @@ def check_committed(root: Path) -> None:
     An experiment is known by that commit and its name, so one of an edit since would be kept for
     the next. What this script writes may differ.
     """
-    paths = (".", ":!README.md", f":!{COMPARISON}")
+    paths = (".", f":!{PAGE}", f":!{COMPARISON}")
     if edited := _git(root, "diff", "--name-only", "HEAD", "--", *paths).split():
         sys.exit(
             f"The comparison is of the last commit; {', '.join(edited)} differ from it. Commit or "
@@ -286,7 +286,7 @@ def between_marks(text: str, lines: Sequence[str]) -> str:
 
 def main() -> None:
     """Run what is missing, write the summary and the table."""
-    page = ROOT / "README.md"
+    page = ROOT / PAGE
     between_marks(page.read_text(encoding="utf-8"), [])  # before hours of training, not after
     check_committed(ROOT)
     run_missing(ROOT, RUNS)
