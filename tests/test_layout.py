@@ -72,6 +72,7 @@ LAYERS = (
     (
         "faces",
         "clips",
+        "same_pictures",
         "follow",
         "splits",
         "fingerprints",
@@ -100,9 +101,10 @@ LAYERS = (
         "inputs",
         "gate",
     ),
+    ("copies",),
     ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
     ("disk", "digests", "groups"),
-    ("errors", "geometry"),
+    ("errors", "geometry", "words"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

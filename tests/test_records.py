@@ -153,15 +153,16 @@ def test_fingerprints_survive_the_way_to_a_file_and_back(video_id: str, tmp_path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("video_id,sha256,recipe\n", "line 1: expected the columns .*; pictures not found"),
-        ("{header}a,{digest},r,{digest}\nb,{digest},r\n", "line 3: .*found"),
-        ("{header}a,0000,r,\n", "line 2: expected digests of 64 hex digits"),
-        ("{header}a,{digest},r,{digest} 00\n", "line 2: expected digests of 64 hex digits"),
+        ("video_id,sha256,recipe\n", "line 1: expected the columns .*; pictures, stream not found"),
+        ("{header}a,{digest},r,{digest},\nb,{digest},r,\n", "line 3: .*found"),
+        ("{header}a,0000,r,,\n", "line 2: expected digests of 64 hex digits"),
+        ("{header}a,{digest},r,{digest} 00,\n", "line 2: expected digests of 64 hex digits"),
+        ("{header}a,{digest},r,{digest},00\n", "line 2: expected digests of 64 hex digits"),
     ],
 )
 def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "fingerprints.csv"
-    path.write_text(text.format(header="video_id,sha256,recipe,pictures\n", digest="0" * 64))
+    path.write_text(text.format(header="video_id,sha256,recipe,pictures,stream\n", digest="0" * 64))
     with pytest.raises(DatasetError, match=f"fingerprints.csv, {said}"):
         records.read_fingerprints(path)
 

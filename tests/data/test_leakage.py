@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from unmask.cli import main
 from unmask.data import leakage
-from unmask.data.leakage import Listing
+from unmask.data.copies import Listing
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import (
@@ -33,7 +33,7 @@ from unmask.records import (
 ROOT = Path(__file__).parents[2]
 SETTINGS = Raw(
     max_real=None, fakes_per_real=1.0, honour_split=True, validation_ratio=0.15, test_ratio=0.15,
-    alike_ratio=0.08, seed=1,
+    alike_ratio=0.08, contradictions="refuse", copies="drop", seed=1,
 )  # fmt: skip
 
 
