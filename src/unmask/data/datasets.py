@@ -426,12 +426,14 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
         raise DatasetError(f"Asked for the videos of {where}; it lists none. Add a row for each.")
     if extra:
         log.info("%s: not read: %s", where, first_few([shorten(name) for name in sorted(extra)]))
-    if alone := sum(not row.get("source") for row in rows.values()):
+    prefix = f"{PurePosixPath(files.where).name}/"
+    entries = _entries(rows, prefix)
+    if alone := sum(entry.source_id.startswith(prefix) for entry in entries):
         log.info(
             "%s: %d of %d videos name no source: each recording counts as another person, and "
-            "somebody seen in two of them may stand on two sides", where, alone, len(rows),
+            "somebody seen in two of them may stand on two sides", where, alone, len(entries),
         )  # fmt: skip
-    return _entries(rows, f"{PurePosixPath(files.where).name}/")
+    return entries
 
 
 def _csv_rows(content: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
