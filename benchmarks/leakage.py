@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.data import leakage
+from unmask.data.copies import Listing
 from unmask.data.fingerprints import fingerprint_videos, hash_picture, hash_video
 from unmask.records import SPLITS, Fingerprint, VideoRecord
 from unmask.video.codec import read_frames, write_video
@@ -46,7 +47,7 @@ def time_comparison() -> None:
         pictures = tuple(rng.randbytes(32).hex() for _ in range(10))
         prints[name] = Fingerprint(name, rng.randbytes(32).hex(), "", pictures)
     started = time.perf_counter()
-    found = list(leakage.find_twins([leakage.Listing("chunk", records, prints)], 0.08))
+    found = list(leakage.find_twins([Listing("chunk", records, prints)], 0.08))
     seconds = time.perf_counter() - started
     print(
         f"{VIDEOS} videos of 10 hashes compared across splits: {seconds:.1f} s, {len(found)} twins"

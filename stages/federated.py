@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unmask import params, records
 from unmask.cli.common import open_tracker, progress, run_stage, weights_cache
+from unmask.data import copies
 from unmask.federated import archives, leaderboard, local, results, runs
 from unmask.federated.samples import cropped
 from unmask.models.train import Settings
@@ -23,7 +24,8 @@ def main() -> None:
     )  # fmt: skip
     made_by = settings.faces.model_dump(mode="json")
     materials = [
-        cropped(chunk, made_by) for chunk in records.read_chunks(settings.chunks, raw, faces)
+        cropped(chunk, made_by)
+        for chunk in copies.settle(records.read_chunks(settings.chunks, raw, faces), raw)
     ]
     members = runs.deal(materials, names, folder)
     assets = runs.pack(training, folder, weights_cache=weights_cache())

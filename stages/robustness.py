@@ -10,6 +10,7 @@ import torch
 
 from unmask import params, records
 from unmask.cli.common import has_gpu, open_tracker, progress, run_stage, workers
+from unmask.data import copies
 from unmask.evaluation import robustness
 from unmask.faces.shared_detector import best_detector
 from unmask.models.predict import Predictor
@@ -18,7 +19,7 @@ from unmask.models.predict import Predictor
 def main() -> None:
     raw, faces, model, answers, metrics, plots = map(Path, sys.argv[1:])
     settings = params.load()
-    chunks = records.read_chunks(settings.chunks, raw, faces)
+    chunks = copies.settle(records.read_chunks(settings.chunks, raw, faces), raw)
     videos = robustness.draw(robustness.find_originals(chunks, raw), settings.robustness)
     predictor = Predictor.load(model)
     # The workers have the other cores, and the answers don't depend on how many there are.

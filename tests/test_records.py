@@ -10,6 +10,7 @@ from unmask.errors import DatasetError
 from unmask.records import (
     FaceTrack,
     Fingerprint,
+    ForgedPart,
     Reason,
     TrackScore,
     VideoFaces,
@@ -153,15 +154,16 @@ def test_fingerprints_survive_the_way_to_a_file_and_back(video_id: str, tmp_path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("video_id,sha256,recipe\n", "line 1: expected the columns .*; pictures not found"),
-        ("{header}a,{digest},r,{digest}\nb,{digest},r\n", "line 3: .*found"),
-        ("{header}a,0000,r,\n", "line 2: expected digests of 64 hex digits"),
-        ("{header}a,{digest},r,{digest} 00\n", "line 2: expected digests of 64 hex digits"),
+        ("video_id,sha256,recipe\n", "line 1: expected the columns .*; pictures, stream not found"),
+        ("{header}a,{digest},r,{digest},\nb,{digest},r,\n", "line 3: .*found"),
+        ("{header}a,0000,r,,\n", "line 2: expected digests of 64 hex digits"),
+        ("{header}a,{digest},r,{digest} 00,\n", "line 2: expected digests of 64 hex digits"),
+        ("{header}a,{digest},r,{digest},00\n", "line 2: expected digests of 64 hex digits"),
     ],
 )
 def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "fingerprints.csv"
-    path.write_text(text.format(header="video_id,sha256,recipe,pictures\n", digest="0" * 64))
+    path.write_text(text.format(header="video_id,sha256,recipe,pictures,stream\n", digest="0" * 64))
     with pytest.raises(DatasetError, match=f"fingerprints.csv, {said}"):
         records.read_fingerprints(path)
 
@@ -331,3 +333,35 @@ def test_a_history_that_is_none_says_what_to_do(text: str | None, tmp_path: Path
         path.write_text(text)
     with pytest.raises(DatasetError, match="dvc repro"):
         records.read_history(path)
+
+
+def test_an_index_has_columns_of_forged_parts_only_where_there_are_some(tmp_path: Path) -> None:
+    parts = [
+        ForgedPart((1.0, 2.5, 3.0, 4.0), 0.1, 7.0), ForgedPart(None, None, 2.0),
+        ForgedPart((0.0, 0.0, 1.0, 1.0)),
+    ]  # fmt: skip
+    videos = [replace(FAKE, video_id=str(n), forged=part) for n, part in enumerate([*parts, None])]
+    records.write_index(tmp_path / "with.csv", videos)
+    lines = (tmp_path / "with.csv").read_text().splitlines()
+    assert lines[0] == HEADER.strip() + ",fake_box,fake_from_s,fake_to_s"
+    assert [line.split(",")[-3:] for line in lines[1:]] == [
+        ["1.0 2.5 3.0 4.0", "0.1", "7.0"], ["", "", "2.0"], ["0.0 0.0 1.0 1.0", "", ""],
+        ["", "", ""],
+    ]  # fmt: skip
+    assert records.read_index(tmp_path / "with.csv") == videos
+    records.write_index(tmp_path / "without.csv", [FAKE])
+    assert (tmp_path / "without.csv").read_text().startswith(HEADER)
+    (tmp_path / "with.csv").write_text("\n".join(lines).replace("1.0 2.5", "1.0"))
+    with pytest.raises(DatasetError, match="line 2: expected a row of an index"):
+        records.read_index(tmp_path / "with.csv")
+
+
+def test_a_forged_part_holds_a_face_by_the_centre_of_its_box() -> None:
+    part = ForgedPart((10.0, 10.0, 20.0, 20.0), 1.0, 2.0)
+    assert part.holds(1.0, (0.0, 0.0, 20.0, 20.0))  # its centre is the corner at 10, 10
+    assert part.holds(2.0, (5.0, 5.0, 35.0, 35.0))
+    assert not part.holds(1.5, (0.0, 0.0, 19.0, 20.0))
+    assert not part.holds(0.9, (10.0, 10.0, 20.0, 20.0))
+    assert not part.holds(2.1, (10.0, 10.0, 20.0, 20.0))
+    assert ForgedPart(None, None, 2.0).holds(0.0, (0.0, 0.0, 1.0, 1.0))
+    assert ForgedPart((0.0, 0.0, 9.0, 9.0)).holds(1e6, (0.0, 0.0, 1.0, 1.0))

@@ -69,6 +69,8 @@ class Raw(Section):
     validation_ratio: Annotated[float, Field(gt=0, lt=1)]
     test_ratio: Annotated[float, Field(gt=0, lt=1)]
     alike_ratio: Annotated[float, Field(ge=0, lt=0.5)]  # two random pictures differ by a half
+    contradictions: Literal["refuse", "drop"]  # the same pictures labelled REAL and FAKE
+    copies: Literal["refuse", "drop"]  # the same pictures twice in a split, under one label
     seed: Natural
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,8 @@ from unmask.runtime.disk import give_name, writing
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 DONOR_SEPARATOR = "|"  # between donors in index.csv; no identity holds it
+# What a list of videos and index.csv may say of a fake, as ForgedPart's fields.
+FORGED_COLUMNS = ("fake_box", "fake_from_s", "fake_to_s")
 Epoch = Mapping[str, float | int | None]  # a training's numbers, by EPOCH_COLUMNS
 EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
@@ -38,6 +41,23 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
+class ForgedPart:
+    """Where in a fake the forged face is; what is None, nobody says."""
+
+    box_xyxy: Box | None = None  # in pixels of the upright frame: holds the face's centre
+    from_s: float | None = None  # from the first frame
+    to_s: float | None = None
+
+    def holds(self, time_s: float, box_xyxy: Box) -> bool:
+        """Say whether a face that is seen in that box at that time is the forged one."""
+        x0, y0, x1, y1 = self.box_xyxy or (-math.inf, -math.inf, math.inf, math.inf)
+        x, y = (box_xyxy[0] + box_xyxy[2]) / 2, (box_xyxy[1] + box_xyxy[3]) / 2
+        from_s = 0.0 if self.from_s is None else self.from_s
+        to_s = math.inf if self.to_s is None else self.to_s
+        return x0 <= x <= x1 and y0 <= y <= y1 and from_s <= time_s <= to_s
+
+
+@dataclass(frozen=True)
 class VideoRecord:
     """One labelled video of a chunk."""
 
@@ -48,6 +68,7 @@ class VideoRecord:
     method: str  # how a fake was made; "real" for a real one, "unknown" where nobody says
     split: Split
     donors: tuple[str, ...] = ()  # whose faces a swap pasted in: they too stay on one side
+    forged: ForgedPart | None = None  # None: all faces of a fake are taken for forged
 
     @property
     def identities(self) -> tuple[str, ...]:
@@ -63,6 +84,7 @@ class Fingerprint:
     sha256: str
     recipe: str  # digest of the code that took it; empty where it should be taken again
     pictures: tuple[str, ...]  # perceptual hashes, 256 bits in hex; none where nothing decodes
+    stream: str = ""  # SHA-256 of the coded pictures, whatever container holds them
 
 
 @dataclass(frozen=True)
@@ -141,11 +163,20 @@ def content_digest(path: Path) -> str:
 
 
 def write_index(path: Path, records: Iterable[VideoRecord]) -> None:
-    """Write a chunk's index.csv, one row a video, in the order of ids."""
-    names = [field.name for field in fields(VideoRecord)]
+    """Write a chunk's index.csv, one row a video, in the order of ids.
+
+    It has the columns of forged parts only where a video has one.
+    """
+    records = sorted(records, key=lambda record: record.video_id)
+    names = [field.name for field in fields(VideoRecord) if field.name != "forged"]
+    if any(record.forged for record in records):
+        names += FORGED_COLUMNS
     lines = [",".join(names)]
-    for record in sorted(records, key=lambda record: record.video_id):
+    for record in records:
         row = asdict(record) | {"donors": DONOR_SEPARATOR.join(record.donors)}
+        part = record.forged or ForgedPart()
+        times = ("" if value is None else repr(value) for value in (part.from_s, part.to_s))
+        row |= zip(FORGED_COLUMNS, (" ".join(map(repr, part.box_xyxy or ())), *times), strict=True)
         lines.append(",".join(_quoted(str(row[name])) for name in names))
     write_atomically(path, "\n".join(lines) + "\n")
 
@@ -162,12 +193,14 @@ def read_index(path: Path) -> list[VideoRecord]:
         DatasetError: the file is missing, lacks a column, or a row does not parse.
     """
     records = []
-    for number, row in _read_rows(path, [field.name for field in fields(VideoRecord)]):
+    names = [field.name for field in fields(VideoRecord) if field.name != "forged"]
+    for number, row in _read_rows(path, names):
         try:
             record = VideoRecord(
                 video_id=row["video_id"], file=row["file"], label=int(row["label"]),
                 source_id=row["source_id"], method=row["method"], split=row["split"],  # type: ignore[arg-type]  # checked below
                 donors=tuple(row["donors"].split(DONOR_SEPARATOR)) if row["donors"] else (),
+                forged=_read_part(row),
             )  # fmt: skip
         except ValueError as error:
             raise DatasetError(
@@ -181,6 +214,17 @@ def read_index(path: Path) -> list[VideoRecord]:
             )
         records.append(record)
     return records
+
+
+def _read_part(row: Mapping[str, str]) -> ForgedPart | None:
+    box, from_s, to_s = (row.get(name, "") for name in FORGED_COLUMNS)
+    if not (box or from_s or to_s):
+        return None
+    box_xyxy = None
+    if box:
+        x0, y0, x1, y1 = (float(side) for side in box.split())
+        box_xyxy = x0, y0, x1, y1
+    return ForgedPart(box_xyxy, float(from_s) if from_s else None, float(to_s) if to_s else None)
 
 
 def _read_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -218,7 +262,8 @@ def write_fingerprints(path: Path, fingerprints: Iterable[Fingerprint]) -> None:
     lines = [",".join(field.name for field in fields(Fingerprint))]
     for row in sorted(fingerprints, key=lambda row: row.video_id):
         pictures = " ".join(row.pictures)
-        lines.append(f"{_quoted(row.video_id)},{row.sha256},{row.recipe},{pictures}")
+        values = _quoted(row.video_id), row.sha256, row.recipe, pictures, row.stream
+        lines.append(",".join(values))
     write_atomically(path, "\n".join(lines) + "\n")
 
 
@@ -231,13 +276,14 @@ def read_fingerprints(path: Path) -> dict[str, Fingerprint]:
     found = {}
     for number, row in _read_rows(path, [field.name for field in fields(Fingerprint)]):
         pictures = tuple(row["pictures"].split())
-        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in (row["sha256"], *pictures)):
+        digests = row["sha256"], *pictures, *([row["stream"]] if row["stream"] else [])
+        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in digests):
             raise DatasetError(
                 f"{path}, line {number}: expected digests of 64 hex digits, found {row}. Delete "
                 "the file and run `dvc repro`."
             )
         found[row["video_id"]] = Fingerprint(
-            row["video_id"], row["sha256"], row["recipe"], pictures
+            row["video_id"], row["sha256"], row["recipe"], pictures, row["stream"]
         )
     return found
 
@@ -347,7 +393,10 @@ class Chunk:
 
 
 def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path) -> list[Chunk]:
-    """Return the named chunks; a folder that is there but not named is left alone."""
+    """Return the named chunks; a folder that is there but not named is left alone.
+
+    copies.settle makes one data set of them.
+    """
     return [read_chunk(name, raw_dir / name / "index.csv", faces_dir / name) for name in names]
 
 

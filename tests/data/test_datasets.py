@@ -10,6 +10,7 @@ import pytest
 from unmask.data import archive, datasets
 from unmask.data.datasets import Entry
 from unmask.errors import DatasetError
+from unmask.records import ForgedPart
 
 ROOT = Path(__file__).parents[2]
 
@@ -304,7 +305,11 @@ WRITERS = [("manifest.csv", as_csv), ("manifest.jsonl", as_jsonl)]
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
-@pytest.mark.parametrize("number", [{}, {"REAL": "0", "FAKE": "1"}, {"REAL": 0, "FAKE": 1}])
+@pytest.mark.parametrize(
+    "number",
+    [{}, {"REAL": "0", "FAKE": "1"}, {"REAL": 0, "FAKE": 1}, {"REAL": "real", "FAKE": " Fake "},
+     {"REAL": 0.0, "FAKE": 1.0}, {"REAL": "0.0", "FAKE": "1.00"}],
+)  # fmt: skip
 def test_a_manifest_is_read(make, caplog, name, write, number):
     caplog.set_level(logging.INFO)
     rows = [{**row, "label": number.get(row["label"], row["label"])} for row in MANIFEST]
@@ -318,6 +323,8 @@ def test_a_manifest_is_read(make, caplog, name, write, number):
     ]
     assert info_in(caplog) == [
         f"{name} of {chunk}: not read: 'age', 'camera'",
+        f"{name} of {chunk}: 2 of 4 videos name no source: each recording counts as another "
+        "person, and somebody seen in two of them may stand on two sides",
         f"{chunk}: manifest, 4 videos, 2 real and 2 fake; 2 without a file; 0 files not listed, "
         "0 of them videos",
     ]
@@ -345,7 +352,9 @@ def test_a_manifest_s_video_that_another_row_names_keeps_its_name(make):
         ({"path": "."}, "should be a path from the manifest down"),
         ({"path": ""}, "path should be a word, is None"),
         ({"label": ""}, "label should be REAL or FAKE, is None"),
-        ({"label": "fake"}, "label should be REAL or FAKE, is 'fake'"),
+        ({"label": "true"}, "label should be REAL or FAKE, is 'true'"),
+        ({"label": "0.5"}, "label should be REAL or FAKE, is '0.5'"),
+        ({"label": "10"}, "label should be REAL or FAKE, is '10'"),
         ({"label": "2"}, "label should be REAL or FAKE, is '2'"),
         ({"source": "p|q"}, r"'p\|q' holds \|"),
         ({"donors": "p||q"}, r"donors should be a list of words, is \['p', '', 'q'\]"),
@@ -478,6 +487,92 @@ def test_dfdc_is_read(make, caplog):
     assert not warnings_in(caplog)
 
 
+SPELLINGS = ["ann", "ann ", "\ufeffANN", "\u00a0Ann\u200b", "a\u00adnn"]
+
+
+@pytest.mark.parametrize(
+    ("file", "write"),
+    [
+        *WRITERS,
+        ("metadata.json", lambda rows: json.dumps({row["path"]: row for row in rows})),
+    ],
+)
+def test_spellings_of_a_name_are_one_person(make, caplog, file, write):
+    rows = [
+        {"path": f"{n}.mp4", "label": "FAKE", "source": spelling, "donors": [spelling, "bob"],
+         "split": "train ", "method": spelling}
+        for n, spelling in enumerate(SPELLINGS)
+    ]  # fmt: skip
+    chunk = make({file: write([*rows, {"path": "z.mp4", "label": "REAL", "source": "BOB"}])})
+    found = read(chunk)
+    assert {(e.source_id, e.donors, e.method, e.split) for e in found[:-1]} == {
+        ("ann", ("ann", "bob"), "ann", "train")
+    }  # fmt: skip
+    assert found[-1].source_id == "bob"
+    [said] = warnings_in(caplog)
+    assert "and '\\ufeffANN' are taken for one person or recording, 'ann'; " in said
+    assert "'BOB' and 'bob' are taken for one person or recording, 'bob'; " in said
+    assert said.endswith("are taken for one method, 'ann'")
+
+
+def test_a_source_that_shows_nothing_is_none(make):
+    rows = [{"path": "a.mp4", "label": "REAL", "source": " \u200b"}]
+    for name, write in WRITERS:
+        chunk = make({name: write(rows)})
+        (entry,) = read(chunk)
+        assert entry.source_id == f"{chunk.name}/a"
+        (chunk / name if chunk.is_dir() else chunk).unlink()
+        (chunk.with_suffix("") / name).unlink(missing_ok=True)
+
+
+def test_an_original_is_found_in_any_spelling(make):
+    rows = [
+        {"path": "deep/A\u0301.mp4", "label": "REAL", "source": "p"},
+        {"path": "b.mp4", "label": "FAKE", "original": "deep/\u00e1.MP4 "},
+        {"path": "c.mp4", "label": "FAKE", "original": "B.mp4"},
+    ]
+    assert {entry.source_id for entry in read(make({"manifest.jsonl": as_jsonl(rows)}))} == {"p"}
+
+
+def test_folders_join_a_fake_to_the_real_video_of_its_name(make):
+    paths = ["real/Ann.mp4", "fake/swap/ann.mp4", "fake/Swap /x.mp4"]
+    found = read(make(paths))
+    assert len({entry.source_id for entry in found if "nn" in entry.file}) == 1
+    assert len({entry.method for entry in found if entry.label}) == 1
+
+
+def test_a_header_s_columns_may_be_spelled_in_any_case(make):
+    text = "\ufeffPath, Label,SOURCE\na.mp4, real ,p\n"
+    assert read(make({"manifest.csv": text})) == [Entry("a.mp4", 0, "p", "real", "", "a.mp4")]
+
+
+@pytest.mark.parametrize("box", [[10, 20.5, 30, 40], "10 20.5 30 40", "10, 20.5, 30, 40"])
+@pytest.mark.parametrize("name", ["manifest.jsonl", "metadata.json"])
+def test_a_list_may_say_where_a_fake_is_fake(make, caplog, name, box):
+    caplog.set_level(logging.INFO)
+    if name == "metadata.json" and isinstance(box, str):
+        pytest.skip("JSON has lists")
+    rows = [
+        {"path": "a.mp4", "label": "FAKE", "source": "p", "fake_box": box},
+        {"path": "b.mp4", "label": "FAKE", "source": "p", "fake_from_s": 1.5, "fake_to_s": 2},
+        {"path": "c.mp4", "label": "FAKE", "source": "p", "fake_to_s": "4"},
+        {"path": "d.mp4", "label": "REAL", "source": "p"},
+    ]
+    json_rows = {row["path"]: row for row in rows}
+    text = as_jsonl(rows) if name.endswith("jsonl") else json.dumps(json_rows)
+    assert [entry.forged for entry in read(make({name: text}))] == [
+        ForgedPart((10.0, 20.5, 30.0, 40.0)), ForgedPart(None, 1.5, 2.0),
+        ForgedPart(None, None, 4.0), None,
+    ]  # fmt: skip
+    assert not any("not read" in line for line in info_in(caplog))
+
+
+def test_a_csv_may_say_where_a_fake_is_fake(make):
+    text = "path,label,fake_box,fake_from_s,fake_to_s\na.mp4,1,1 2 3 4,0.5,\nb.mp4,0,,,\n"
+    found = read(make({"manifest.csv": text}))
+    assert [entry.forged for entry in found] == [ForgedPart((1.0, 2.0, 3.0, 4.0), 0.5), None]
+
+
 @pytest.mark.parametrize(
     ("originals", "given", "expected"),
     [
@@ -527,7 +622,23 @@ def test_a_long_way_to_the_root_is_walked_once(tmp_path):
         ("{}", "object from file names to their labels"),
         ('{"a.mp4": "REAL"}', "'a.mp4': should be an object with a label, is 'REAL'"),
         ('{"a.mp4": {}}', "label should be REAL or FAKE, is None"),
-        ('{"a.mp4": {"label": "fake"}}', "label should be REAL or FAKE, is 'fake'"),
+        ('{"a.mp4": {"label": "fakes"}}', "label should be REAL or FAKE, is 'fakes'"),
+        ('{"a.mp4": {"label": true}}', "label should be REAL or FAKE, is True"),
+        ('{"a.mp4": {"label": "FAKE", "method": " Real"}}', "method cannot be real"),
+        ('{"a.mp4": {"label": "REAL", "source": "\\u200b "}}', "source should be a word"),
+        ('{"a.mp4": {"label": "REAL", "fake_from_s": 1}}', "a real video has no fake_box"),
+        ('{"a.mp4": {"label": "FAKE", "fake_from_s": "x"}}', "numbers from 0, hold 'x'"),
+        ('{"a.mp4": {"label": "FAKE", "fake_from_s": -1}}', "numbers from 0, hold -1"),
+        ('{"a.mp4": {"label": "FAKE", "fake_to_s": NaN}}', "numbers from 0, hold nan"),
+        ('{"a.mp4": {"label": "FAKE", "fake_to_s": true}}', "numbers from 0, hold True"),
+        ('{"a.mp4": {"label": "FAKE", "fake_to_s": 0}}', "should be after fake_from_s, is 0"),
+        ('{"a.mp4": {"label": "FAKE", "fake_box": [1, 2, 3]}}', "should be x0 y0 x1 y1 in pixels"),
+        ('{"a.mp4": {"label": "FAKE", "fake_box": 7}}', "should be x0 y0 x1 y1 in pixels"),
+        ('{"a.mp4": {"label": "FAKE", "fake_box": [5, 0, 5, 9]}}', r"pixels, is \[5, 0, 5, 9\]"),
+        (
+            '{"A\u0301.mp4": {"label": "REAL"}, "\u00e1.mp4": {"label": "FAKE"}}',
+            "another video gets this name too",
+        ),
         ('{"a.mp4": {"label": ["FAKE"]}}', r"label should be REAL or FAKE, is \['FAKE'\]"),
         ('{"a.mp4": {"label": "REAL", "split": 1}}', "split should be a word, is 1"),
         ('{"a.mp4": {"label": "FAKE", "original": {}}}', "original should be a word, is {}"),
@@ -579,7 +690,7 @@ def test_metadata_in_another_encoding_is_refused(tmp_path):
 
 
 def test_one_message_lists_five_problems_and_counts_the_rest(tmp_path):
-    folder = write_chunk(tmp_path / "chunk", {f"{n}.mp4": {"label": n} for n in range(7)})
+    folder = write_chunk(tmp_path / "chunk", {f"{n}.mp4": {"label": n + 2} for n in range(7)})
     with pytest.raises(DatasetError, match=r"7 problem\(s\)") as caught:
         read(folder)
     message = str(caught.value)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from unmask.data import fingerprints
 from unmask.data.fingerprints import fingerprint_videos, hash_picture, hash_video
 from unmask.data.leakage import PICTURE_BITS
 from unmask.records import Fingerprint, content_digest, read_fingerprints, write_fingerprints
-from unmask.video.codec import read_frames, write_video
+from unmask.video import codec as video
+from unmask.video.codec import digest_pictures, read_frames, write_video
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "data/sources"
@@ -264,3 +266,69 @@ def test_a_decoder_that_crashed_or_hung_is_tried_again_next_time(videos, failed)
     name, file = videos[0]
     row = failed(fingerprints._Job(name, file, "recipe", None))
     assert row == Fingerprint(name, content_digest(file), "", ())
+
+
+# Coded pictures
+
+
+def remux(source, target):
+    """Copy the coded pictures into another container."""
+    with av.open(source) as read, av.open(target, "w") as written:
+        written.metadata["comment"] = "a copy"
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("ending", ["mov", "mkv", "ts", "flv"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_another_container_leaves_the_coded_pictures_alone(codec, ending, tmp_path):
+    if (codec, ending) == ("libx265", "flv"):
+        ending = "mp4"  # FLV has no H.265 of old; the comment differs
+    source = tmp_path / "source.mp4"
+    with av.open(source, "w") as written:
+        stream = written.add_stream(codec, rate=8, width=96, height=64, pix_fmt="yuv420p")
+        for level in range(12):
+            picture = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * level, np.uint8))
+            written.mux(stream.encode(picture))
+        written.mux(stream.encode())
+    copy = remux(source, tmp_path / f"copy.{ending}")
+    assert content_digest(copy) != content_digest(source)
+    assert digest_pictures(copy) == digest_pictures(source)
+
+
+def test_other_pictures_and_an_encoding_of_their_own_have_another_digest(tmp_path):
+    frames = [frame.rgb_HWC() for frame in read_frames(SPEAKER)]
+    digests = {digest_pictures(SPEAKER), digest_pictures(SIGNER)}
+    for name, crf in (("a", 20), ("b", 21)):
+        write_video(tmp_path / f"{name}.mp4", frames, rate_fps=25, crf=crf)
+        digests.add(digest_pictures(tmp_path / f"{name}.mp4"))
+    write_video(tmp_path / "c.mp4", frames[:-1], rate_fps=25, crf=20)
+    digests.add(digest_pictures(tmp_path / "c.mp4"))
+    assert len(digests) == 5
+
+
+def test_the_slices_of_a_packet_are_those_of_the_standards():
+    """H.264: types 1 to 5 of five bits. H.265: types below 32 of six bits, one bit further left."""
+    parameters, access, picture = b"\x67abc", b"\x09\xf0", b"\x65data\x00\x01"
+    annex_b = b"\0\0\0\1" + access + b"\0\0\0\1" + parameters + b"\0\0\1" + picture + b"\0\0"
+    with_lengths = b"".join(len(unit).to_bytes(4) + unit for unit in (parameters, picture))
+    assert list(video._slices("h264", annex_b, 0)) == [picture]
+    assert list(video._slices("h264", with_lengths, 4)) == [picture]
+    units = [bytes([kind << 1, 1, 7]) for kind in (1, 19, 32, 35, 39)]  # two pictures, then VPS ...
+    packet = b"".join(len(unit).to_bytes(2) + unit for unit in units)
+    assert list(video._slices("hevc", packet, 2)) == units[:2]
+    assert list(video._slices("vp9", b"abc", 0)) == [b"abc"]
+
+
+def test_the_stream_is_part_of_a_fingerprint(tmp_path):
+    copy = remux(SPEAKER, tmp_path / "copy.mkv")
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    videos = [("a", SPEAKER), ("b", copy), ("c", tmp_path / "none.mp4")]
+    rows = list(fingerprint_videos(videos, tmp_path / "fingerprints.csv", workers=1))
+    found = {row.video_id: row.stream for row in rows}
+    assert found == {"a": digest_pictures(SPEAKER), "b": digest_pictures(SPEAKER), "c": ""}
+    assert read_fingerprints(tmp_path / "fingerprints.csv")["b"].stream == found["b"]

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from unmask.cli import main
 from unmask.data import leakage
-from unmask.data.leakage import Listing
+from unmask.data.copies import Listing
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import (
@@ -33,7 +33,7 @@ from unmask.records import (
 ROOT = Path(__file__).parents[2]
 SETTINGS = Raw(
     max_real=None, fakes_per_real=1.0, honour_split=True, validation_ratio=0.15, test_ratio=0.15,
-    alike_ratio=0.08, seed=1,
+    alike_ratio=0.08, contradictions="refuse", copies="drop", seed=1,
 )  # fmt: skip
 
 
@@ -124,6 +124,14 @@ def test_five_leaks_of_a_kind_are_named_and_the_rest_counted():
         leakage.check([listing], SETTINGS)
     assert "s0 (train, validation)" in str(caught.value)
     assert "s5" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spelling", ["A_TRAIN", " a_train", "a_train\u200b"])
+def test_an_identity_in_another_spelling_is_the_same(spelling):
+    first, second = clean("a"), clean("b")
+    second.records.append(record("odd", 0, "test", source=spelling))
+    with pytest.raises(DatasetError, match=r"a_train \(a: train, b: test\)\n"):
+        leakage.check([first, second], SETTINGS)
 
 
 # Classes
@@ -346,6 +354,25 @@ def test_check_fails_by_name(project):
         "1 file(s) on two sides: b/b_test0.mp4 (test) and a/a_train0.mp4 (train)" in result.output
     )
     assert "no leaks found" not in result.output
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_check_and_training_know_copies_of_two_chunks(project, monkeypatch, label, caplog):
+    """One label: it counts once. Two: refused by name, or both go."""
+    listing = clean("b")
+    one = clean("a").fingerprints["a_train0"]
+    changed = with_print(listing, f"b_train{label}", sha256=one.sha256, pictures=())
+    write_listing(project, changed)
+    result = CliRunner().invoke(main.main, ["check"])
+    if label:
+        assert result.exit_code == 1
+        assert "both REAL and FAKE: a/a_train0.mp4 REAL = b/b_train1.mp4 FAKE (one" in result.output
+        monkeypatch.setattr(sys, "argv", ["train.py", "raw", "faces", "model"])
+        with pytest.raises(DatasetError, match="both REAL and FAKE: a/a_train0"):
+            runpy.run_path(str(ROOT / "stages/train.py"))["main"]()
+    else:
+        assert "b, train: 0 real and 1 fake" in result.output  # what is left of that chunk's side
+        assert "a/a_train0.mp4 REAL = b/b_train0.mp4 REAL (one file)" in caplog.text
 
 
 def test_check_says_what_to_run_first(project):

@@ -9,15 +9,16 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from unmask import params
 from unmask.data import raw
 from unmask.errors import DatasetError, DiskError
-from unmask.records import read_fingerprints, read_index
+from unmask.records import ForgedPart, read_fingerprints, read_index
 from unmask.runtime.disk import sole_writer
-from unmask.video.codec import write_video
+from unmask.video.codec import read_frames, write_video
 
 PEOPLE = 16
 SETTINGS = params.load().raw.model_copy(
@@ -219,3 +220,107 @@ def test_a_folder_inside_the_chunk_is_refused(faceforensics: Path) -> None:
     with pytest.raises(DatasetError, match="one lies in the other"):
         fill(faceforensics, faceforensics / "raw")
     assert len(list(faceforensics.rglob("*.mp4"))) == 3 * PEOPLE
+
+
+# The same pictures twice
+
+
+@pytest.fixture
+def twice(tmp_path: Path, film: Callable[[Path, int], None]) -> Path:
+    """Write a chunk of eight people, a real video and a fake each, with sides of its own."""
+    chunk, rows = tmp_path / "twice", ["path,label,source,split"]
+    for number in range(8):
+        split = ("train", "train", "validation", "test")[number % 4]
+        for label, kind in enumerate(("real", "fake")):
+            film(chunk / f"{kind}{number}.mp4", 10 * number + label)
+            rows.append(f"{kind}{number}.mp4,{label},p{number},{split}")
+    (chunk / "manifest.csv").write_text("\n".join(rows))
+    return chunk
+
+
+def remux(source: Path, target: Path) -> None:
+    """Copy the coded pictures into another container."""
+    with av.open(source) as read, av.open(target, "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+
+
+def list_again(chunk: Path, *rows: str) -> None:
+    with (chunk / "manifest.csv").open("a") as manifest:
+        manifest.write("\n" + "\n".join(rows))
+
+
+def put_copy(how: str, source: Path, target: Path) -> None:
+    match how:
+        case "a file":
+            target.write_bytes(source.read_bytes())
+        case "a hard link":
+            target.hardlink_to(source)
+        case "a link":
+            target.symlink_to(source)
+        case "a container":
+            remux(source, target)
+        case "a comment":
+            write_video(
+                target, [frame.rgb_HWC() for frame in read_frames(source)], rate_fps=8, crf=12,
+                metadata={"comment": "another"},
+            )  # fmt: skip
+
+
+FOUND = {"a file": "one file", "a hard link": "one file", "a link": "one file",
+         "a container": "the same pictures in two files", "a comment": "encoded again"}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", FOUND)
+@pytest.mark.parametrize("source", ["p0", "p1"])  # of its own person, or of another on one side
+def test_a_video_with_both_labels_is_refused_by_name_or_dropped(
+    how: str, source: str, twice: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_copy(how, twice / "real0.mp4", twice / "copy.mkv")
+    list_again(twice, f"copy.mkv,FAKE,{source},train")
+    asked = rf"1 video\(s\) are labelled both .*: raw/.*copy.mkv FAKE.* \({FOUND[how]}\)\. Correct"
+    with pytest.raises(DatasetError, match=asked) as caught:
+        fill(twice, tmp_path / "raw", honour_split=True, fakes_per_real=2.0)
+    assert "raw/real0.mp4 REAL" in str(caught.value)
+    assert not (tmp_path / "raw/index.csv").exists()
+    fill(twice, tmp_path / "raw", honour_split=True, contradictions="drop", fakes_per_real=2.0)
+    left = {record.file for record in read_index(tmp_path / "raw/index.csv")}
+    assert len(left) == 15
+    assert not left & {"real0.mp4", "copy.mkv"}
+    assert set(contents(tmp_path / "raw/videos")) == left
+    assert (
+        "2 video(s) left out, as the same pictures are labelled both REAL and FAKE" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("how", ["a file", "a hard link", "a link", "a container"])
+def test_a_video_that_is_there_twice_counts_once(
+    how: str, twice: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_copy(how, twice / "real0.mp4", twice / "a_copy.mkv")
+    list_again(twice, "a_copy.mkv,REAL,p1,train")
+    with pytest.raises(
+        DatasetError, match=r"more than once: raw/a_copy.mkv REAL = raw/real0.mp4 REAL"
+    ):
+        fill(twice, tmp_path / "raw", honour_split=True, copies="refuse")
+    assert not (tmp_path / "raw/index.csv").exists()
+    fill(twice, tmp_path / "raw", honour_split=True, copies="drop")
+    left = {record.file for record in read_index(tmp_path / "raw/index.csv")}
+    assert len(left) == 16
+    assert "real0.mp4" not in left  # the first by its name stays
+    assert set(contents(tmp_path / "raw/videos")) == left
+    assert "1 video(s) left out, as a copy of each is there under the same label" in caplog.text
+
+
+def test_what_is_marked_forged_comes_into_the_index(twice: Path, tmp_path: Path) -> None:
+    text = (twice / "manifest.csv").read_text().splitlines()
+    rows = [text[0] + ",fake_from_s", *(line + "," for line in text[1:])]
+    rows[2] += "0.5"
+    (twice / "manifest.csv").write_text("\n".join(rows))
+    fill(twice, tmp_path / "raw", honour_split=True)
+    found = {r.file: r.forged for r in read_index(tmp_path / "raw/index.csv")}
+    assert found.pop("fake0.mp4") == ForgedPart(None, 0.5)
+    assert set(found.values()) == {None}

@@ -7,8 +7,9 @@ from itertools import permutations
 import pytest
 
 from unmask.data import splits
+from unmask.data.copies import Listing
 from unmask.data.datasets import Entry
-from unmask.data.leakage import Listing, find_leaks
+from unmask.data.leakage import find_leaks
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import SPLITS, Fingerprint, VideoRecord
@@ -17,7 +18,8 @@ from unmask.records import SPLITS, Fingerprint, VideoRecord
 def raw(**changes):
     values = {
         "max_real": None, "fakes_per_real": 1.0, "honour_split": False,
-        "validation_ratio": 0.15, "test_ratio": 0.15, "alike_ratio": 0.08, "seed": 1,
+        "validation_ratio": 0.15, "test_ratio": 0.15, "alike_ratio": 0.08,
+        "contradictions": "refuse", "copies": "drop", "seed": 1,
     }  # fmt: skip
     return Raw(**(values | changes))
 

@@ -77,6 +77,23 @@ def test_who_appears_together_stays_together(tmp_path):
     assert homes["a"] == homes["b"] == homes["c"] != homes["d"]
 
 
+def test_a_person_in_two_spellings_stays_with_one_organisation(tmp_path):
+    rows = [*pairs("a", "b", "d", split="train"), ("again", 0, "A ", "train", ())]
+    rows += [*pairs("e", "f", split="validation"), *pairs("g", "h", split="test")]
+    dealt = deal([whole(records_of(*rows), tmp_path)], ORGS)
+    homes = {r.video_id: name for name, groups in dealt.items() for _, own in groups for r in own}
+    assert homes["again"] == homes["ar"] == homes["af"]
+
+
+def test_two_owners_spellings_of_a_person_have_one_digest(tmp_path):
+    samples = []
+    for owner, source in (("north", "ann"), ("south", "\ufeffAnn ")):
+        (tmp_path / owner).mkdir()
+        material = whole(records_of((owner, 0, source, "train", ())), tmp_path)
+        samples += make_samples(owner, [(material, material.records)], tmp_path / "out")
+    assert samples[0].identities == samples[1].identities
+
+
 def test_a_person_on_two_sides_is_refused(tmp_path):
     rows = [*pairs("a", split="train"), ("swap", 1, "b", "test", ("a",))]
     with pytest.raises(DatasetError, match="a and who appears with it are in test, train"):

@@ -79,6 +79,15 @@ def test_a_folder_may_say_who_is_seen(tmp_path):
     assert len({one.video_id for one in found}) == 3
 
 
+def test_folders_of_one_name_in_two_spellings_show_one_person(tmp_path, caplog):
+    footage = touch(tmp_path, "a/Ana/1.mp4", "a/Ana/3.mp4", "b/ana /2.mp4", "b/Bo/1.mp4")
+    found = find(footage, person_from_folder=True)
+    people = {one.path.name: one.source_id for one in found if one.path.parent.name != "Bo"}
+    assert people == dict.fromkeys(("1.mp4", "2.mp4", "3.mp4"), "Ana")
+    assert caplog.messages == ["folders 'Ana' and 'ana ' are taken for one person, 'Ana'"]
+    assert len({one.source_id for one in find(footage)}) == 4
+
+
 @pytest.mark.parametrize("stem", ["we ird/..", "-x", "ü" * 90, "a.b\nc", "_"])
 def test_any_file_gets_a_name_that_the_raw_stage_takes(stem):
     one = Footage(Path(f"f/{stem.replace('/', '')}.mp4"), "0123456789abcdef" * 4, None)

@@ -173,6 +173,15 @@ def test_the_rows_of_sources_csv_are_read(tmp_path):
     assert (still.name, video.name) == ("p_a", "q_b")
 
 
+def test_a_person_in_two_spellings_is_one_and_has_one_split(tmp_path, caplog):
+    rows = [("a.jpg", "p", "train"), ("b.jpg", "P ", "train "), ("c.jpg", "p", "train")]
+    found = sample.read_sources(write_sources(tmp_path, rows))
+    assert {(source.person, source.split) for source in found} == {("p", "train")}
+    assert "'P ' and 'p' are taken for one person, 'p'" in caplog.text
+    with pytest.raises(DatasetError, match="has p in two splits"):
+        sample.read_sources(write_sources(tmp_path, [*rows, ("d.jpg", "\u200bp", "test")]))
+
+
 def test_a_missing_sources_csv_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"sources.csv; there is no such file"):
         sample.read_sources(tmp_path)

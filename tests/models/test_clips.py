@@ -25,6 +25,7 @@ from unmask.models.clips import (
     ClipItem,
     EpochSampler,
     augment,
+    clip_items,
     forge_clip,
     frame_indices,
     read_clips,
@@ -32,7 +33,7 @@ from unmask.models.clips import (
     to_input,
 )
 from unmask.params import Augment
-from unmask.records import FaceTrack
+from unmask.records import Chunk, FaceTrack, ForgedPart, VideoFaces, VideoRecord
 from unmask.video.codec import Frame
 
 Picture = NDArray[np.uint8]
@@ -117,6 +118,67 @@ def test_every_frame_taken_is_a_nearest_one() -> None:
         for order, index in enumerate(found):
             away = np.abs(times - (start_s + order * geometry.interval_s))
             assert away[index] <= away.min() + 1e-5
+
+
+# ---------------------------------------------------------------- which faces
+
+
+LEFT, RIGHT = (0.0, 0.0, 100.0, 100.0), (100.0, 0.0, 200.0, 100.0)  # their centres: 50, 150 across
+
+
+def two_people(label: int, forged: ForgedPart | None) -> Chunk:
+    """Return a video of 4 s that shows two faces beside each other."""
+    times_T = ticks(41)
+    tracks = tuple(
+        FaceTrack(number, f"{number}.mp4", times_T, (box,) * 41, (1.0,) * 41)
+        for number, box in enumerate((LEFT, RIGHT))
+    )
+    record = VideoRecord("v", "v.mp4", label, "p", ["real", "swap"][label], "train", (), forged)
+    return Chunk("c", [record], {"v": VideoFaces("v", "", tracks)}, Path())
+
+
+@pytest.mark.parametrize(
+    ("forged", "expected"),
+    [
+        (None, [("0.mp4", None), ("1.mp4", None)]),
+        (ForgedPart((120.0, 20.0, 180.0, 80.0)), [("1.mp4", (0.0, 4.0))]),
+        (ForgedPart((0.0, 0.0, 200.0, 100.0)), [("0.mp4", (0.0, 4.0)), ("1.mp4", (0.0, 4.0))]),
+        (ForgedPart((0.0, 0.0, 99.0, 99.0), 1.0, 2.5), [("0.mp4", (1.0, 2.5))]),
+        (ForgedPart(None, 3.0), [("0.mp4", (3.0, 4.0)), ("1.mp4", (3.0, 4.0))]),
+        (ForgedPart((0.0, 0.0, 9.0, 9.0)), []),
+        (ForgedPart(None, 4.5), []),
+    ],
+)
+def test_of_a_fake_the_face_that_is_marked_is_trained_on(
+    forged: ForgedPart | None, expected: list[tuple[str, object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    items = clip_items([two_people(1, forged)], "train")
+    assert [(str(item.crop), item.part_s) for item in items] == expected
+    assert {item.label for item in items} <= {1}
+    left_out = f"train: {2 - len(items)} face(s) of fakes left out, as others are marked there"
+    assert caplog.messages == [left_out] * (len(items) < 2)
+
+
+def test_both_faces_of_a_real_video_are_real() -> None:
+    assert [item.label for item in clip_items([two_people(0, None)], "train")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("part_s", "starts_s"),
+    [
+        (None, (0.0, 1.4, 2.8)),  # 4 s hold a clip of 1.2 s from 0 to 2.8
+        ((1.0, 3.0), (1.0, 1.4, 1.8)),
+        ((1.0, 1.5), (1.0, 1.0, 1.0)),  # shorter than a clip, which goes on beyond it
+        ((3.5, 4.0), (2.8, 2.8, 2.8)),  # or begins before it, where the track ends
+    ],
+)
+def test_a_clip_lies_where_its_face_is_forged(
+    part_s: tuple[float, float] | None, starts_s: tuple[float, ...]
+) -> None:
+    item = ClipItem(Path("a.mp4"), ticks(41), 1, "v", part_s=part_s)
+    found = [item.start_s(XS.span_s, share) for share in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx(starts_s)
 
 
 # ---------------------------------------------------------------- where clips start

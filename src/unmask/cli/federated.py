@@ -88,6 +88,7 @@ def _deal(
     whole_videos: bool,
 ) -> "list[Participant]":  # fmt: skip
     from unmask import records
+    from unmask.data import copies
     from unmask.federated import runs
     from unmask.federated import samples as federated_samples
 
@@ -99,7 +100,7 @@ def _deal(
         section = settings.faces.model_dump(mode="json")
         materials = [
             federated_samples.cropped(chunk, section)
-            for chunk in records.read_chunks(wanted, raw, faces)
+            for chunk in copies.settle(records.read_chunks(wanted, raw, faces), raw)
         ]
     return runs.deal(materials, names, folder)
 

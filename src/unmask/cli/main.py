@@ -40,12 +40,15 @@ def check(raw: Path) -> None:
     """Count what is in each split, and fail if the splits of all chunks together leak.
 
     A leak is a source, an identity, a file or nearly the same picture on two sides, or a class
-    that a split lacks. Run `dvc repro raw` first: this reads what it wrote.
+    that a split lacks. It fails too where one video is labelled both REAL and FAKE. Run `dvc repro
+    raw` first: this reads what it wrote.
     """
-    from unmask.data import leakage
+    from unmask.data import copies, leakage, same_pictures
 
     settings = params.load()
     listings = [leakage.read_listing(name, raw / name) for name in settings.chunks]
+    same_pictures.check_across(listings, raw, settings.raw)
+    listings = copies.check_copies(listings, settings.raw)
     for listing in listings:
         click.echo(f"{listing.chunk}\n{leakage.table(listing.records)}\n")
     together = [record for listing in listings for record in listing.records]

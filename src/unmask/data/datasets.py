@@ -9,10 +9,13 @@ import csv
 import io
 import json
 import logging
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,8 +29,9 @@ from unmask.data.archive import (
     shorten,
     tops_of,
 )
+from unmask.data.words import join_spellings, key_of, say_joined, tidy
 from unmask.errors import DatasetError
-from unmask.records import DONOR_SEPARATOR
+from unmask.records import DONOR_SEPARATOR, FORGED_COLUMNS, ForgedPart
 
 MAX_METADATA_BYTES = 2**26  # all of DFDC, 124,000 videos, takes 15 million
 PAIRS = {split: f"splits/{split}.json" for split in ("train", "val", "test")}
@@ -36,6 +40,7 @@ METADATA = {"metadata.json", "manifest.csv", "manifest.jsonl", TESTING_LIST, *PA
 FORENSICS_PATH = "<kind>/<group>/<compression>/videos/<name>.mp4"
 
 WORDS = ("split", "original", "method", "source")  # what a list may say of a video
+LABELS = {"real": "REAL", "0": "REAL", "fake": "FAKE", "1": "FAKE"}  # as a number too, as 0.0 too
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,7 @@ class Entry:
     split: str  # the metadata's own word; empty where it says nothing
     path: str = ""  # where it lies in the chunk, "/" between folders; empty: where file says
     donors: tuple[str, ...] = ()  # sources whose faces were pasted in
+    forged: ForgedPart | None = None  # where in a fake the forged face is; None: nobody says
 
 
 # ---------------------------------------------------------------- reading
@@ -60,6 +66,8 @@ def read(files: ChunkFiles) -> list[Entry]:
     """Return the videos of a chunk, in the order of the names they get.
 
     A listed video without a file keeps its entry; a video file that is not listed is only counted.
+    Names of people and of methods that differ only in case, blanks, invisible characters or the
+    way Unicode encodes them are one name; the log says which were joined.
 
     Raises:
         DatasetError: the chunk has no layout that is known, or two, or it is not what its layout
@@ -67,6 +75,7 @@ def read(files: ChunkFiles) -> list[Entry]:
     """
     layout = _recognise(files)
     entries = sorted(READERS[layout](files), key=lambda entry: entry.file)
+    entries = _join_names(entries, files.where)
     if not entries:
         raise DatasetError(
             f"Asked for the videos of {files.where}; found the layout {layout} and no video where "
@@ -115,13 +124,33 @@ def _entry_flaws(entry: Entry, twins: Mapping[str, int]) -> Iterator[str]:
         yield flaw
     elif twins[_twin_key(entry.file)] > 1:
         yield f"another video gets this name too, but for its ending or case: {shorten(entry.file)}"
-    if (entry.label, entry.method) == (1, "real"):
+    if entry.label == 1 and key_of(entry.method) == "real":
         yield "a fake's method cannot be real"
 
 
 def _twin_key(file: str) -> str:
-    """Return what no two videos may share: ids, and files where a system knows no case."""
-    return _stem(file).casefold()
+    """Return what no two videos may share: ids, and files where a system knows no case.
+
+    Nor do some systems tell an accented letter from a letter and its accent.
+    """
+    return unicodedata.normalize("NFC", _stem(file)).casefold()
+
+
+def _join_names(entries: list[Entry], where: str) -> list[Entry]:
+    """Return the entries with one spelling for each person, recording and method."""
+    people = join_spellings(name for e in entries for name in (e.source_id, *e.donors))
+    methods = join_spellings(entry.method for entry in entries)
+    joined = say_joined(people, "person or recording") + say_joined(methods, "method")
+    if joined:
+        log.warning("%s: %s", where, first_few(joined, "; "))
+    return [
+        replace(
+            entry, source_id=people[entry.source_id], method=methods[entry.method],
+            split=tidy(entry.split),
+            donors=tuple(dict.fromkeys(people[donor] for donor in entry.donors)),
+        )
+        for entry in entries
+    ]  # fmt: skip
 
 
 def _stem(path: str) -> str:
@@ -259,7 +288,7 @@ def _read_pairs(files: ChunkFiles) -> dict[str, str]:
                 f"Asked for the pairs of {where}; found {shorten(pairs)} where a list of pairs of "
                 'names, [["000", "003"], ...], should stand. Mend it or take a fresh copy.'
             )
-        numbers = {number for pair in pairs for number in pair}
+        numbers = {tidy(number) for pair in pairs for number in pair}
         twice = sorted(numbers & splits.keys())
         _refuse([f"{shorten(number)}: is in {splits[number]} too" for number in twice], where)
         splits |= dict.fromkeys(numbers, split)
@@ -333,9 +362,10 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
         {"a.mp4": {"label": "FAKE", "split": "train", "original": "b.mp4"},
          "b.mp4": {"label": "REAL", "split": "train"}}
 
-    Three keys of our own may be added: "method", how a fake was made; "source", the person or the
+    Keys of our own may be added: "method", how a fake was made; "source", the person or the
     recording that is seen, without which it is the video that the fake was made from; "donors", a
-    list of the sources whose faces were put in.
+    list of the sources whose faces were put in; "fake_box", "fake_from_s" and "fake_to_s", where
+    in a fake the forged face is (_read_part).
     """
     where = f"metadata.json of {files.where}"
     rows = _read_json(files, "metadata.json")
@@ -345,6 +375,7 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
             "names to their labels should stand. Mend it or take a fresh copy."
         )
     _check_count(len(rows), where)
+    rows = {name: _with_label(row) if isinstance(row, dict) else row for name, row in rows.items()}
     problems = [
         f"{shorten(name)}: {flaw}"
         for name, row in rows.items() for flaw in _row_flaws(name, row, _name_flaw)
@@ -362,10 +393,11 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
 def read_manifest(files: ChunkFiles) -> list[Entry]:
     """Return the videos that a manifest.csv or manifest.jsonl lists, a row each.
 
-    path and label (REAL or 0, FAKE or 1) stand in every row; source, donors (a list, or joined by
-    "|"), method, split and original (the path of the video that a fake was made from) may. Paths
-    go from the manifest down, with "/". Where no source is named it is a video's path in this
-    chunk, which no other chunk has.
+    path and label (REAL or 0, FAKE or 1; in any case, as 0.0 too) stand in every row; source,
+    donors (a list, or joined by "|"), method, split, original (the path of the video that a fake
+    was made from), fake_box, fake_from_s and fake_to_s (_read_part) may. Paths go from the manifest
+    down, with "/". Where no source is named it is a video's path in this chunk, which no other
+    chunk has.
     """
     names = [mark for mark in LAYOUTS["manifest"] if mark in files.sizes]
     where = f"{' and '.join(names)} of {files.where}"
@@ -388,20 +420,27 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
             if path in rows:
                 problems.append(f"line {number}: {shorten(path)} is there twice")
             rows[path] = row
-        extra |= row.keys() - {"path", "label", *WORDS, "donors"}
+        extra |= row.keys() - {"path", "label", *WORDS, "donors", *FORGED_COLUMNS}
     _refuse(problems, where)
     if not rows:
         raise DatasetError(f"Asked for the videos of {where}; it lists none. Add a row for each.")
     if extra:
         log.info("%s: not read: %s", where, first_few([shorten(name) for name in sorted(extra)]))
-    return _entries(rows, f"{PurePosixPath(files.where).name}/")
+    prefix = f"{PurePosixPath(files.where).name}/"
+    entries = _entries(rows, prefix)
+    if alone := sum(entry.source_id.startswith(prefix) for entry in entries):
+        log.info(
+            "%s: %d of %d videos name no source: each recording counts as another person, and "
+            "somebody seen in two of them may stand on two sides", where, alone, len(entries),
+        )  # fmt: skip
+    return entries
 
 
 def _csv_rows(content: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yield each row with its line's number, or what is wrong with it."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        columns = reader.fieldnames or []
+        reader.fieldnames = columns = [key_of(name) for name in reader.fieldnames or []]
         if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
             raise DatasetError(
                 f"Asked for the videos of {where}; found the columns {shorten(list(columns))}, "
@@ -432,13 +471,26 @@ def _json_rows(content: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _like_dfdc(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest's row with the values that a DFDC row has; what is empty is left out."""
-    row = {key: value for key, value in row.items() if value not in ("", None)}
-    for label, meant in (("REAL", (0, "0")), ("FAKE", (1, "1"))):
-        if row.get("label") in meant and not isinstance(row["label"], bool):
-            row["label"] = label
+    row = {key: value for key, value in row.items() if value is not None and not _is_blank(value)}
     if isinstance(row.get("donors"), str):
         row["donors"] = row["donors"].split(DONOR_SEPARATOR)
-    return row
+    if isinstance(row.get("fake_box"), str):
+        row["fake_box"] = row["fake_box"].replace(",", " ").split()
+    return _with_label(row)
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not tidy(value)
+
+
+def _with_label(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row with REAL or FAKE for every spelling of it that is understood."""
+    label = row.get("label")
+    word = None
+    # Not true and false, which Python takes for numbers: true may mean that a video is genuine.
+    if isinstance(label, str | int | float) and not isinstance(label, bool):
+        word = re.sub(r"\.0+$", "", key_of(str(label)))
+    return {**row, "label": LABELS[word]} if word in LABELS else dict(row)
 
 
 def _read_json(files: ChunkFiles, path: str) -> Any:
@@ -476,12 +528,15 @@ def _row_flaws(path: Any, row: Any, path_flaw: Callable[[str], str | None]) -> I
         yield f"should be an object with a label, is {shorten(row)}"
         return
     if row.get("label") not in ("REAL", "FAKE"):
-        yield f"label should be REAL or FAKE, is {shorten(row.get('label'))}"
+        yield (
+            f"label should be REAL or FAKE, is {shorten(row.get('label'))} (case does not matter, "
+            "and 0 and 1 are read too)"
+        )
     for key in WORDS:
         value = row.get(key)
         if value is not None and not _is_word(value):
             yield f"{key} should be a word, is {shorten(value)}"
-        elif key == "original" and value is not None and (flaw := path_flaw(value)):
+        elif key == "original" and value is not None and (flaw := path_flaw(tidy(value))):
             yield f"original {shorten(value)}: {flaw}"
     donors = row.get("donors")
     people = donors if isinstance(donors, list) else []
@@ -490,10 +545,43 @@ def _row_flaws(path: Any, row: Any, path_flaw: Callable[[str], str | None]) -> I
     for value in (row.get("source"), *people):
         if isinstance(value, str) and DONOR_SEPARATOR in value:
             yield f"{shorten(value)} holds {DONOR_SEPARATOR}, which stands between identities"
+    yield from _part_flaws(row)
 
 
 def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and value.isprintable()
+    return isinstance(value, str) and bool(tidy(value)) and tidy(value).isprintable()
+
+
+def _part_flaws(row: Mapping[str, Any]) -> Iterator[str]:
+    if row.get("label") == "REAL" and any(row.get(name) is not None for name in FORGED_COLUMNS):
+        yield f"a real video has no {' or '.join(FORGED_COLUMNS)}"
+    try:
+        _read_part(row)
+    except (TypeError, ValueError) as error:
+        yield str(error)
+
+
+def _read_part(row: Mapping[str, Any]) -> ForgedPart | None:
+    """Return where in a fake the forged face is, if its row says so.
+
+    fake_box holds four numbers, x0, y0, x1 and y1, in pixels of the picture as a player shows it;
+    fake_from_s and fake_to_s are seconds from the first frame. Each may be missing.
+
+    Raises:
+        ValueError, TypeError: a value is no number, or not in its order.
+    """
+    if all(row.get(name) is None for name in FORGED_COLUMNS):
+        return None
+    box, times = row.get("fake_box"), [row.get("fake_from_s"), row.get("fake_to_s")]
+    box_xyxy = None
+    if box is not None:
+        x0, y0, x1, y1 = box_xyxy = _numbers(box if isinstance(box, list) else [])
+        if not (x0 < x1 and y0 < y1):
+            raise ValueError(f"fake_box should be x0 y0 x1 y1 in pixels, is {shorten(box)}")
+    from_s, to_s = (None if value is None else _number(value) for value in times)
+    if to_s is not None and (from_s or 0.0) >= to_s:
+        raise ValueError(f"fake_to_s should be after fake_from_s, is {shorten(row['fake_to_s'])}")
+    return ForgedPart(box_xyxy, from_s, to_s)
 
 
 def _path_flaw(path: str) -> str | None:
@@ -502,6 +590,25 @@ def _path_flaw(path: str) -> str | None:
             f"{shorten(path)} should be a path from the manifest down, with / between plain names"
         )
     return None
+
+
+def _numbers(values: list[Any]) -> tuple[float, float, float, float]:
+    if len(values) != 4:
+        raise ValueError(f"fake_box should be x0 y0 x1 y1 in pixels, is {shorten(values)}")
+    x0, y0, x1, y1 = map(_number, values)
+    return x0, y0, x1, y1
+
+
+def _number(value: Any) -> float:
+    number = math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(
+            f"{' and '.join(FORGED_COLUMNS)} should hold numbers from 0, hold {shorten(value)}"
+        )
+    return number
 
 
 def _entries(rows: Mapping[str, dict[str, Any]], prefix: str = "") -> list[Entry]:
@@ -519,6 +626,7 @@ def _entries(rows: Mapping[str, dict[str, Any]], prefix: str = "") -> list[Entry
             split=row.get("split") or "",
             path=path,
             donors=tuple(row.get("donors") or ()),
+            forged=_read_part(row),
         )
         for path, row in rows.items()
     ]
@@ -534,11 +642,12 @@ def _sources(rows: Mapping[str, dict[str, Any]], prefix: str) -> dict[str, str]:
     Videos that name each other in a circle share the first of their names in the alphabet.
     """
     sources: dict[str, str] = {}
-    named = {row.get("source") for row in rows.values()}
-    named.update(donor for row in rows.values() for donor in row.get("donors") or ())
+    named = {key_of(row["source"]) for row in rows.values() if row.get("source")}
+    named.update(key_of(donor) for row in rows.values() for donor in row.get("donors") or ())
+    stems = {key_of(stem): stem for stem in rows}  # no two are alike, or their files would be
 
     def told_by(stem: str) -> str:
-        return stem if stem in named else prefix + stem
+        return stem if key_of(stem) in named else prefix + stem
 
     for stem in rows:
         way: dict[str, None] = {}
@@ -551,7 +660,8 @@ def _sources(rows: Mapping[str, dict[str, Any]], prefix: str) -> dict[str, str]:
             if row.get("original") is None:
                 found = told_by(stem)
                 break
-            stem = _without_ending(row["original"])
+            stem = _without_ending(tidy(row["original"]))
+            stem = stem if stem in rows else stems.get(key_of(stem), stem)
         else:
             visited = list(way)
             found = told_by(min(visited[visited.index(stem) :]))

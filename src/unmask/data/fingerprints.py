@@ -1,4 +1,5 @@
-"""What tells a video from every other: its file's digest, and hashes of what some frames show.
+"""What tells a video from every other: digests of its file and of its coded pictures, and hashes
+of what some frames show.
 
 A picture's hash is the perceptual hash by DCT (Zauner, Implementation and Benchmarking of
 Perceptual Image Hash Functions, 2010, section 3.2.1), longer than there: of a grey picture of
@@ -25,7 +26,7 @@ from unmask.records import (
 )
 from unmask.runtime.code import code_digest
 from unmask.runtime.processes import beat, run_jobs
-from unmask.video.codec import DecodeError, Frame, read_frames, read_keyframes
+from unmask.video.codec import DecodeError, Frame, digest_pictures, read_frames, read_keyframes
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +148,9 @@ def _take(job: _Job) -> Fingerprint:
     sha256 = content_digest(job.path)
     if job.known and job.known.sha256 == sha256:
         return job.known
-    return Fingerprint(job.video_id, sha256, job.recipe, hash_video(job.path))
+    pictures = hash_video(job.path)
+    stream = digest_pictures(job.path) if pictures else ""
+    return Fingerprint(job.video_id, sha256, job.recipe, pictures, stream)
 
 
 def _start_worker() -> None:

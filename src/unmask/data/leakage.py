@@ -5,13 +5,15 @@ of them with the training are too good, and nothing else would show it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unmask.data.copies import EMPTY, Listing, Video
+from unmask.data.words import key_of
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import (
@@ -25,28 +27,7 @@ from unmask.records import (
 
 MAX_NAMED = 5  # leaks of one kind that a message names
 PICTURE_BITS = 256  # of a perceptual hash
-EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of no bytes
-_TILE = 256, 2048  # hashes compared at once: what is between the steps stays in the CPU's cache
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A chunk's videos and, once they are taken, fingerprints by video id of those there."""
-
-    chunk: str
-    records: Sequence[VideoRecord]
-    fingerprints: Mapping[str, Fingerprint] | None = None
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video of one of several chunks."""
-
-    chunk: str
-    record: VideoRecord
-
-    def __str__(self) -> str:
-        return f"{self.chunk}/{self.record.file} ({self.record.split})"
+TILE = 256, 2048  # hashes compared at once: what is between the steps stays in the CPU's cache
 
 
 @dataclass(frozen=True)
@@ -128,10 +109,12 @@ def find_leaks(listings: Sequence[Listing], settings: Raw) -> Leaks:
 
 def _find_identities(listings: Sequence[Listing]) -> Iterator[str]:
     places: dict[str, set[tuple[str, Split]]] = defaultdict(set)
+    names: dict[str, str] = {}  # as they are spelled where they come first
     for listing in listings:
         for record in listing.records:
             for identity in record.identities:
-                places[identity].add((listing.chunk, record.split))
+                key = key_of(identity)
+                places[names.setdefault(key, identity)].add((listing.chunk, record.split))
     for identity, found in sorted(places.items()):
         if len({split for _, split in found}) > 1:
             named = [
@@ -209,7 +192,8 @@ def _find_twins_among(
 
 
 def _are_related(first: Video, second: Video) -> bool:
-    return not set(first.record.identities).isdisjoint(second.record.identities)
+    people = {key_of(identity) for identity in first.record.identities}
+    return not people.isdisjoint(map(key_of, second.record.identities))
 
 
 def _find_closest(
@@ -219,13 +203,13 @@ def _find_closest(
 
     Only videos are there of which that is no more than limit.
     """
-    hashes_N4, owners_N = _stack(fingerprints)
-    others_M4, other_owners_M = _stack(others)
+    hashes_N4, owners_N = stack_hashes(fingerprints)
+    others_M4, other_owners_M = stack_hashes(others)
     closest: dict[int, tuple[int, int]] = {}
-    for row in range(0, len(hashes_N4), _TILE[0]):
-        for column in range(0, len(others_M4), _TILE[1]):
-            bits_NM = _count_differing(
-                hashes_N4[row : row + _TILE[0]], others_M4[column : column + _TILE[1]]
+    for row in range(0, len(hashes_N4), TILE[0]):
+        for column in range(0, len(others_M4), TILE[1]):
+            bits_NM = count_differing(
+                hashes_N4[row : row + TILE[0]], others_M4[column : column + TILE[1]]
             )
             for i in np.flatnonzero(bits_NM.min(axis=1) <= limit):
                 j, owner = bits_NM[i].argmin(), int(owners_N[row + i])
@@ -234,7 +218,7 @@ def _find_closest(
     return closest
 
 
-def _stack(
+def stack_hashes(
     fingerprints: Sequence[Fingerprint],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Return all hashes as four words each, and the number of the video each belongs to."""
@@ -244,9 +228,10 @@ def _stack(
     return words_N4, np.repeat(np.arange(len(fingerprints)), counts)
 
 
-def _count_differing(
+def count_differing(
     hashes_N4: NDArray[np.uint64], others_M4: NDArray[np.uint64]
 ) -> NDArray[np.uint16]:
+    """Return in how many bits each hash differs from each of the others."""
     bits_NM = np.zeros((len(hashes_N4), len(others_M4)), np.uint16)  # 256 would be 0 in a byte
     for word in range(hashes_N4.shape[1]):
         bits_NM += np.bitwise_count(hashes_N4[:, None, word] ^ others_M4[None, :, word])

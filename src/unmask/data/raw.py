@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from unmask.data import archive, datasets, fingerprints, leakage, splits
+from unmask.data import archive, copies, datasets, fingerprints, leakage, same_pictures, splits
 from unmask.params import Raw
-from unmask.records import write_index
+from unmask.records import VideoRecord, write_index
 from unmask.runtime.disk import sole_writer
 
 T = TypeVar("T")
@@ -28,8 +29,8 @@ def fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch:
     What an interrupted run put into videos/ is kept. watch sees the long loops go by.
 
     Raises:
-        DatasetError: the chunk is not what its layout promises, a class is lacking, or something
-            stands on two sides; then there is no index.csv.
+        DatasetError: the chunk is not what its layout promises, a class is lacking, something
+            stands on two sides, or is labelled REAL and FAKE; then there is no index.csv.
         DiskError: another run fills that folder, or the disk takes no more.
     """
     with sole_writer(raw_dir):
@@ -45,7 +46,7 @@ def _fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch
         absent = {entry.file for entry in entries if entry.path not in files.sizes}
         records = splits.draw(entries, sides, settings, absent)
         # What shows without the files comes before hours of copying and decoding.
-        leakage.check([leakage.Listing(chunk, records)], settings)
+        leakage.check([copies.Listing(chunk, records)], settings)
         drawn = {record.file for record in records}
         wanted = {entry.file: entry.path for entry in entries if entry.file in drawn}
         placed = archive.fill(files, wanted, videos_dir)
@@ -55,11 +56,39 @@ def _fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch
     videos = [(video_id, path) for video_id, path in paths.items() if path.is_file()]
     taken = fingerprints.fingerprint_videos(videos, raw_dir / "fingerprints.csv", workers=workers)
     found = watch(taken, total=len(videos), label=f"fingerprints of {chunk}")
-    listing = leakage.Listing(chunk, records, {row.video_id: row for row in found})
+    listing = copies.Listing(chunk, records, {row.video_id: row for row in found})
+    listing = replace(
+        listing, records=_without_contradictions(listing, videos_dir, settings, workers)
+    )
     if not sides.own:
+        # Before copies go: with a video that came to train for its copy goes all it is joined with.
         records = splits.gather_twins(listing, sides, settings.alike_ratio)
-        for file in drawn - {record.file for record in records}:
-            (videos_dir / file).unlink(missing_ok=True)
-    leakage.check([leakage.Listing(chunk, records, listing.fingerprints)], settings)
+        listing = replace(listing, records=records)
+    listing = replace(listing, records=_without_repeats(listing, settings))
+    for file in drawn - {record.file for record in listing.records}:
+        (videos_dir / file).unlink(missing_ok=True)
+    records = list(listing.records)
+    leakage.check([listing], settings)
     write_index(index, records)
     log.info("%s\n%s", chunk_path, leakage.table(records))
+
+
+def _without_contradictions(
+    listing: copies.Listing, videos_dir: Path, settings: Raw, workers: int
+) -> list[VideoRecord]:
+    recoded = same_pictures.find_recoded(
+        [listing], {listing.chunk: videos_dir}, settings.alike_ratio, workers=workers
+    )
+    found = [*copies.contradictions(copies.find_copies([listing])), *recoded]
+    copies.refuse_contradictions(found, settings, asked=f"the labels of {listing.chunk}")
+    return _without(listing, copies.drop_contradictions(found))
+
+
+def _without_repeats(listing: copies.Listing, settings: Raw) -> list[VideoRecord]:
+    found = copies.repeats(copies.find_copies([listing]))
+    copies.refuse_repeats(found, settings, asked=f"each video of {listing.chunk} once")
+    return _without(listing, copies.drop_repeats(found))
+
+
+def _without(listing: copies.Listing, dropped: set[tuple[str, str]]) -> list[VideoRecord]:
+    return [r for r in listing.records if (listing.chunk, r.video_id) not in dropped]

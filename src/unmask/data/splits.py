@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from unmask.data.archive import first_few, shorten
+from unmask.data.copies import Listing
 from unmask.data.datasets import Entry
-from unmask.data.leakage import Listing, find_twins
+from unmask.data.leakage import find_twins
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import SPLITS, Split, VideoRecord
@@ -303,7 +304,7 @@ def draw(
         VideoRecord(
             video_id=PurePosixPath(entry.file).stem, file=entry.file, label=entry.label,
             source_id=entry.source_id, method=entry.method, split=sides.splits[entry.file],
-            donors=entry.donors,
+            donors=entry.donors, forged=entry.forged,
         )
         for entry in sorted(drawn, key=lambda entry: entry.file)
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from unmask.data.words import join_spellings, key_of
 from unmask.errors import DatasetError, UnmaskError
 from unmask.records import (
     SPLITS,
@@ -140,10 +141,11 @@ def deal(
         DatasetError: somebody stands on two sides, or an organisation lacks a class of a split.
     """
     rows = [(material, record) for material in materials for record in material.records]
-    leader = _link([record.identities for _, record in rows])
+    meant = join_spellings(who for _, record in rows for who in record.identities)
+    leader = _link([[meant[who] for who in record.identities] for _, record in rows])
     people: dict[str, list[tuple[Material, VideoRecord]]] = defaultdict(list)
     for material, record in rows:
-        people[leader[record.source_id]].append((material, record))
+        people[leader[meant[record.source_id]]].append((material, record))
     for name, own in people.items():
         if len(splits := {record.split for _, record in own}) > 1:
             raise DatasetError(
@@ -159,7 +161,9 @@ def deal(
         counts[to, split] += len(own)
         groups: dict[tuple[str, str], tuple[Material, list[VideoRecord]]] = {}
         for material, record in own:
-            groups.setdefault((material.chunk, record.source_id), (material, []))[1].append(record)
+            groups.setdefault((material.chunk, meant[record.source_id]), (material, []))[1].append(
+                record
+            )
         dealt[to] += groups.values()
     for organisation, samples in dealt.items():
         _check_classes(organisation, [record for _, own in samples for record in own])
@@ -248,7 +252,8 @@ def _make_sample(material: Material, records: Sequence[VideoRecord], home: Path)
         side="test" if records[0].split == "test" else "train",
         reals=sum(record.label == 0 for record in records),
         fakes=sum(record.label == 1 for record in records),
-        identities=tuple(sorted({_digest(who) for r in records for who in r.identities})),
+        # Of what all spellings share: another owner may write a name in another way.
+        identities=tuple(sorted({_digest(key_of(who)) for r in records for who in r.identities})),
         contents=tuple(sorted(contents.values())),
     )
     target = home / sample.side / sample.name

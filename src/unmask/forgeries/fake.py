@@ -8,6 +8,7 @@ compression would tell them apart. Sound is dropped.
 
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 
 from unmask.data.archive import VIDEO_ENDINGS
+from unmask.data.words import join_spellings, say_joined
 from unmask.errors import DatasetError
 from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.faces.landmarks import Face, find_face, read_ticks
@@ -33,6 +35,8 @@ from unmask.runtime.processes import run_jobs
 from unmask.video.codec import DecodeError, TruncatedError, VideoWriter
 
 DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of face, as in a recipe
+
+log = logging.getLogger(__name__)
 
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
@@ -110,6 +114,8 @@ class Fake:
 def find_footage(paths: Iterable[Path], chunk: Path, *, person_from_folder: bool) -> list[Footage]:
     """Return the files named and the video files in the folders named, each once, in order.
 
+    Folders whose names are spellings of one name, by words.key_of, show one person.
+
     Raises:
         DatasetError: a path does not exist, or chunk and footage lie in each other.
     """
@@ -129,10 +135,15 @@ def find_footage(paths: Iterable[Path], chunk: Path, *, person_from_folder: bool
             video = file == path or file.suffix.lower() in VIDEO_ENDINGS
             if file.is_file() and video and not hidden:
                 found.setdefault(file.resolve(), file)
+    people = join_spellings(whole.parent.name for whole in found)
+    if person_from_folder and (joined := say_joined(people, "person")):
+        log.warning("folders %s", "; ".join(joined))
     return [
-        Footage(file, _digest(file), whole.parent.name or None if person_from_folder else None)
+        Footage(
+            file, _digest(file), people[whole.parent.name] or None if person_from_folder else None
+        )
         for whole, file in found.items()
-    ]
+    ]  # fmt: skip
 
 
 def _digest(path: Path) -> str:

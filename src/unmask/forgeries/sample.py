@@ -7,6 +7,7 @@ through exactly the same path as the real video it is made from; only the face d
 
 import csv
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from unmask.data.words import join_spellings, say_joined, tidy
 from unmask.errors import DatasetError
 from unmask.faces.detector import Detector, detector_of_worker, start_worker
 from unmask.faces.tracks import Detection
@@ -27,6 +29,8 @@ from unmask.runtime.code import code_digest
 from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
 from unmask.video.codec import probe, read_frames, write_video
+
+logger = logging.getLogger(__name__)
 
 FRAME_PX = 320
 RATE_FPS = 25.0
@@ -155,6 +159,8 @@ class Pair:
 def read_sources(folder: Path) -> list[Source]:
     """Return the rows of the folder's sources.csv.
 
+    Spellings of one person's name are made one, by words.key_of.
+
     Raises:
         DatasetError: it is missing, lacks a column, or puts a person into two splits.
     """
@@ -165,7 +171,10 @@ def read_sources(folder: Path) -> list[Source]:
         rows = list(csv.DictReader(lines))
     if not rows or set(rows[0]) != {"file", "person", "split"}:
         raise DatasetError(f"{path} should have the columns file, person, split. Take it from Git.")
-    sources = [Source(row["file"], row["person"], row["split"]) for row in rows]
+    people = join_spellings(row["person"] for row in rows)
+    if joined := say_joined(people, "person"):
+        logger.warning("%s: %s", path, "; ".join(joined))
+    sources = [Source(row["file"], people[row["person"]], tidy(row["split"])) for row in rows]
     splits: dict[str, str] = {}
     for source in sources:
         if source.split not in SPLITS:

@@ -1,5 +1,6 @@
 """Clips from crop files: which times, which pixels, and what training does to them."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from unmask.forgeries.blend import draw_recipe, forge_frame
 from unmask.geometry import Geometry
 from unmask.models.backbones import DEVIATION, MEAN
 from unmask.params import Augment
-from unmask.records import Box, Chunk, FaceTrack, Points, Split
+from unmask.records import Box, Chunk, FaceTrack, ForgedPart, Points, Split
 from unmask.video.codec import read_frames
 
 Image = npt.NDArray[np.uint8]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,55 @@ class ClipItem:
     boxes_T4: tuple[Box, ...] = ()
     points_T52: tuple[Points, ...] = ()
     self_blend: float = 0.0  # chance that a clip of it is turned into a self-blended fake
+    part_s: tuple[float, float] | None = None  # from when to when it is forged; None: all of it
+
+    def start_s(self, span_s: float, share: float) -> float:
+        """Return where a clip of that length starts, at a share of all places that it can have.
+
+        Of a face that is forged for a part of the time it lies in that part, or holds all of it.
+        """
+        first, last = self.times_T[0], self.times_T[-1]
+        from_s, to_s = (first, last) if self.part_s is None else self.part_s
+        start_s = from_s + max(to_s - from_s - span_s, 0.0) * share
+        return start_s if self.part_s is None else max(first, min(start_s, last - span_s))
 
 
 def clip_items(chunks: Sequence[Chunk], split: Split, *, self_blend: float = 0.0) -> list[ClipItem]:
     """Return every face track of the split with its video's label.
 
+    Of a fake whose record says where its forged face is only that face is there. The others are
+    left out rather than taken for real ones: the mark may be incomplete, and they went through the
+    forger's encoder, which real videos did not.
+
     self_blend is the chance that a real track's clip is turned into a fake.
     """
-    return [
-        ClipItem(
-            chunk.faces_dir / track.file, track.times_T, record.label, record.video_id,
-            track.boxes_T4, track.points_T52, 0.0 if record.label else self_blend,
-        )
-        for chunk in chunks
-        for record, found in chunk.of(split)
-        for track in found.tracks
-    ]  # fmt: skip
+    items, untouched = [], 0
+    for chunk in chunks:
+        for record, found in chunk.of(split):
+            for track in found.tracks:
+                part_s = None
+                if record.forged is not None:
+                    part_s = _forged_s(track, record.forged)
+                    if part_s is None:
+                        untouched += 1
+                        continue
+                items.append(
+                    ClipItem(
+                        chunk.faces_dir / track.file, track.times_T, record.label, record.video_id,
+                        track.boxes_T4, track.points_T52, 0.0 if record.label else self_blend,
+                        part_s,
+                    )
+                )  # fmt: skip
+    if untouched:
+        log.info("%s: %d face(s) of fakes left out, as others are marked there", split, untouched)
+    return items
+
+
+def _forged_s(track: FaceTrack, part: ForgedPart) -> tuple[float, float] | None:
+    """Return from when to when a face is the forged one, or None if it never is."""
+    frames = zip(track.times_T, track.boxes_T4, strict=True)
+    seen = [time_s for time_s, box_xyxy in frames if part.holds(time_s, box_xyxy)]
+    return (seen[0], seen[-1]) if seen else None
 
 
 def add_twins(items: Sequence[ClipItem]) -> list[ClipItem]:
@@ -223,9 +259,8 @@ class ClipDataset(Dataset[tuple[torch.Tensor, float]]):
         epoch, index = place
         item = self.items[index]
         rng = np.random.default_rng([self.seed, epoch, index])
-        spare = max(item.times_T[-1] - item.times_T[0] - self.geometry.span_s, 0.0)
         share = 0.5 if self.augment is None else rng.random()
-        start_s = item.times_T[0] + spare * share
+        start_s = item.start_s(self.geometry.span_s, share)
         frames = next(read_clips(item.crop, item.times_T, [start_s], self.geometry))
         label = item.label
         # A generator of its own: with and without self-blending the other draws are the same.

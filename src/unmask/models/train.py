@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from unmask import records
-from unmask.data import leakage
+from unmask.data import copies, leakage, same_pictures
 from unmask.errors import DatasetError, UnmaskError
 from unmask.geometry import Geometry
 from unmask.models import backbones, checkpoint, model_card, resume
@@ -60,15 +60,23 @@ class Settings:
 
 
 def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) -> list[Chunk]:
-    """Return the named chunks, once no two splits of them together leak.
+    """Return the named chunks as one data set, once no two splits of them together leak.
 
     Raises:
-        DatasetError: they leak, or a chunk's file is missing or damaged.
+        DatasetError: they leak, they contradict or repeat each other and params.yaml refuses that,
+            or a chunk's file is missing or damaged.
     """
     # Each chunk was checked alone; a person or a file may also stand in two of them.
     listings = [leakage.read_listing(name, raw_dir / name) for name in names]
+    same_pictures.check_across(listings, raw_dir, raw)
+    listings = copies.check_copies(listings, raw)
     leakage.check(listings, raw)
-    return records.read_chunks(names, raw_dir, faces_dir)
+    return [
+        replace(chunk, records=list(listing.records))
+        for chunk, listing in zip(
+            records.read_chunks(names, raw_dir, faces_dir), listings, strict=True
+        )
+    ]
 
 
 def items_of(chunks: Sequence[Chunk], settings: Train) -> tuple[list[ClipItem], list[ClipItem]]:

@@ -1,0 +1,111 @@
+"""Copies that were encoded anew, and fakes, which differ from their originals in one place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from unmask import params
+from unmask.data import same_pictures
+from unmask.data.copies import Listing
+from unmask.data.fingerprints import hash_video
+from unmask.data.same_pictures import find_recoded, show_same_pictures
+from unmask.errors import DatasetError
+from unmask.records import Fingerprint, VideoRecord, content_digest
+from unmask.video.codec import write_video
+
+Picture = NDArray[np.uint8]
+RATE_FPS, SECONDS, SIDE_PX = 8, 3, 160
+
+
+def scene(seed: int) -> Iterator[Picture]:
+    """Yield a picture that moves by a pixel a frame: fields of 20 pixels with soft edges."""
+    coarse = np.random.default_rng(seed).integers(40, 200, (12, 12, 3), np.uint8)
+    wide = cv2.GaussianBlur(np.kron(coarse, np.ones((20, 20, 1), np.uint8)), (0, 0), 3)
+    for index in range(RATE_FPS * SECONDS):
+        yield np.ascontiguousarray(wide[30 : 30 + SIDE_PX, index : index + SIDE_PX])
+
+
+def film(
+    path: Path, *, seed: int = 0, crf: int = 18, levels: int = 0, from_s: float = 0.0,
+    gain: float = 1.0, side_px: int = SIDE_PX, frames: int = 99, turn: int = 0,
+) -> Path:  # fmt: skip
+    """Write the scene; from a time on, a field of 32 x 32 pixels is brighter by so many levels."""
+    pictures = []
+    for index, picture in enumerate(scene(seed)):
+        shown = picture.astype(np.float32)
+        if index >= from_s * RATE_FPS:
+            shown[60:92, 60:92] += levels
+        shown = np.rot90(cv2.resize(shown * gain, (side_px, side_px)), turn)
+        pictures.append(np.ascontiguousarray(np.clip(shown, 0, 255).astype(np.uint8)))
+    write_video(path, pictures[:frames], rate_fps=RATE_FPS, crf=crf)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes", [{"crf": 23}, {"gain": 1.15}, {"side_px": 120}, {"frames": RATE_FPS * SECONDS - 2}]
+)
+def test_a_copy_that_was_encoded_anew_shows_the_same(
+    changes: dict[str, float], tmp_path: Path
+) -> None:
+    copy = film(tmp_path / "copy.mp4", **changes)  # type: ignore[arg-type]
+    assert show_same_pictures(film(tmp_path / "a.mp4"), copy)
+    assert show_same_pictures(copy, tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"levels": 12},  # three times what a block may differ by
+        {"levels": -12},
+        {"levels": 12, "from_s": 2.0},  # the last second alone
+        {"seed": 1},
+        {"frames": RATE_FPS * 2},  # a part may be the part that is genuine
+        {"turn": 1},
+    ],
+)
+def test_what_differs_in_one_place_or_time_does_not(
+    changes: dict[str, float], tmp_path: Path
+) -> None:
+    other = film(tmp_path / "other.mp4", **changes)  # type: ignore[arg-type]
+    assert not show_same_pictures(film(tmp_path / "a.mp4"), other)
+    assert not show_same_pictures(other, tmp_path / "a.mp4")
+
+
+def listing(chunk: str, folder: Path, labels: dict[str, int]) -> Listing:
+    records, prints = [], {}
+    for name, label in labels.items():
+        records.append(
+            VideoRecord(name, f"{name}.mp4", label, "one", ["real", "x"][label], "train")
+        )
+        pictures = hash_video(folder / f"{name}.mp4")
+        prints[name] = Fingerprint(name, content_digest(folder / f"{name}.mp4"), "", pictures)
+    return Listing(chunk, records, prints)
+
+
+def test_only_a_fake_and_a_real_video_are_compared(tmp_path: Path) -> None:
+    for name, changes in {"a": {}, "b": {"crf": 22}, "c": {"levels": 20}, "d": {"crf": 20}}.items():
+        film(tmp_path / f"{name}.mp4", **changes)  # type: ignore[arg-type]
+    rows = listing("c", tmp_path, {"a": 0, "b": 1, "c": 1, "d": 1})
+    found = list(find_recoded([rows], {"c": tmp_path}, 0.08, workers=1))
+    assert [str(group) for group in found] == [
+        "c/a.mp4 REAL = c/b.mp4 FAKE (encoded again)",
+        "c/a.mp4 REAL = c/d.mp4 FAKE (encoded again)",
+    ]
+    assert not list(find_recoded([rows], {"c": tmp_path / "gone"}, 0.08, workers=1))
+
+
+def test_chunks_that_label_one_scene_in_two_ways_are_refused(tmp_path: Path) -> None:
+    settings = params.load().raw
+    for chunk, crf in (("c", 18), ("d", 21)):
+        (tmp_path / chunk / "videos").mkdir(parents=True)
+        film(tmp_path / chunk / "videos/a.mp4", crf=crf)
+    chunks = [listing(name, tmp_path / name / "videos", {"a": label})
+              for name, label in (("c", 0), ("d", 1))]  # fmt: skip
+    with pytest.raises(DatasetError, match=r"both REAL and FAKE: c/a.mp4 REAL = d/a.mp4 FAKE \(en"):
+        same_pictures.check_across(chunks, tmp_path, settings)
+    same_pictures.check_across(chunks[:1], tmp_path, settings)
+    same_pictures.check_across(chunks, tmp_path / "elsewhere", settings)
