@@ -57,6 +57,7 @@ LAYERS = (
     (
         "classifier",
         "checkpoint",
+        "check_install",
         "cropping",
         "degrade",
         "resume",
