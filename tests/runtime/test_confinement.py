@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unmask.runtime import confinement
 from unmask.runtime.confinement import Confinement, Enforced
 from unmask.runtime.processes import run_jobs
+from unmask.video.codec import read_frames, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can confine")
 
@@ -213,6 +215,40 @@ def test_more_memory_is_refused_and_the_next_job_is_done(
 ) -> None:
     found = do([2**20, 10 * 2**30, 2**20], work, Confinement())
     assert found == [2**20, "memory", 2**20]
+
+
+def hoard(size: int) -> str:
+    """Do as a codec does that is refused memory: say nothing, and leave something out."""
+    held = []
+    for _ in range(size // 2**20):
+        try:
+            held.append(b"x" * 2**20)
+        except MemoryError:
+            break
+    return f"{len(held)} MiB"
+
+
+@pytest.mark.usefixtures("enforced")
+def test_who_hides_that_memory_ran_out_is_found_out() -> None:
+    confined = Confinement(memory_bytes=200 * 2**20)
+    found = do([20 * 2**20, 2**30, 100 * 2**20], hoard, confined)
+    assert found == ["20 MiB", "memory", "100 MiB"]
+
+
+def read_video(path: Path) -> int:
+    return sum(frame.rgb_HWC().any() for frame in read_frames(path))
+
+
+@pytest.mark.usefixtures("enforced")
+@pytest.mark.parametrize("mebibytes", [30, 60, 90])
+def test_a_video_too_large_for_its_memory_is_not_called_damaged(
+    mebibytes: int, tmp_path: Path
+) -> None:
+    grey = np.full((2160, 3840, 3), 90, np.uint8)
+    write_video(tmp_path / "large.mp4", [grey] * 4, rate_fps=10, crf=40, preset="ultrafast")
+    videos: list[object] = [tmp_path / "large.mp4"]
+    limits = Confinement(memory_bytes=mebibytes * 2**20), Confinement()
+    assert [do(videos, read_video, limit) for limit in limits] == [["memory"], [4]]
 
 
 def score_of_oom(_: object) -> str:

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -30,6 +31,7 @@ GIB = 2**30
 # Beyond what a worker has when it is ready. A genuine 8K video of 10 bits, decoded by 16 threads
 # with 16 reference pictures, takes 3.2 GB; a usual one 0.3 GB.
 MEMORY_BYTES = 4 * GIB
+_SPENT = 0.9
 _TRIAL_S = 20.0
 
 # linux/landlock.h: rights to change files, with the ABI that knows them.
@@ -165,26 +167,41 @@ def confine(confinement: Confinement, *, in_bubblewrap: bool) -> None:
         os.environ["TMPDIR"] = os.path.realpath(confinement.write_to[0])
 
 
-def limit_memory(memory_bytes: int) -> None:
-    """Let this process have memory_bytes more than now; then an allocation fails.
+class MemoryLimit:
+    """Lets this process have so many bytes more than now; then an allocation fails.
 
     It limits private memory that can be written (RLIMIT_DATA), not address space, of which torch
     maps gigabytes that it never touches. A process that uses CUDA is left alone.
     """
-    torch = sys.modules.get("torch")
-    if not sys.platform.startswith("linux") or (torch and torch.cuda.is_initialized()):
-        return
-    import resource
 
-    for line in (
-        Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    ):
-        if line.startswith("VmData:"):
-            most = int(line.split()[1]) * 1024 + memory_bytes
-            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-            if hard != resource.RLIM_INFINITY:
-                most = min(most, hard)
-            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    def __init__(self, memory_bytes: int) -> None:
+        self._spent_bytes: float = math.inf
+        torch = sys.modules.get("torch")
+        if not sys.platform.startswith("linux") or (torch and torch.cuda.is_initialized()):
+            return
+        import resource
+
+        most = _memory("VmData") + memory_bytes
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard != resource.RLIM_INFINITY:
+            most = min(most, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        self._spent_bytes = _memory("VmRSS") + _SPENT * memory_bytes
+
+    def is_spent(self) -> bool:
+        """Say whether this process ever came near its limit.
+
+        What it made then counts for nothing: codecs take an allocation that fails for damage of
+        the file, and leave pictures out.
+        """
+        return self._spent_bytes < math.inf and _memory("VmHWM") > self._spent_bytes
+
+
+def _memory(kind: str) -> int:
+    """Return bytes that the kernel counts: see proc_pid_status(5)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    [words] = [line.split() for line in status.splitlines() if line.startswith(f"{kind}:")]
+    return int(words[1]) * 1024
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -299,7 +316,7 @@ def _is_cut_off() -> bool:
 
 
 def _is_limited() -> bool:
-    limit_memory(256 * 2**20)
+    MemoryLimit(256 * 2**20)
     try:
         bytearray(2**30)
     except MemoryError:

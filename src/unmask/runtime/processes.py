@@ -32,7 +32,7 @@ from typing import Any, Generic, TypeVar
 
 from unmask.errors import UnmaskError
 from unmask.runtime import confinement, wire
-from unmask.runtime.confinement import Confinement
+from unmask.runtime.confinement import Confinement, MemoryLimit
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -245,18 +245,14 @@ def _do_jobs(
 ) -> None:
     """Do what comes, until the parent hangs up; runs in a worker."""
 
-    def start_and_limit() -> None:
-        start()
-        if confined is not None:
-            confinement.limit_memory(confined.memory_bytes)
-
-    connection.send_bytes(_outcome(start_and_limit))
+    connection.send_bytes(_outcome(start, None))
+    limit = MemoryLimit(confined.memory_bytes) if confined else None
     while True:
         try:
             job = pickle.loads(connection.recv_bytes())  # a parent's word is trusted
         except EOFError:
             return
-        connection.send_bytes(_outcome(partial(_work, work, job)))
+        connection.send_bytes(_outcome(partial(_work, work, job), limit))
 
 
 def _work(work: Callable[[Job], Result], job: Job) -> Result:
@@ -267,11 +263,12 @@ def _work(work: Callable[[Job], Result], job: Job) -> Result:
         raise
 
 
-def _outcome(do: Callable[[], Any]) -> bytes:
+def _outcome(do: Callable[[], Any], limit: MemoryLimit | None) -> bytes:
     try:
-        return wire.dumps(_Done(do()))
+        done = wire.dumps(_Done(do()))
+        return wire.dumps(_Exhausted()) if limit and limit.is_spent() else done
     except Exception as error:  # noqa: BLE001 - the parent raises it again, whatever it is
-        if confinement.is_out_of_memory(error):
+        if confinement.is_out_of_memory(error) or (limit and limit.is_spent()):
             return wire.dumps(_Exhausted())
         words = "".join(traceback.format_exception(error))
         try:

@@ -106,17 +106,20 @@ def work(connection: Connection, settings: Settings, start: Callable[[], None]) 
         connection.send(error)
         return
     connection.send(analyst.maker)
-    confinement.limit_memory(MEMORY_BYTES)
+    limit = confinement.MemoryLimit(MEMORY_BYTES)
     while True:
         task = connection.recv()
         try:
-            connection.send(analyst.answer(task, connection.send))
+            answer = analyst.answer(task, connection.send)
+            connection.send(_OUT_OF_MEMORY if limit.is_spent() else answer)
         except UnmaskError as error:
             connection.send(Refusal(Refused.FAILED, str(error)))
         except Exception as error:
             if not confinement.is_out_of_memory(error):
                 raise
             connection.send(_OUT_OF_MEMORY)
+        if limit.is_spent():  # another process has all of its memory again
+            return
 
 
 class _Analyst:
