@@ -59,6 +59,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -P -c 'from unmask.cli.check_install import main; main()'
 	touch $@
 
 lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index

@@ -9,7 +9,6 @@ the damaged files stay there.
 
 import argparse
 import math
-import multiprocessing
 import resource
 import struct
 import sys
@@ -208,8 +207,6 @@ def report(rows: Sequence[VideoFaces], seconds: Sequence[float]) -> None:
         print(f"{reason or 'cropped':12}{listed}")
     slowest = int(np.argmax(seconds))
     print(f"{sum(seconds):.1f} s; at most {seconds[slowest]:.1f} s: {rows[slowest].video_id}")
-    for worker in multiprocessing.active_children():
-        worker.join()  # its memory is known once it has ended
     peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(f"at most {peak_bytes / 1e6:.0f} MB in a worker")
 

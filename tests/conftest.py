@@ -10,13 +10,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -290,3 +291,16 @@ def pytest_collection_modifyitems(items):
         slow = item.get_closest_marker("slow") is not None
         group = "project" if "project" in item.fixturenames else item.path
         item.add_marker(pytest.mark.xdist_group(f"{group} {'slow' if slow else 'quick'}"))
+
+
+def find_workers(parent: int | None = None) -> "list[psutil.Process]":
+    """Return the worker processes that a process, by default this one, has started."""
+    children = psutil.Process(parent).children(recursive=True)
+    found = []
+    for child in children:
+        with suppress(psutil.Error):  # it has just ended
+            words = child.cmdline()
+            # bubblewrap around it has the same words behind its own.
+            if any("be_child" in word for word in words) and "bwrap" not in words[0]:
+                found.append(child)
+    return found

@@ -34,10 +34,15 @@ class Reason(StrEnum):
     NOT_A_VIDEO = "not_a_video"  # another kind of file, or nothing but sound
     UNREADABLE = "unreadable"  # a video of which no frame decodes
     CRASHED = "crashed"  # the process that read it, which memory may have failed
+    OUT_OF_MEMORY = "out_of_memory"  # it asks for more than one file may have
     TIMED_OUT = "timed_out"  # no new frame for faces.stall_s
     TRUNCATED = "truncated"
     NO_FACE = "no_face"
     TOO_SHORT = "too_short"
+
+
+# What the next run may not meet again: memory ran out, or a disk was busy.
+PASSING = frozenset({Reason.CRASHED, Reason.OUT_OF_MEMORY, Reason.TIMED_OUT})
 
 
 @dataclass(frozen=True)

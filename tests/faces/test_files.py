@@ -1,7 +1,6 @@
 """Files are cropped by processes of their own: one that kills or stalls one costs itself alone."""
 
 import hashlib
-import multiprocessing
 import os
 import signal
 from contextlib import closing
@@ -9,6 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from tests.conftest import find_workers
 from unmask import params
 from unmask.faces.files import crop_files
 from unmask.records import Reason
@@ -31,11 +31,11 @@ def test_a_worker_that_ends_or_stalls_costs_one_file(files):
     wall, large = files
     settings = params.load().faces.model_copy(update={"stall_s": 1.0})
     paths = [wall, large, wall, large, wall, large]
-    others = set(multiprocessing.active_children())
+    others = find_workers()
 
     def send(number):
         """Signal the worker, which already has the next file."""
-        [worker] = set(multiprocessing.active_children()) - others
+        [worker] = [each for each in find_workers() if each not in others]
         os.kill(worker.pid, number)
 
     with closing(crop_files(paths, settings, workers=1)) as cropped:
@@ -47,7 +47,7 @@ def test_a_worker_that_ends_or_stalls_costs_one_file(files):
         folder = found[0].crops_dir
         assert folder.exists()
     # The last file was in hand when nobody asked for more.
-    assert set(multiprocessing.active_children()) <= others
+    assert set(find_workers()) <= set(others)
     assert not folder.exists()
 
     assert [(each.place, each.path) for each in found] == [*enumerate(paths)][:5]

@@ -32,6 +32,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from tests.cli.test_predict import write_model
+from tests.conftest import find_workers
 from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
@@ -258,10 +259,8 @@ def test_a_crash_costs_that_video_its_answer_and_no_other(
         while not list(server.tmp.rglob("crops/*")):  # it is at work
             assert not asked.done(), asked.result()
             time.sleep(0.05)
-        # The worker leads a group of its own; the server's other children are no workers.
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        [worker] = [pid for pid in map(int, children) if os.getpgid(pid) == pid]
-        os.kill(worker, signal.SIGKILL)  # as the kernel does where memory is short
+        [worker] = find_workers(server.pid)
+        worker.kill()  # as the kernel does where memory is short
         status, _, body = asked.result()
     assert (status, json.loads(body)["error"]) == (422, "crashed")
     status, _, body = post(server, "/api/predict", video.read_bytes())

@@ -289,18 +289,60 @@ def test_an_experiment_whose_files_a_server_keeps_is_refused(own_uri: str, spool
     assert "made through a server" in refusal(own_uri, spools, resume=True)
 
 
-def test_a_store_that_moved_says_where_its_files_go(
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_copied_project_has_its_files_to_itself(
+    mlflow_tables: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `cp -r` of a checkout makes it: database, files and all, in a folder with odd letters."""
+    first, second = tmp_path / "the first 100%", tmp_path / "the second é"
+    first.mkdir()
+    uri = copy_store(mlflow_tables, first)
+    (tmp_path / "old.txt").write_text("of the first")
+    (tmp_path / "new.txt").write_text("of the second")
+    with begin(uri, first / ".tracking", "k") as tracker:
+        tracker.log_file(tmp_path / "old.txt", "plots")
+    shutil.copytree(first, second)
+    before = files_below(first)
+    caplog.set_level("INFO")
+    copied = default_uri({}, second)
+    with begin(copied, second / ".tracking", "k2") as tracker:
+        tracker.log_file(tmp_path / "new.txt", "plots")
+    assert sum("was copied or moved" in message for message in caplog.messages) == 1
+    assert files_below(first) == before
+    assert files_below(second / "mlartifacts") == ["new.txt", "old.txt"]
+    # What the first project had logged is found in the copy, also once the first is gone.
+    shutil.rmtree(first)
+    runs = client(copied).search_runs(["1"], order_by=["attributes.start_time"])
+    logged = [client(copied).list_artifacts(run.info.run_id, "plots")[0].path for run in runs]
+    assert logged == ["plots/old.txt", "plots/new.txt"]
+    caplog.clear()
+    begin(copied, second / ".tracking", "k3").finish(failed=False)
+    assert not any("was copied" in message for message in caplog.messages)
+
+
+def test_a_project_behind_a_link_was_not_copied(
+    mlflow_tables: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    uri = copy_store(mlflow_tables, tmp_path / "real")
+    begin(uri, tmp_path / ".tracking", "k").finish(failed=False)
+    begin(default_uri({}, tmp_path / "link"), tmp_path / ".tracking", "k").finish(failed=False)
+    assert caplog.messages == []
+
+
+def test_files_that_somebody_put_elsewhere_stay_there(
     own_uri: str, tmp_path: Path, spools: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    place = (tmp_path.parent / f"{tmp_path.name}_large_disk").as_uri()
+    client(own_uri).create_experiment("unmask", artifact_location=place)
     begin(own_uri, spools, "k").finish(failed=False)
-    begin(own_uri, spools, "k").finish(failed=False)
-    assert caplog.messages == []
-    (tmp_path / "moved").mkdir()
-    moved = copy_store(tmp_path / "mlflow.db", tmp_path / "moved")
-    begin(moved, spools, "k").finish(failed=False)
     (warning,) = caplog.messages
-    assert warning.startswith(f"{tmp_path}/moved/mlflow.db was elsewhere when its experiment began")
-    assert warning.endswith(f"files still go to {(tmp_path / 'mlartifacts').as_uri()}")
+    assert warning.endswith(f"files still go to {place}")
+    assert client(own_uri).get_experiment_by_name("unmask").artifact_location == place
 
 
 # ---------------------------------------------------------------- what breaks later

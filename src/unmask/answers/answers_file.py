@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unmask.answers.provenance import shown_name
 from unmask.errors import UnmaskError
-from unmask.records import Reason, content_digest
+from unmask.records import PASSING, content_digest
 from unmask.runtime.disk import give_name, writing
 
 if TYPE_CHECKING:  # it imports torch
@@ -36,7 +36,6 @@ COLUMNS = (
 NO_ANSWER = "without an answer"
 OUTCOMES = ("fake", "real", "inconclusive", NO_ANSWER)
 LIST_SEPARATOR = "|"
-PASSING = {Reason.CRASHED, Reason.TIMED_OUT}  # the next run may fare better
 
 
 class AnswersFileError(UnmaskError):

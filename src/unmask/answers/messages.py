@@ -21,6 +21,7 @@ REASONS = {
     Reason.NOT_A_VIDEO: "The file is not a video, or has no picture.",
     Reason.UNREADABLE: "No frame of the file can be decoded: it is damaged or cut off.",
     Reason.CRASHED: "The decoder crashed on this file.",
+    Reason.OUT_OF_MEMORY: "Decoding this file asks for more memory than one file may have.",
     Reason.TIMED_OUT: "Decoding this file came to a halt.",
     Reason.TRUNCATED: "The file ends before its video does: what follows was not seen.",
     Reason.NO_FACE: "No face was found in any picture that was looked at.",

@@ -25,6 +25,7 @@ from unmask.records import (
     write_fingerprints,
 )
 from unmask.runtime.code import code_digest
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import DecodeError, Frame, digest_pictures, read_frames, read_keyframes
 
@@ -140,7 +141,8 @@ def _read_known(path: Path) -> list[Fingerprint]:
 def _take_all(jobs: Sequence[_Job], workers: int) -> Iterator[Fingerprint]:
     yield from run_jobs(
         jobs, _take, _start_worker, workers,
-        crashed=_row_of_crash, stalled=_row_of_stall, stall_s=_STALL_S,
+        crashed=_row_of_crash, exhausted=_row_of_memory, stalled=_row_of_stall, stall_s=_STALL_S,
+        confined=Confinement(),
     )  # fmt: skip
 
 
@@ -159,6 +161,10 @@ def _start_worker() -> None:
 
 def _row_of_crash(job: _Job) -> Fingerprint:
     return _row_of_failure(job, "the decoder crashed")
+
+
+def _row_of_memory(job: _Job) -> Fingerprint:
+    return _row_of_failure(job, "decoding it takes more memory than one file may have")
 
 
 def _row_of_stall(job: _Job) -> Fingerprint:

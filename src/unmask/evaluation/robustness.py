@@ -22,6 +22,7 @@ from unmask.models import checkpoint
 from unmask.models.predict import Predictor
 from unmask.params import CLEAN
 from unmask.records import (
+    PASSING,
     Chunk,
     Reason,
     VideoFaces,
@@ -154,7 +155,7 @@ def score(
                 missing.append(each)
         for each, found, faces_dir in _crop_all(missing, workers, load_detector):
             [answer] = predictor.score_videos(faces_dir, [found])
-            is_final = found.reason not in (Reason.CRASHED, Reason.TIMED_OUT)
+            is_final = found.reason not in PASSING
             made = ledger.add(
                 each.name, each.key if is_final else "", [],
                 probability=answer.probability, reason=answer.reason, faces=len(answer.tracks),

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 import os
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from unmask.faces.detector import (
 from unmask.faces.search import Sighting, find_faces
 from unmask.faces.tracks import Linker, Track, align_square, square_around
 from unmask.records import (
+    PASSING,
     Box,
     FaceTrack,
     Points,
@@ -39,6 +41,7 @@ from unmask.records import (
     write_atomically,
 )
 from unmask.runtime.code import code_digest
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import sole_writer, writing
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import (
@@ -60,7 +63,7 @@ _CODE = (
 )  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
-    Reason.CRASHED, Reason.TIMED_OUT,
+    *PASSING,
 )  # fmt: skip
 # At crf 14 as near to the picture as `superfast` (42.1 dB), in files as large and in 40 % of its
 # time: what the slower ones save, they save on pictures that leave no grain.
@@ -128,6 +131,8 @@ class _Cropper:
         self.detections = 0
         self._faces_dir = faces_dir
         self._video_id = video_id
+        # Of this run alone: workers in namespaces have equal process ids.
+        self._run = secrets.token_hex(8)
         self._settings = settings
         self._linker = Linker(min_overlap=settings.min_overlap, max_gap_s=settings.max_gap_s)
         self._begun = 0
@@ -154,7 +159,7 @@ class _Cropper:
             self._cut()
         for track in self._linker.add(frame.time_s, sighting.faces):
             # Without the video's id, which may be as long as a file's name can be.
-            part = self._faces_dir / f".{os.getpid()}_{self._begun}.mp4"
+            part = self._faces_dir / f".{self._run}_{self._begun}.mp4"
             strip = _Strip(track, self._begun, part, self._settings, self._beside)
             self._open.append(strip)
             self._begun += 1
@@ -529,8 +534,13 @@ def _crop_all(
         partial(start_worker, settings.detect, load_detector),
         workers,
         crashed=_row_of_crash,
+        exhausted=_row_of_memory,
         stalled=_row_of_stall,
         stall_s=settings.stall_s,
+        # A detector that is not the worker's own is asked over a socket.
+        confined=Confinement(
+            (jobs[0].faces_dir,), has_sockets=load_detector is not detector_of_worker
+        ),
     )
 
 
@@ -543,6 +553,14 @@ def _crop(load_detector: LoadDetector, job: _Job) -> VideoFaces:
 def _row_of_crash(job: _Job) -> VideoFaces:
     detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
     return VideoFaces(job.video_id, "", (), Reason.CRASHED, detail)
+
+
+def _row_of_memory(job: _Job) -> VideoFaces:
+    detail = (
+        f"{job.path}: asked for its faces, but decoding it takes more memory than one file may "
+        "have. Leave it out, or convert it to a smaller size."
+    )
+    return VideoFaces(job.video_id, "", (), Reason.OUT_OF_MEMORY, detail)
 
 
 def _row_of_stall(job: _Job) -> VideoFaces:

@@ -15,6 +15,7 @@ from unmask import params
 from unmask.faces.crops import crop_video
 from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.records import Reason, VideoFaces
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import DecodeError, probe
@@ -67,8 +68,10 @@ def crop_files(
             partial(start_worker, settings.detect),
             workers,
             crashed=_crashed,
+            exhausted=_exhausted,
             stalled=_stalled,
             stall_s=settings.stall_s,
+            confined=Confinement((folder,)),
         )
         assert isinstance(found, Generator)
         stack.callback(found.close)  # ends the workers before the folder goes
@@ -116,6 +119,14 @@ def _digest(path: Path) -> str | None:
 def _crashed(job: _Job) -> Cropped:
     detail = f"{job.path}: asked for its faces, but the decoder crashed. Leave it out."
     return _failed(job, Reason.CRASHED, detail)
+
+
+def _exhausted(job: _Job) -> Cropped:
+    detail = (
+        f"{job.path}: asked for its faces, but decoding it takes more memory than one file may "
+        "have. Convert it to a smaller size."
+    )
+    return _failed(job, Reason.OUT_OF_MEMORY, detail)
 
 
 def _stalled(job: _Job) -> Cropped:

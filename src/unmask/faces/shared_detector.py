@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Client, Connection, Listener, wait
+from pickle import UnpicklingError
 from queue import SimpleQueue
 from threading import Thread
 
@@ -14,6 +15,7 @@ from unmask import params
 from unmask.faces.detector import Detector, FaceDetector, LoadDetector, Picture, detector_of_worker
 from unmask.faces.tracks import Detection
 from unmask.records import Box
+from unmask.runtime import wire
 from unmask.video.codec import Frame
 
 _WORKER, _STOP = "worker", "stop"  # what a connection says first
@@ -40,7 +42,7 @@ def shared(
     a millisecond a face, stays with the workers, by what they load for it. What a search raises is
     raised in the workers, as a RuntimeError.
     """
-    key = os.urandom(16)  # the workers' alone: what they send is unpickled
+    key = os.urandom(16)  # the workers' alone
     newcomers: SimpleQueue[Connection | None] = SimpleQueue()
     bell, button = Pipe(duplex=False)
     with Listener(authkey=key) as listener:
@@ -66,9 +68,9 @@ def _accept(
     while True:
         try:
             newcomer = listener.accept()
-            is_over = newcomer.recv() == _STOP
-        except (AuthenticationError, EOFError, OSError):  # a worker that ended as it came
-            continue
+            is_over = wire.loads(newcomer.recv_bytes()) == _STOP
+        except (AuthenticationError, EOFError, OSError, UnpicklingError):
+            continue  # a worker that ended as it came
         newcomers.put(None if is_over else newcomer)
         button.send(_WORKER)  # wakes the other thread, which waits for connections alone
         if is_over:
@@ -104,8 +106,9 @@ def _serve_until_stopped(
                 workers.append(newcomer)
                 continue
             try:
-                asked[ready] = ready.recv()
-            except (EOFError, OSError):  # that worker has ended, maybe in the middle of a word
+                asked[ready] = wire.loads(ready.recv_bytes())
+            except (EOFError, OSError, UnpicklingError):
+                # That worker has ended, maybe in the middle of a word.
                 workers.remove(ready)
         for worker, answer in zip(asked, _answers(detector, list(asked.values())), strict=True):
             try:

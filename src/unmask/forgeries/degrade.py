@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from unmask import params
 from unmask.faces.crops import crop_video
-from unmask.faces.detector import LoadDetector, start_worker
+from unmask.faces.detector import LoadDetector, detector_of_worker, start_worker
 from unmask.records import Reason, VideoFaces
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import (
     DecodeError,
@@ -159,8 +160,13 @@ def crop_copies(
         partial(start_worker, settings.detect, load_detector),
         workers,
         crashed=_row_of_crash,
+        exhausted=_row_of_memory,
         stalled=_row_of_stall,
         stall_s=settings.stall_s,
+        confined=Confinement(
+            tuple({copy.folder.parent for copy in copies}),
+            has_sockets=load_detector is not detector_of_worker,
+        ),
     )
 
 
@@ -180,6 +186,14 @@ def _crop(load_detector: LoadDetector, copy: Copy) -> tuple[Copy, VideoFaces]:
 def _row_of_crash(copy: Copy) -> tuple[Copy, VideoFaces]:
     detail = f"{copy.path}: asked to degrade it, but the codec crashed. Leave it out."
     return copy, VideoFaces(copy.video_id, "", (), Reason.CRASHED, detail)
+
+
+def _row_of_memory(copy: Copy) -> tuple[Copy, VideoFaces]:
+    detail = (
+        f"{copy.path}: asked to degrade it, but that takes more memory than one file may have. "
+        "Leave it out, or convert it to a smaller size."
+    )
+    return copy, VideoFaces(copy.video_id, "", (), Reason.OUT_OF_MEMORY, detail)
 
 
 def _row_of_stall(copy: Copy) -> tuple[Copy, VideoFaces]:

@@ -28,8 +28,9 @@ from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.faces.landmarks import Face, find_face, read_ticks
 from unmask.forgeries.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
 from unmask.params import Faces
-from unmask.records import Reason, content_digest, write_atomically
+from unmask.records import PASSING, Reason, content_digest, write_atomically
 from unmask.runtime.code import code_digest
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
 from unmask.video.codec import DecodeError, TruncatedError, VideoWriter
@@ -46,7 +47,7 @@ _CODE = (
     "forgeries/fake", "video/codec",
 )  # fmt: skip
 _GONE = "gone"  # in the second pass
-_PASSING = (Reason.CRASHED, Reason.TIMED_OUT, _GONE)  # what the next run need not meet again
+_PASSING = (*PASSING, _GONE)  # what the next run need not meet again
 
 
 @dataclass(frozen=True)
@@ -393,7 +394,8 @@ def _do_all(
             missing.append(job)
     done_now = run_jobs(
         missing, work, start, workers,
-        crashed=_lament_crash, stalled=_lament_stall, stall_s=stall_s,
+        crashed=_lament_crash, exhausted=_lament_memory, stalled=_lament_stall, stall_s=stall_s,
+        confined=Confinement((ledger.scratch,)),
     )  # fmt: skip
     for done in done_now:
         if done.reason not in _PASSING:
@@ -405,6 +407,11 @@ def _do_all(
 def _lament_crash(job: _Job) -> _Done:
     detail = "its process was killed: by the decoder, or as memory ran out"
     return _Done(job, reason=Reason.CRASHED, detail=detail)
+
+
+def _lament_memory(job: _Job) -> _Done:
+    detail = "decoding it asks for more memory than one file may have"
+    return _Done(job, reason=Reason.OUT_OF_MEMORY, detail=detail)
 
 
 def _lament_stall(job: _Job) -> _Done:

@@ -13,9 +13,8 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,12 +25,14 @@ from fvcore.nn.squeeze_excitation import SqueezeExcitation
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from unmask.errors import DatasetError
 from unmask.faces.detector import Detector
 from unmask.forgeries.blend import METHODS, Floats, Image, draw_recipe, forge_frame
 from unmask.forgeries.sample import draw_camera_path, film, largest, read_sources, read_still
 from unmask.models import backbones
 from unmask.params import Detect, Pretrain
 from unmask.records import write_atomically
+from unmask.runtime.processes import run_jobs
 from unmask.scoring import metrics, scores
 from unmask.video.codec import read_frames
 
@@ -128,14 +129,21 @@ def _start_worker(faces: list[BaseFace]) -> None:
 
 
 def _render_many(
-    margin_ratio: float, seed: int, first: int, count: int
+    margin_ratio: float, seed: int, indices: range
 ) -> tuple[int, Image, npt.NDArray[np.uint8]]:
     crops, masks = [], []
-    for index in range(first, first + count):
+    for index in indices:
         crop, mask = render_pair(_FACES, margin_ratio, np.random.default_rng([seed, index]))
         crops.append(crop)
         masks.append(np.clip(np.round(mask * 255), 0, 255).astype(np.uint8))
-    return first, np.stack(crops), np.stack(masks)
+    return indices.start, np.stack(crops), np.stack(masks)
+
+
+def _refuse_crash(indices: range) -> tuple[int, Image, npt.NDArray[np.uint8]]:
+    raise DatasetError(
+        f"Asked for the pairs {indices.start} to {indices.stop - 1}, but the process that renders "
+        "them was killed. Memory may have run out: close other programs, and run it again."
+    )
 
 
 def render_bank(
@@ -153,21 +161,18 @@ def render_bank(
     masks = np.lib.format.open_memmap(
         folder / "masks.npy", "w+", np.uint8, (pairs, mask_px, mask_px)
     )
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_start_worker, initargs=(faces,)
-    ) as pool:
-        jobs = [
-            pool.submit(
-                _render_many, margin_ratio, seed, first, min(RENDERED_AT_ONCE, pairs - first)
-            )
-            for first in range(0, pairs, RENDERED_AT_ONCE)
-        ]
-        for job in jobs:
-            first, some_crops, some_masks = job.result()
-            crops[first : first + len(some_crops)] = some_crops
-            masks[first : first + len(some_masks)] = some_masks
-            yield first
+    jobs = [
+        range(first, min(first + RENDERED_AT_ONCE, pairs))
+        for first in range(0, pairs, RENDERED_AT_ONCE)
+    ]
+    rendered = run_jobs(
+        jobs, partial(_render_many, margin_ratio, seed), partial(_start_worker, faces), workers,
+        crashed=_refuse_crash,
+    )  # fmt: skip
+    for first, some_crops, some_masks in rendered:
+        crops[first : first + len(some_crops)] = some_crops
+        masks[first : first + len(some_masks)] = some_masks
+        yield first
 
 
 # ---------------------------------------------------------------- the image net

@@ -133,6 +133,9 @@ class ClipData(LightningDataModule):
         return DataLoader(
             clips, self.batch_size, sampler=sampler, num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
+            # Whatever Python's default is: other ways run the user's script again, which then needs
+            # a main guard. A fork is safe on Linux alone.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
         )  # fmt: skip
 
 

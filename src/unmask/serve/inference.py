@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 from unmask.answers.answers_file import Maker, to_row
 from unmask.errors import UnmaskError
 from unmask.records import Reason
-from unmask.runtime import processes
+from unmask.runtime import confinement
+from unmask.runtime.processes import count_beats
 
 if TYPE_CHECKING:  # these import torch, which the server itself does without
     from unmask.answers.analysis import Answer
 
 _LOOK_S = 0.3  # between two words on how far the faces are
 _FACES, _SCORES, _PAGE = 0.75, 0.9, 0.97  # how far an answer is when these are done
+
+# Beyond the loaded model: decoding, scoring, and the gradients of a report.
+MEMORY_BYTES = 6 * confinement.GIB
 
 Tell = Callable[["Step"], None]
 
@@ -35,6 +38,7 @@ class Refused(StrEnum):
     TOO_LONG = "too_long"
     TIMED_OUT = "timed_out"
     CRASHED = "crashed"
+    OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
     FAILED = "failed"  # this machine did: its disk is full, say
 
@@ -86,10 +90,15 @@ class Refusal:
     words: str
 
 
+_OUT_OF_MEMORY = Refusal(
+    Refused.OUT_OF_MEMORY,
+    f"Answering this video takes more than the {MEMORY_BYTES // confinement.GIB} GiB of memory "
+    "that one video may have here. Convert it to a smaller size, for example 1080p.",
+)
+
+
 def work(connection: Connection, settings: Settings, start: Callable[[], None]) -> None:
     """Load the model, then answer what comes, until the parent closes the connection or dies."""
-    os.setsid()  # Ctrl-C is the parent's; and all that is started here can be killed together
-    _end_with_parent()
     start()
     try:
         analyst = _Analyst(settings)
@@ -97,21 +106,20 @@ def work(connection: Connection, settings: Settings, start: Callable[[], None]) 
         connection.send(error)
         return
     connection.send(analyst.maker)
+    limit = confinement.MemoryLimit(MEMORY_BYTES)
     while True:
         task = connection.recv()
         try:
-            connection.send(analyst.answer(task, connection.send))
+            answer = analyst.answer(task, connection.send)
+            connection.send(_OUT_OF_MEMORY if limit.is_spent() else answer)
         except UnmaskError as error:
             connection.send(Refusal(Refused.FAILED, str(error)))
-
-
-def _end_with_parent() -> None:
-    def watch() -> None:
-        if parent := parent_process():
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+        except Exception as error:
+            if not confinement.is_out_of_memory(error):
+                raise
+            connection.send(_OUT_OF_MEMORY)
+        if limit.is_spent():  # another process has all of its memory again
+            return
 
 
 class _Analyst:
@@ -215,11 +223,11 @@ def _telling_frames(ticks: float, tell: Tell) -> Iterator[None]:
     """Say meanwhile how far the faces are, by how many frames were looked at."""
     done = threading.Event()
     # No worker of run_jobs, so nobody else counts these; cropping beats twice a frame.
-    begun = processes._beats.value
+    begun = count_beats()
 
     def watch() -> None:
         while not done.wait(_LOOK_S):
-            frames = (processes._beats.value - begun) / 2
+            frames = (count_beats() - begun) / 2
             share = min(frames / ticks, 1.0) if ticks else 0.5
             tell(Step("Looking for faces", _FACES * share))
 

@@ -4,10 +4,8 @@ The server itself decodes nothing: a file that crashes a decoder or stalls it co
 """
 
 import logging
-import os
 import secrets
 import shutil
-import signal
 import threading
 import time
 from collections import deque
@@ -15,15 +13,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from pickle import UnpicklingError
 
 from unmask.answers.answers_file import Maker
 from unmask.errors import UnmaskError
+from unmask.runtime import wire
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
-from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task, work
+from unmask.runtime.processes import Child
+from unmask.serve.inference import (
+    MEMORY_BYTES,
+    Refusal,
+    Refused,
+    Result,
+    Settings,
+    Step,
+    Task,
+    work,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +111,8 @@ class Desk:
         self._changed = threading.Condition()
         self.is_ending = False
         self._took_s = _USUAL_S
-        self._slots = [_Worker(settings, start) for _ in range(limits.jobs)]
+        confined = Confinement((folder,), MEMORY_BYTES, has_gpu=True)
+        self._slots = [_Worker(settings, start, confined) for _ in range(limits.jobs)]
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self._slots
         ]
@@ -249,20 +258,20 @@ class Desk:
         begun_s = time.monotonic()
         task = Task(ticket.video, ticket.name, ticket.wants_report, self.limits.max_video_s)
         try:
-            slot.connection.send(task)
+            slot.send(task)
             while True:
-                while slot.connection.poll(LOOK_S):
-                    said = slot.connection.recv()
+                while slot.has_said(LOOK_S):
+                    said = slot.receive()
                     if isinstance(said, Step):
                         ticket.step = said
                     else:
                         self._took_s += 0.3 * (time.monotonic() - begun_s - self._took_s)
-                        return said  # type: ignore[no-any-return]  # a pipe's content
+                        return _outcome(said)
                 if refusal := self._stop(ticket, begun_s):
                     slot.kill()
                     return refusal
                 self._drop_unclaimed()
-        except (EOFError, OSError):
+        except (EOFError, OSError, UnpicklingError):
             slot.kill()
             return Refusal(
                 Refused.CRASHED,
@@ -288,26 +297,47 @@ class _Worker:
     Only one thread at a time has it: all but is_ready is for that one.
     """
 
-    connection: Connection
-
-    def __init__(self, settings: Settings, start: Callable[[], None]) -> None:
-        self._settings, self._start = settings, start
-        self._process: SpawnProcess | None = None
+    def __init__(
+        self, settings: Settings, start: Callable[[], None], confined: Confinement
+    ) -> None:
+        self._settings, self._start, self._confined = settings, start, confined
+        self._child: Child | None = None
         self._has_model = False
 
     @property
     def is_ready(self) -> bool:
         """Say whether it can be given a task."""
-        process = self._process
-        return self._has_model and process is not None and process.is_alive()
+        child = self._child
+        return self._has_model and child is not None and child.is_alive()
 
     def spawn(self) -> None:
-        # "spawn", as a fork of a process in which threads run may deadlock.
-        context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, self._settings, self._start))
-        self._process.start()
-        theirs.close()
+        self._child = Child(
+            work, self._settings, self._start, confined=self._confined, leads_group=True
+        )
+
+    def send(self, task: Task) -> None:
+        """Give it a task.
+
+        Raises:
+            OSError: it has ended.
+        """
+        assert self._child is not None
+        self._child.connection.send(task)
+
+    def has_said(self, wait_s: float) -> bool:
+        """Say whether it has said something, or has ended; wait so long for it."""
+        assert self._child is not None
+        return self._child.connection.poll(wait_s)
+
+    def receive(self) -> object:
+        """Return what it says next.
+
+        Raises:
+            EOFError, OSError: it has ended.
+            UnpicklingError: it says what is not accepted.
+        """
+        assert self._child is not None
+        return wire.loads(self._child.connection.recv_bytes())
 
     def await_model(self, is_ending: Callable[[], bool]) -> Maker:
         """Wait until the process has its model, and return what it is.
@@ -318,10 +348,10 @@ class _Worker:
         """
         said = None
         end_s = time.monotonic() + _START_S
-        with suppress(EOFError, OSError):
+        with suppress(EOFError, OSError, UnpicklingError):
             while time.monotonic() < end_s and not is_ending():
-                if self.connection.poll(LOOK_S):
-                    said = self.connection.recv()
+                if self.has_said(LOOK_S):
+                    said = self.receive()
                     break
         if isinstance(said, Maker):
             self._has_model = True
@@ -347,12 +377,12 @@ class _Worker:
     def kill(self) -> None:
         """End the process and what it has started, which never outlive a ticket."""
         self._has_model = False
-        process, self._process = self._process, None
-        if process is None or process.pid is None:
-            return
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
-        except ProcessLookupError:
-            process.kill()  # it did not come so far
-        process.join()
-        self.connection.close()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+
+def _outcome(said: object) -> Result | Refusal:
+    if not isinstance(said, Result | Refusal):
+        raise UnpicklingError(f"Asked for an answer; found {type(said).__name__}.")
+    return said

@@ -3,12 +3,15 @@
 import json
 import logging
 import re
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from unmask.runtime.code import PACKAGE
 from unmask.runtime.digests import mlflow_digest
@@ -42,6 +45,13 @@ ARTIFACTS = "mlartifacts"
 
 MODEL_NAME = "unmask"
 MODEL_SCRIPT = PACKAGE / "answers/pyfunc.py"
+
+# Where an SQLite store names folders of files, absolutely.
+_LOCATIONS = (
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"), ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)  # fmt: skip
 
 # Tags of ours: a run's key, the opening that made the run, the content of a logged model, and
 # before a param's name the value that it has by now.
@@ -278,9 +288,12 @@ class MlflowSender:
 
 
 def _experiment_id(client: Any, name: str, uri: str) -> str:
+    file = sqlite_file(uri)
     found = client.get_experiment_by_name(name)
+    if found is not None and file is not None and _is_elsewhere(found.artifact_location, file):
+        _move_here(file, found.artifact_location)
+        found = client.get_experiment_by_name(name)
     if found is None:
-        file = sqlite_file(uri)
         # MLflow's own choice for an SQLite store depends on the current folder.
         location = None if file is None else (file.parent / ARTIFACTS).as_uri()
         try:
@@ -299,6 +312,42 @@ def _experiment_id(client: Any, name: str, uri: str) -> str:
     return str(found.experiment_id)
 
 
+def _is_elsewhere(location: str, file: Path) -> bool:
+    """Say whether files go to the folder that lay beside a store before it was copied or moved.
+
+    Another folder than ARTIFACTS was somebody's choice and stays.
+    """
+    folder = _local_folder(location)
+    if folder is None or folder.name != ARTIFACTS:
+        return False
+    return folder.resolve().parent != file.parent.resolve()
+
+
+def _local_folder(location: str) -> Path | None:
+    scheme, _, path = location.rpartition("://")
+    if scheme not in ("", "file"):
+        return None
+    return Path(unquote(path) if scheme else path)
+
+
+def _move_here(file: Path, old: str) -> None:
+    """Let a copied or moved store name the files beside it, for which MLflow has no function."""
+    new = (file.parent / ARTIFACTS).as_uri()
+    with closing(sqlite3.connect(file)) as store, store:  # all of it or, on an error, nothing
+        for table, column in _LOCATIONS:
+            known = [name for _, name, *_ in store.execute(f"PRAGMA table_info({table})")]
+            if column in known:
+                store.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
+    logger.info(
+        "%s was copied or moved: its files now go to %s, and are looked for there, no longer in %s",
+        file, new, old,
+    )  # fmt: skip
+
+
 def _check_location(location: str, uri: str) -> None:
     file = sqlite_file(uri)
     if file is None:
@@ -309,7 +358,7 @@ def _check_location(location: str, uri: str) -> None:
             f"which keeps the files ({location}). Set MLFLOW_TRACKING_URI to that server, or "
             "MLFLOW_EXPERIMENT_NAME to another name."
         )
-    if not location.startswith((file.parent.as_uri(), str(file.parent))):
+    if not location.startswith((f"{file.parent.as_uri()}/", f"{file.parent}/")):
         logger.warning(
             "%s was elsewhere when its experiment began: files still go to %s", file, location
         )

@@ -433,6 +433,8 @@ def open_file(path: Path) -> InputContainer:
             f"file:{path}", mode="r", container_options=options, metadata_errors="replace",
             options=_limit_size(),
         )  # fmt: skip
+    except av.error.MemoryError:  # says nothing of the file
+        raise MemoryError(f"{path}: no memory to open it") from None
     except av.error.FFmpegError as error:
         found = f"no whole video file ({error.strerror})"
         is_part = any(beginning.startswith(magic, at) for at, magic in _BEGINNINGS)
@@ -623,6 +625,8 @@ def _decode_pictures(
                 pictures = []
                 skipped += 1
             yield from pictures
+    except av.error.MemoryError:  # an FFmpegError too, of which callers think that the file broke
+        raise MemoryError(f"{path}: no memory to decode it") from None
     except av.error.FFmpegError:
         yield from stream.decode(None)
         raise
