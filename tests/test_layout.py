@@ -100,7 +100,8 @@ LAYERS = (
         "inputs",
         "gate",
     ),
-    ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
+    ("colour",),
+    ("archive", "light", "records", "params", "scores", "processes", "provenance", "verdicts"),
     ("disk", "digests", "groups"),
     ("errors", "geometry"),
 )
@@ -112,7 +113,7 @@ OWNERS = {
     "fastapi": {"serve", "serve_page"},
     "starlette": {"serve", "serve_gate"},
     "uvicorn": {"serve"},
-    "av": {"video", "sound"},
+    "av": {"video", "sound", "colour"},
     "jinja2": {"case_report"},
     "facenet_pytorch": {"cascade"},
     "fvcore": {"backbones", "pretrain"},  # X3D's squeeze-and-excitation is fvcore's

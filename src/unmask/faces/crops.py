@@ -54,7 +54,10 @@ _log = logging.getLogger(__name__)
 _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
-_CODE = ("cascade.py", "detector.py", "faces.py", "search.py", "tracks.py", "video.py")
+_CODE = (
+    "cascade.py", "colour.py", "detector.py", "faces.py", "light.py", "search.py", "tracks.py",
+    "video.py",
+)  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
     Reason.CRASHED, Reason.TIMED_OUT,
