@@ -492,6 +492,13 @@ def test_damage_to_one_picture_s_signal_raises_no_doubt() -> None:
         assert is_range == ("matrix is number 3" in doubt)
 
 
+def test_what_screens_show_as_it_is_takes_no_second_pass() -> None:
+    for primaries in (1, 2, 4, 5, 6, 7, 22):
+        for transfer in (1, 2, 4, 5, 6, 7, 11, 12, 13, 14, 15):
+            reading = colour.decide(YUV, Signal(primaries, transfer, Matrix.BT601_625, 1))
+            assert (reading.matrix, reading.mapping, reading.doubt) == (5, None, "")
+
+
 def test_a_matrix_says_nothing_of_rgb() -> None:
     for matrix in (Matrix.RGB, Matrix.BT709, Matrix.UNSPECIFIED):
         reading = colour.decide(HD_RGB, Signal(matrix=matrix), Signal(matrix=matrix))

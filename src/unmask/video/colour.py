@@ -54,10 +54,11 @@ _SCREEN_TRANSFERS = {
     Transfer.SMPTE240M, Transfer.XVYCC, Transfer.BT1361, Transfer.SRGB, Transfer.BT2020_10,
     Transfer.BT2020_12,
 }  # fmt: skip
-# These are so near to BT.709's that players show a picture as it is.
+# These are so near to BT.709's that players show a picture as it is. BT.470M's are NTSC's of 1953,
+# which no camera had any more when video became digital: files that name these are BT.601's.
 _SCREEN_PRIMARIES = {
     Primaries.BT709, Primaries.UNSPECIFIED, Primaries.BT601_625, Primaries.BT601_525,
-    Primaries.SMPTE240M, Primaries.EBU3213,
+    Primaries.SMPTE240M, Primaries.EBU3213, Primaries.BT470M,
 }  # fmt: skip
 _SWSCALE_MATRICES = {
     Matrix.RGB, Matrix.BT709, Matrix.FCC, Matrix.BT601_625, Matrix.BT601_525, Matrix.SMPTE240M,

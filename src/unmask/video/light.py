@@ -207,14 +207,27 @@ class Mapping:
         # Light is 1 where SDR has its white. Tables are of its square roots: dark colours need the
         # finest steps.
         light_3HW = self._light.take(rgb_3HW, mode="clip")
-        if self.transfer == Transfer.HLG:
-            light_3HW *= _look_up(self._ootf, np.sqrt(_mix(self._luminance_3, light_3HW)))
-        seen_3HW = np.stack([_mix(row_3, light_3HW) for row_3 in self._matrix_33])
+        seen_3HW = np.empty_like(light_3HW)
+        for row_3, seen_HW in zip(self._matrix_33, seen_3HW, strict=True):
+            _mix(row_3, light_3HW, out=seen_HW)
         np.maximum(seen_3HW, 0, out=seen_3HW)
         if self.transfer in (Transfer.PQ, Transfer.HLG):
-            highest_HW = np.maximum(np.maximum(seen_3HW[0], seen_3HW[1]), seen_3HW[2])
-            seen_3HW *= _look_up(self._gain, np.sqrt(highest_HW / np.float32(_BRIGHTEST)))
-        return _look_up(self._codes, np.sqrt(seen_3HW))
+            # These multiply all three colours alike, so the matrix may come before them.
+            seen_3HW *= self._factors(light_3HW, seen_3HW)
+        return _look_up(self._codes, np.sqrt(seen_3HW, out=seen_3HW))
+
+    def _factors(
+        self, light_3HW: NDArray[np.float32], seen_3HW: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return what HLG's OOTF and tone mapping multiply each pixel by."""
+        highest_HW = np.maximum(np.maximum(seen_3HW[0], seen_3HW[1]), seen_3HW[2])
+        factors_HW: NDArray[np.float32] = np.ones_like(highest_HW)
+        if self.transfer == Transfer.HLG:
+            luminance_HW = _mix(self._luminance_3, light_3HW, out=np.empty_like(highest_HW))
+            factors_HW[:] = _look_up(self._ootf, np.sqrt(luminance_HW))
+        highest_HW *= factors_HW
+        factors_HW *= _look_up(self._gain, np.sqrt(highest_HW * np.float32(1 / _BRIGHTEST)))
+        return factors_HW
 
     @cached_property
     def _light(self) -> NDArray[np.float32]:
@@ -255,17 +268,21 @@ def _shares(size: int) -> Floats:
     return np.linspace(0, 1, size) ** 2
 
 
-def _mix(weights_3: NDArray[np.float32], light_3HW: NDArray[np.float32]) -> NDArray[np.float32]:
+def _mix(
+    weights_3: NDArray[np.float32], light_3HW: NDArray[np.float32], out: NDArray[np.float32]
+) -> NDArray[np.float32]:
     # Not by BLAS, whose last bits depend on where in the picture a pixel is.
-    mixed: NDArray[np.float32] = weights_3[0] * light_3HW[0]
-    mixed += weights_3[1] * light_3HW[1]
-    mixed += weights_3[2] * light_3HW[2]
-    return mixed
+    np.multiply(light_3HW[0], weights_3[0], out=out)
+    out += light_3HW[1] * weights_3[1]
+    out += light_3HW[2] * weights_3[2]
+    return out
 
 
 def _look_up(table: NDArray[_Kind], roots: NDArray[np.float32]) -> NDArray[_Kind]:
-    """Return a table's nearest places for the roots of shares; above 1, its last."""
+    """Return a table's nearest places for the roots of shares; above 1, its last. roots is lost."""
     last = np.float32(len(table) - 1)
-    places = np.minimum(roots * last + np.float32(0.5), last).astype(np.uint16)
-    found: NDArray[_Kind] = table.take(places, mode="clip")
+    roots *= last
+    roots += np.float32(0.5)
+    np.minimum(roots, last, out=roots)
+    found: NDArray[_Kind] = table.take(roots.astype(np.uint16), mode="clip")
     return found
