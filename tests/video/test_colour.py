@@ -475,6 +475,18 @@ def test_dolby_vision_is_shown_by_its_base_layer_if_that_is_a_picture(
         assert_patches(frame, [expect_hdr(rgb, signal.transfer) for rgb in PATCHES], within=2)
 
 
+@pytest.mark.parametrize(("signal", "is_doubted"), [(SILENT, True), (PQ, False)])
+def test_a_stream_for_dolby_s_players_alone_is_doubted_if_it_has_no_transfer(
+    signal: Signal, is_doubted: bool, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.mp4", paint("yuv420p10le", 9), signal, codec="libx265", options=X265)
+    content = path.read_bytes()
+    assert content.count(b"hev1") == 1
+    path.write_bytes(content.replace(b"hev1", b"dvh1"))
+    frame = read(path)[0]
+    assert ("Dolby Vision of profile 5" in frame.colour_doubt) == is_doubted
+
+
 YUV, HD_RGB = Form(640, 480, 8, is_rgb=False), Form(1920, 1080, 8, is_rgb=True)
 
 
@@ -490,6 +502,17 @@ def test_damage_to_one_picture_s_signal_raises_no_doubt() -> None:
         doubt = colour.decide(YUV, damaged, damaged).doubt
         assert "no meaning" in doubt
         assert is_range == ("matrix is number 3" in doubt)
+        assert colour.decide(YUV, SILENT, damaged).doubt == doubt
+
+
+def test_numbers_without_a_meaning_in_the_container_raise_a_doubt(tmp_path: Path) -> None:
+    options = {"x265-params": X265["x265-params"] + WITHOUT_SIGNAL}
+    path = write(tmp_path / "a.mp4", paint("yuv420p10le", 6), PQ, codec="libx265", options=options)
+    head, tail = path.read_bytes().split(b"colrnclx")
+    path.write_bytes(head + b"colrnclx" + bytes([0, 1, 0, 3, 0, 6]) + tail[6:])
+    frame = read(path)[0]
+    assert "transfer is number 3" in frame.colour_doubt
+    assert_patches(frame, [expect_sdr(rgb) for rgb in PATCHES], within=3.5)
 
 
 def test_what_screens_show_as_it_is_takes_no_second_pass() -> None:

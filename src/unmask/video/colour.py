@@ -8,7 +8,7 @@ light) is brought there by `light`; ordinary video takes no second pass.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -90,6 +90,9 @@ _SILENT_FORMATS = {
     "mpegts", "mpeg", "avi", "flv", "ogg", "asf", "rm", "dv", "ivf", "h264", "hevc", "obu",
     "mpegvideo", "m4v",
 }  # fmt: skip
+# Of MP4's streams that only Dolby Vision's players are meant to open. With a transfer, their base
+# layer is a picture of its own.
+_DOLBY_TAGS = {"dvh1", "dvhe", "dva1", "dvav", "dav1"}
 # swscale takes grey for full range, whatever the picture says.
 _WITH_COLOUR = {"gray": "yuv420p", "gray10le": "yuv420p10le", "gray12le": "yuv420p12le"}
 _Number = TypeVar("_Number", bound=IntEnum)
@@ -112,6 +115,7 @@ class Form:
     height: int
     bits: int
     is_rgb: bool
+    is_xyz: bool = False  # swscale brings digital cinema's X'Y'Z' to BT.709 itself
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ class Signals:
     def __init__(self, context: CodecContext, container_format: str) -> None:
         """Take the stream's signal from a context that has not decoded anything yet."""
         self._declared = _signal_of(context)
+        self._is_dolby = context.codec_tag in _DOLBY_TAGS
         self._is_lasting = _SILENT_FORMATS.isdisjoint(container_format.split(","))
         self._readings: dict[tuple[Signal, str, int, int], Reading] = {}
 
@@ -157,12 +162,18 @@ class Signals:
             # Once for each key: a picture that is asked for its side data is freed only by the
             # garbage collector. Video of 8 bits has none that matters.
             extras = extras_of(picture) if form.bits > 8 else Extras()
+            if self._is_dolby and self._says_no_transfer(signal):
+                extras = replace(extras, is_ipt=True)
             self._readings[key] = decide(
                 form, signal, self._declared, extras, is_lasting=self._is_lasting
             )
         reading = self._readings[key]
         picture.colorspace, picture.color_range = reading.matrix, reading.range
         return reading
+
+    def _says_no_transfer(self, signal: Signal) -> bool:
+        transfer = _first(Transfer, signal.transfer, self._declared.transfer)
+        return transfer == Transfer.UNSPECIFIED
 
 
 def _signal_of(source: Any) -> Signal:
@@ -171,9 +182,10 @@ def _signal_of(source: Any) -> Signal:
 
 def form_of(picture: av.VideoFrame) -> Form:
     """Return how a picture is stored."""
-    is_rgb = picture.format.is_rgb or picture.format.name.startswith(("pal8", "xyz", "bayer"))
+    name = picture.format.name
+    is_rgb = picture.format.is_rgb or name.startswith(("pal8", "xyz", "bayer"))
     bits = min(16, max(part.bits for part in picture.format.components))
-    return Form(picture.width, picture.height, bits, is_rgb)
+    return Form(picture.width, picture.height, bits, is_rgb, is_xyz=name.startswith("xyz"))
 
 
 def default_matrix(width: int, height: int) -> Matrix:
@@ -207,7 +219,7 @@ def decide(
     doubts = [*_doubts(form, signal, lasting, extras), *_odd_numbers(form, signal, declared)]
     mapping = None
     is_plain = transfer in _SCREEN_TRANSFERS and primaries in _SCREEN_PRIMARIES
-    if not is_plain and not extras.is_ipt:
+    if not (is_plain or form.is_xyz or extras.is_ipt):
         peak_nits = min(extras.peak_nits or _PQ_PEAK_NITS, _MAX_NITS)
         white = _white(form, is_full=form.is_rgb or range_ == ColorRange.JPEG)
         mapping = Mapping(transfer, primaries, white, peak_nits)
@@ -264,17 +276,19 @@ def _doubts(form: Form, signal: Signal, declared: Signal, extras: Extras) -> Ite
 
 
 def _odd_numbers(form: Form, signal: Signal, declared: Signal) -> Iterator[str]:
-    """Yield which numbers without a meaning are in picture and stream alike."""
+    """Yield which of the stream's numbers have no meaning, where its picture has no better one.
+
+    FFmpeg reads most of these as "unspecified" in pictures, but not in MP4's `colr`.
+    """
     for name, kind, own, stream in (
         ("transfer", Transfer, signal.transfer, declared.transfer),
         ("set of primaries", Primaries, signal.primaries, declared.primaries),
         ("colour matrix", Matrix, signal.matrix, declared.matrix),
     ):
-        is_odd = own not in kind.__members__.values() or (
-            kind is Matrix and own == Matrix.RGB and not form.is_rgb
-        )
-        if own == stream and is_odd:
-            yield f"The video's {name} is number {own}, which has no meaning for its pictures."
+        is_matrix = kind is Matrix
+        chosen = _matrix(form, signal, declared) if is_matrix else _first(kind, own, stream)
+        if chosen == 2 and stream != 2:
+            yield f"The video's {name} is number {stream}, which has no meaning for its pictures."
 
 
 def _white(form: Form, *, is_full: bool) -> int:
