@@ -41,7 +41,7 @@ OWNERS = {
     "fastapi": {"serve.app", "serve.page"},
     "starlette": {"serve.app", "serve.request_filter"},
     "uvicorn": {"serve.app"},
-    "av": {"video.codec", "video.sound"},
+    "av": {"video.codec", "video.colour", "video.sound"},
     "jinja2": {"answers.html_report"},
     "facenet_pytorch": {"faces.cascade"},
     "fvcore": {"models.backbones", "models.pretrain"},  # X3D's squeeze-and-excitation is fvcore's

@@ -31,7 +31,8 @@ from unmask.video.codec import DecodeError, Frame, digest_pictures, read_frames,
 
 _log = logging.getLogger(__name__)
 
-_CODE = ("data/fingerprints", "video/codec")  # a change of these takes all fingerprints anew
+# A change of these takes all fingerprints anew.
+_CODE = ("data/fingerprints", "video/codec", "video/colour", "video/light")
 # Hashing 30 GB from a slow disk, or finding no second keyframe in them, takes as long.
 _STALL_S = 300.0
 _SAVE_EVERY = 200  # videos; a run that is killed loses no more

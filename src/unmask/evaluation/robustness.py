@@ -50,6 +50,7 @@ _CODE = (
     "geometry", "evaluation/robustness", "faces/cascade", "faces/crops", "faces/detector",
     "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones", "models/checkpoint",
     "models/clips", "models/predict", "scoring/scores", "video/codec",
+    "video/colour", "video/light",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

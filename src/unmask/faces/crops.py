@@ -60,6 +60,7 @@ _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
 _CODE = (
     "faces/cascade", "faces/crops", "faces/detector", "faces/search", "faces/tracks", "video/codec",
+    "video/colour", "video/light",
 )  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,

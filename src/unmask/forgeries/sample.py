@@ -40,7 +40,7 @@ _LEDGER = ".sample.jsonl"
 # A change of these makes pairs anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
-    "video/codec",
+    "video/codec", "video/colour", "video/light",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 CODE = (
     "geometry", "forgeries/blend", "models/backbones", "models/classifier", "models/clips",
     "models/predict", "models/resume", "models/train", "scoring/scores", "scoring/verdicts",
-    "video/codec",
+    "video/codec", "video/colour", "video/light",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 

@@ -8,7 +8,7 @@ import re
 import stat
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from unmask.errors import UnmaskError
 from unmask.records import Reason
 from unmask.runtime.disk import give_name, writing
+from unmask.video import colour
+from unmask.video.light import Mapping, Primaries, Transfer
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +60,6 @@ _BEGINNINGS = (
     (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
     (0, b"G@"),
 )  # fmt: skip
-# FFmpeg's numbers of those that swscale converts.
-_COLORSPACES, _UNSPECIFIED_COLORSPACE, _COLOR_RANGES = (0, 1, 2, 4, 5, 6, 7, 9), 2, (0, 1, 2)
-_AVCOL_SPC_SMPTE170M = 6  # FFmpeg's number for BT.601; PyAV names only swscale's numbers
 
 
 class DecodeError(UnmaskError):
@@ -100,7 +99,8 @@ class Frame:
     """One decoded frame in the decoder's pixel format: a method converts only what it returns.
 
     time_s counts from the first frame of the stream; duration_s is how long the file shows it.
-    Pictures are as they are meant to be seen: upright, with square pixels.
+    Pictures are as they are meant to be seen: upright, with square pixels, in the colours that an
+    ordinary screen shows for what is signalled.
     """
 
     time_s: float
@@ -108,6 +108,7 @@ class Frame:
     _picture: av.VideoFrame
     _pixel_ratio: float = 1.0  # width to height of a stored pixel
     _is_mirrored: bool = False  # upright means to put its rows upside down, then to turn it
+    _reading: colour.Reading = colour.SHOWN_AS_STORED
 
     @property
     def width(self) -> int:
@@ -118,6 +119,14 @@ class Frame:
     def height(self) -> int:
         """Height in pixels of the upright picture."""
         return self._sides[1 - self._turns % 2]
+
+    @property
+    def colour_doubt(self) -> str:
+        """What of the signalled colours is not understood, in a sentence; "" where all is.
+
+        Pictures then have the colours that are the likeliest.
+        """
+        return self._reading.doubt
 
     @property
     def stored_bytes(self) -> int:
@@ -138,16 +147,16 @@ class Frame:
     def rgb_HWC(self) -> NDArray[np.uint8]:
         """Return the whole upright picture."""
         if self._pixel_ratio == 1:
-            return self._upright(_to_rgb(self._picture))
+            return self._upright(self._to_rgb(self._picture))
         width, height = self._sides
-        square = _to_rgb(self._picture, width=width, height=height, interpolation=_ENLARGE)
+        square = self._to_rgb(self._picture, width=width, height=height, interpolation=_ENLARGE)
         return self._upright(square)
 
     def reduced_rgb_HWC(self, max_side_px: int) -> NDArray[np.uint8]:
         """Return the upright picture with its longest side at most max_side_px, never enlarged."""
         sides = self._sides
         width, height = (max(1, round(side * min(1, max_side_px / max(sides)))) for side in sides)
-        small = _to_rgb(self._picture, width=width, height=height, interpolation=_REDUCE)
+        small = self._to_rgb(self._picture, width=width, height=height, interpolation=_REDUCE)
         return self._upright(small)
 
     def crop_rgb_HWC(self, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -155,14 +164,15 @@ class Frame:
         left, top, right, bottom = box_xyxy
         inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
         assert inside, f"box {box_xyxy} in a frame of {self.width}x{self.height}"
-        steps = _chroma_steps(self._picture)
+        steps = _chroma_steps(self._picture, is_blended=self._is_blended)
         if self._pixel_ratio != 1 or steps is None:
             return self.rgb_HWC()[top:bottom, left:right].copy()
         left, top, right, bottom = stored = self._stored(box_xyxy)
-        part, part_left, part_top = _cut_planes(self._picture, _widen(self._picture, stored), steps)
+        widened = _widen(self._picture, stored) if self._is_blended else stored
+        part, part_left, part_top = _cut_planes(self._picture, widened, steps)
         rows = slice(top - part_top, bottom - part_top)
         columns = slice(left - part_left, right - part_left)
-        return self._upright(_to_rgb(part)[rows, columns]).copy()
+        return self._upright(self._to_rgb(part)[rows, columns]).copy()
 
     def reduced_crop_rgb_HWC(
         self, box_xyxy: tuple[int, int, int, int], side_px: int
@@ -171,16 +181,28 @@ class Frame:
 
         It is averaged, and a pixel more or less at its edges does not matter.
         """
-        steps = _chroma_steps(self._picture)
+        steps = _chroma_steps(self._picture, is_blended=self._is_blended)
         if self._pixel_ratio != 1 or steps is None:
             part = av.VideoFrame.from_ndarray(self.crop_rgb_HWC(box_xyxy), format="rgb24")
-            return _to_rgb(part, width=side_px, height=side_px, interpolation=_REDUCE)
+            return _convert(part, None, width=side_px, height=side_px, interpolation=_REDUCE)
         part, _, _ = _cut_planes(self._picture, self._stored(box_xyxy), steps)
-        return self._upright(_to_rgb(part, width=side_px, height=side_px, interpolation=_REDUCE))
+        return self._upright(
+            self._to_rgb(part, width=side_px, height=side_px, interpolation=_REDUCE)
+        )
 
     def thumbnail_HW(self) -> NDArray[np.uint8]:
         """Return the picture in 32 x 18 levels of grey, as it is stored: to tell it from others."""
-        return _convert(self._picture, "gray", width=32, height=18, interpolation=_REDUCE)
+        options = {"width": 32, "height": 18, "interpolation": _REDUCE}
+        with _refusing(self._picture):
+            return colour.to_grey(self._picture, self._reading.mapping, **options)
+
+    def _to_rgb(self, picture: av.VideoFrame, **options: Any) -> NDArray[np.uint8]:
+        return _convert(picture, self._reading.mapping, **options)
+
+    @property
+    def _is_blended(self) -> bool:
+        """Whether swscale takes a pixel's colour from pixels beside it too: for 16-bit results."""
+        return _sample_bytes(self._picture) == 2 or self._reading.mapping is not None
 
     def _stored(self, box_xyxy: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         """Return where a box of the upright picture lies in the stored one."""
@@ -508,6 +530,7 @@ def _decode(
     step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
     unit_s = stream.time_base or step_s
     pixel_ratio = _pixel_ratio(stream)
+    signals = colour.Signals(stream.codec_context, container.format.name)
     first_s: Fraction | None = None  # what the file calls 0 s
     last_s = -step_s
     skipper = _Skipper(stream, unit_s, rate_fps) if rate_fps and not by_dts else None
@@ -527,11 +550,11 @@ def _decode(
         duration_s = picture.duration * unit_s
         if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
             duration_s = step_s
-        _forget_odd_colours(picture)
+        reading = signals.read(picture)
         # Once a turn: a picture asked for its side data is freed only by the garbage collector.
         if picture.rotation != turn_deg:
             turn_deg, is_mirrored = picture.rotation, _is_mirrored(picture)
-        yield Frame(float(time_s), float(duration_s), picture, pixel_ratio, is_mirrored)
+        yield Frame(float(time_s), float(duration_s), picture, pixel_ratio, is_mirrored, reading)
 
 
 def _is_mirrored(picture: av.VideoFrame) -> bool:
@@ -634,36 +657,30 @@ def _decode_pictures(
         _log.warning("%s: skipped %d damaged packets", path, skipped)
 
 
-def _forget_odd_colours(picture: av.VideoFrame) -> None:
-    """Take colours that swscale refuses, most often damage, for unspecified ones, as players do."""
-    if picture.colorspace not in _COLORSPACES:
-        picture.colorspace = _UNSPECIFIED_COLORSPACE
-    if picture.color_range not in _COLOR_RANGES:
-        picture.color_range = ColorRange.UNSPECIFIED
-
-
-def _to_rgb(picture: av.VideoFrame, **options: Any) -> NDArray[np.uint8]:
-    return _convert(picture, "rgb24", **options)
-
-
-def _convert(picture: av.VideoFrame, name: str, **options: Any) -> NDArray[np.uint8]:
+@contextmanager
+def _refusing(picture: av.VideoFrame) -> Iterator[None]:
+    """Say that a picture's format can't be converted, where FFmpeg does not."""
     try:
-        pixels = picture.to_ndarray(format=name, threads=1, **options)
+        yield
     except av.error.FFmpegError as error:
         raise DecodeError(
             f"Asked for the colours of a frame of {picture.width} x {picture.height} pixels, found "
             f"the format {picture.format.name}, which FFmpeg can't convert. Convert the video to "
             "H.264."
         ) from error
-    return pixels.astype(np.uint8, copy=False)
 
 
-def _chroma_steps(picture: av.VideoFrame) -> tuple[int, int] | None:
+def _convert(picture: av.VideoFrame, mapping: Mapping | None, **options: Any) -> NDArray[np.uint8]:
+    with _refusing(picture):
+        return colour.to_rgb(picture, mapping, **options)
+
+
+def _chroma_steps(picture: av.VideoFrame, *, is_blended: bool) -> tuple[int, int] | None:
     bottom_up = any(plane.line_size < 0 for plane in picture.planes)
     # j: full range, the same layout
     name = picture.format.name.replace("yuvj", "yuv").removesuffix(_TEN_BIT)
-    # Of 10 bits it scales colours by the whole width, which an odd one makes another ratio.
-    is_odd = picture.height % 2 or (_sample_bytes(picture) == 2 and picture.width % 2)
+    # To blend them it scales colours by the whole width, which an odd one makes another ratio.
+    is_odd = picture.height % 2 or (is_blended and picture.width % 2)
     return None if bottom_up or is_odd else _CHROMA_STEPS.get(name)
 
 
@@ -674,9 +691,7 @@ def _sample_bytes(picture: av.VideoFrame) -> int:
 def _widen(
     picture: av.VideoFrame, box_xyxy: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
-    """Return the box, larger where swscale takes colours from pixels beside it."""
-    if _sample_bytes(picture) == 1:
-        return box_xyxy
+    """Return the box with the pixels beside it that swscale takes colours from."""
     left, top, right, bottom = box_xyxy
     return (
         max(0, left - _REACH_PX), max(0, top - _REACH_PX),
@@ -709,6 +724,8 @@ class VideoWriter:
     """Encodes frames into an H.264 mp4 that gets its name only once it is whole.
 
     The same frames and arguments give the same bytes. Used in a `with`, an exception discards it.
+    Frames are written, and signalled, in the matrix that players take for unsignalled video of
+    their size: BT.709 for HD, else BT.601.
 
     Raises:
         DiskError: the disk takes no more, in any of the methods that write.
@@ -748,7 +765,7 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
         picture = picture.reformat(
             format="yuv420p",
-            dst_colorspace=Colorspace.ITU601,
+            dst_colorspace=Colorspace.ITU709 if self._is_hd else Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
@@ -795,8 +812,12 @@ class VideoWriter:
             "libx264", self._rate, options=self._codec_options
         )
         self._stream.width, self._stream.height = width, height
-        self._stream.colorspace = _AVCOL_SPC_SMPTE170M
-        self._stream.color_range = ColorRange.MPEG
+        matrix = colour.default_matrix(width, height)
+        self._is_hd = matrix == colour.Matrix.BT709
+        self._stream.colorspace, self._stream.color_range = matrix, ColorRange.MPEG
+        if self._is_hd:
+            self._stream.color_primaries = Primaries.BT709
+            self._stream.color_trc = Transfer.BT709
         self._stream.thread_count = 1  # the bytes depend on how many threads share the work
         # Messages of type 6 carry x264's version and settings into every file.
         self._strip = av.BitStreamFilterContext("filter_units=remove_types=6", self._stream)
