@@ -534,6 +534,28 @@ def test_an_original_is_found_in_any_spelling(make):
     assert {entry.source_id for entry in read(make({"manifest.jsonl": as_jsonl(rows)}))} == {"p"}
 
 
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.jsonl", "metadata.json"])
+def test_a_listed_name_finds_the_file_that_looks_the_same(make, name):
+    rows = [{"path": "A\u0301.mp4 ", "label": "REAL", "source": "p"}]
+    text = {
+        "manifest.csv": as_csv(rows), "manifest.jsonl": as_jsonl(rows),
+        "metadata.json": json.dumps({row["path"]: row for row in rows}),
+    }[name]  # fmt: skip
+    (entry,) = read(make({name: text, "\u00c1.mp4": "", "b.mp4": ""}))
+    assert (entry.file, entry.path) == ("\u00c1.mp4", "\u00c1.mp4")
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.jsonl", "metadata.json"])
+def test_one_file_listed_in_two_spellings_is_refused(make, name):
+    rows = [{"path": path, "label": label} for path, label in (("a.mp4", "REAL"), ("a.mp4 ", 1))]
+    text = {
+        "manifest.csv": as_csv(rows), "manifest.jsonl": as_jsonl(rows),
+        "metadata.json": json.dumps({row["path"]: row for row in rows}),
+    }[name]  # fmt: skip
+    with pytest.raises(DatasetError, match="is there twice"):
+        read(make({name: text, "a.mp4": ""}))
+
+
 def test_folders_join_a_fake_to_the_real_video_of_its_name(make):
     paths = ["real/Ann.mp4", "fake/swap/ann.mp4", "fake/Swap /x.mp4"]
     found = read(make(paths))
@@ -623,6 +645,7 @@ def test_a_long_way_to_the_root_is_walked_once(tmp_path):
         ('{"a.mp4": "REAL"}', "'a.mp4': should be an object with a label, is 'REAL'"),
         ('{"a.mp4": {}}', "label should be REAL or FAKE, is None"),
         ('{"a.mp4": {"label": "fakes"}}', "label should be REAL or FAKE, is 'fakes'"),
+        ('{"a.mp4": {"label": "fake.0"}}', "label should be REAL or FAKE, is 'fake.0'"),
         ('{"a.mp4": {"label": true}}', "label should be REAL or FAKE, is True"),
         ('{"a.mp4": {"label": "FAKE", "method": " Real"}}', "method cannot be real"),
         ('{"a.mp4": {"label": "REAL", "source": "\\u200b "}}', "source should be a word"),

@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from unmask.data import fingerprints
-from unmask.data.fingerprints import fingerprint_videos, hash_picture, hash_video
+from unmask.data.fingerprints import digest_pictures, fingerprint_videos, hash_picture, hash_video
 from unmask.data.leakage import PICTURE_BITS
 from unmask.records import Fingerprint, content_digest, read_fingerprints, write_fingerprints
 from unmask.video import codec as video
-from unmask.video.codec import digest_pictures, read_frames, write_video
+from unmask.video.codec import read_frames, write_video
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "data/sources"

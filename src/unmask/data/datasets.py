@@ -375,8 +375,13 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
             "names to their labels should stand. Mend it or take a fresh copy."
         )
     _check_count(len(rows), where)
-    rows = {name: _with_label(row) if isinstance(row, dict) else row for name, row in rows.items()}
-    problems = [
+    listed, problems = rows, []
+    find, rows = _finder(files), {}
+    for name, row in listed.items():
+        if (path := find(name)) in rows:
+            problems.append(f"{shorten(name)} is there twice")
+        rows[path] = _with_label(row) if isinstance(row, dict) else row
+    problems += [
         f"{shorten(name)}: {flaw}"
         for name, row in rows.items() for flaw in _row_flaws(name, row, _name_flaw)
     ]  # fmt: skip
@@ -408,6 +413,7 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
     rows: dict[str, dict[str, Any]] = {}
     extra: set[str] = set()
     problems = []
+    find = _finder(files)
     for count, (number, found) in enumerate(lines, start=1):
         _check_count(count, where)
         if isinstance(found, str):
@@ -415,6 +421,8 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
             continue
         row = _like_dfdc(found)
         path = row.get("path")
+        if isinstance(path, str):
+            path = find(path)
         problems += [f"line {number}: {flaw}" for flaw in _row_flaws(path, row, _path_flaw)]
         if isinstance(path, str):
             if path in rows:
@@ -434,6 +442,21 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
             "somebody seen in two of them may stand on two sides", where, alone, len(entries),
         )  # fmt: skip
     return entries
+
+
+def _finder(files: ChunkFiles) -> Callable[[str], str]:
+    """Return what finds the path of a listed video: the same, or one that looks the same.
+
+    A list may have a blank too many, or be written where accents are encoded in another way.
+    """
+    alike: dict[str, str | None] = {}
+    for path in files.sizes:
+        alike[tidy(path)] = None if tidy(path) in alike else path  # None: two look the same
+
+    def find(path: str) -> str:
+        return path if path in files.sizes else alike.get(tidy(path)) or path
+
+    return find
 
 
 def _csv_rows(content: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -489,7 +512,7 @@ def _with_label(row: Mapping[str, Any]) -> dict[str, Any]:
     word = None
     # Not true and false, which Python takes for numbers: true may mean that a video is genuine.
     if isinstance(label, str | int | float) and not isinstance(label, bool):
-        word = re.sub(r"\.0+$", "", key_of(str(label)))
+        word = re.sub(r"(?<=^[01])\.0*$", "", key_of(str(label)))
     return {**row, "label": LABELS[word]} if word in LABELS else dict(row)
 
 

@@ -27,7 +27,7 @@ from unmask.records import (
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
-from unmask.video.codec import DecodeError, Frame, digest_pictures, read_frames, read_keyframes
+from unmask.video.codec import DecodeError, Frame, read_coded, read_frames, read_keyframes
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,19 @@ def hash_video(path: Path) -> tuple[str, ...]:
     except DecodeError as error:
         _log.warning("%s", error)
     return tuple(hashes)
+
+
+def digest_pictures(path: Path) -> str:
+    """Return the SHA-256 of a video's coded pictures, whatever container they are in.
+
+    Raises:
+        DecodeError: no such file, not a video.
+    """
+    digest = hashlib.sha256()
+    for coded in read_coded(path):
+        beat()
+        digest.update(coded)
+    return digest.hexdigest()
 
 
 def hash_picture(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

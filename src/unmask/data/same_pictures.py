@@ -98,20 +98,22 @@ def check_across(listings: Sequence[Listing], raw_dir: Path, settings: Raw) -> N
         )
 
 
-def show_same_pictures(first: Path, second: Path) -> bool:
-    """Say whether two videos show the same pictures all along, up to what encoding changes.
+def shows_nothing_else(fake: Path, real: Path) -> bool:
+    """Say whether each picture of a fake is one of the real video, up to what encoding changes.
 
-    Brightness, contrast and size may differ. A copy that was cut, turned, slowed or encoded badly
-    is not taken for one; nor is a fake, unless what was changed is smaller than a block: 16 pixels
-    where the longest side has 640.
+    Brightness, contrast and size may differ, and the real video may go on longer. A copy that
+    begins at another moment, was turned, slowed or encoded badly is not taken for one; nor is a
+    fake, unless what was changed is smaller than a block: 16 pixels where the longest side has 640.
 
     Raises:
         DecodeError: one of them is not a video.
     """
     pairs = extra = 0
-    for one, other in zip_longest(_read_grey(first), _read_grey(second)):
+    for one, other in zip_longest(_read_grey(fake), _read_grey(real)):
         beat()
-        if one is None or other is None:
+        if one is None:
+            return pairs > 0
+        if other is None:
             extra += 1
             if extra > 1:  # one more at the end is a matter of rounding
                 return False
@@ -190,7 +192,7 @@ def _is_one(first: Fingerprint, second: Fingerprint) -> bool:
 
 def _compare(job: _Job) -> tuple[_Job, bool]:
     try:
-        return job, show_same_pictures(*job.paths)
+        return job, shows_nothing_else(*job.paths)
     except DecodeError as error:
         _log.warning("%s", error)
         return job, False

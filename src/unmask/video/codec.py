@@ -1,6 +1,5 @@
 """Decode videos by timestamp and encode crops."""
 
-import hashlib
 import logging
 import math
 import os
@@ -311,26 +310,23 @@ def read_keyframes(path: Path) -> Iterator[Frame]:
         raise _refuse(path, "none that decodes") from broken
 
 
-def digest_pictures(path: Path) -> str:
-    """Return the SHA-256 of a video's coded pictures: another container or comment leaves it alone.
+def read_coded(path: Path) -> Iterator[bytes]:
+    """Yield a video's codec and then its coded pictures, which another container leaves alone.
 
-    Of H.264 and H.265 the slices count, without what containers add to them or take out (Rec.
+    Of H.264 and H.265 these are the slices, without what containers add to them or take out (Rec.
     ITU-T H.264, table 7-1; H.265, table 7-1); of other codecs whole packets. What comes before the
-    file breaks off is digested.
+    file breaks off is yielded.
 
     Raises:
         DecodeError: no such file, not a video.
     """
-    digest = hashlib.sha256()
     with open_file(path) as container, suppress(av.error.FFmpegError):
         stream = find_pictures(container, path)
         codec = stream.codec_context.codec.canonical_name
-        digest.update(codec.encode())
+        yield codec.encode()
         length_bytes = _length_bytes(codec, stream.codec_context.extradata or b"")
         for packet in container.demux(stream):
-            for unit in _slices(codec, bytes(packet), length_bytes):
-                digest.update(unit)
-    return digest.hexdigest()
+            yield from _slices(codec, bytes(packet), length_bytes)
 
 
 def _length_bytes(codec: str, extradata: bytes) -> int:
