@@ -185,6 +185,7 @@ HOSTILE = {
     },
     "no limits": members_of(layers(1.0, 1), limits=None),
     "limits that are words": members_of(layers(1.0, 1), limits="wide"),
+    "a limit beyond all": members_of(layers(1.0, 1), limits=asdict(LIMITS) | {"fakes": 10**400}),
     "a limit that is a word": members_of(layers(1.0, 1), limits=asdict(LIMITS) | {"fakes": "1"}),
     "a model that is none": members_of(layers(1.0, 1), model="x3d_xs"),
     "no JSON": GOOD | {ABOUT: b"tracks: 1"},

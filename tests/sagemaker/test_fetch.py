@@ -1,5 +1,6 @@
 """A model's archive is taken in whole and its own, or not at all."""
 
+import gzip
 import json
 import tarfile
 from collections.abc import Callable, Iterator
@@ -43,6 +44,20 @@ def sized(name: str, size_bytes: int) -> tarfile.TarInfo:
     return info
 
 
+def described(**headers: str) -> tarfile.TarInfo:
+    """Return a member of which headers in the format of pax say more."""
+    info = tarfile.TarInfo("evil")
+    info.pax_headers = headers
+    return info
+
+
+def upon_each_other(count: int) -> bytes:
+    """Return a whole archive of so many headers, each of which describes the next."""
+    info = tarfile.TarInfo("pax")
+    info.type = tarfile.XHDTYPE
+    return gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) * count + bytes(1024))
+
+
 def without(files: dict[str, bytes], name: str) -> dict[str, bytes]:
     return {each: content for each, content in files.items() if each != name}
 
@@ -69,6 +84,17 @@ HOSTILE: dict[str, tuple[Callable[[Files], bytes], str]] = {
     ),
     "half of it": (lambda files: pack(files)[:-2000], "it is damaged"),
     "no archive": (lambda _: b"<html>", "it is damaged"),
+    "a name that ends amid": (
+        lambda files: pack(files, described(path="evil\0.py")), "it is damaged .embedded null byte",
+    ),
+    "no map of holes": (
+        lambda files: pack(files, described(**{"GNU.sparse.map": "x", "GNU.sparse.size": "1"})),
+        "it is damaged .invalid literal",
+    ),
+    "headers of headers": (lambda _: upon_each_other(1200), "it is damaged .maximum recursion"),
+    "digests without end": (
+        lambda files: pack(files | {"digests.json": b"[" * 2000}), "digests.json can't be read",
+    ),
     "another file": (lambda files: pack(files | {"more": b"x"}), "names others"),
     "a file less": (
         lambda files: pack(without(files, checkpoint.CARD)), "names others",

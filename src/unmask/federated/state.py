@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from unmask.errors import MALFORMED
 from unmask.federated.samples import FederatedError
 from unmask.scoring.verdicts import limits_from, strictest
 
@@ -111,7 +112,7 @@ def read(path: Path) -> State:
         limits_from(settings["limits"])
         if broken := [name for name, value in weights.items() if not np.isfinite(value).all()]:
             raise ValueError(f"{broken[0]} holds what is no finite number")
-    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (SafetensorError, *MALFORMED) as error:
         raise _refused(path, str(error)) from error
     return State(weights, settings, about)
 
@@ -133,7 +134,7 @@ def _members(path: Path) -> dict[str, bytes]:
                     raise _refused(path, f"{info.filename} has {info.file_size:,} bytes")
                 content[info.filename] = packed.read(info)
             return content
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, *MALFORMED) as error:
         raise _refused(path, str(error)) from error
 
 

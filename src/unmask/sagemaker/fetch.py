@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from unmask.errors import WeightsError
+from unmask.errors import MALFORMED, WeightsError
 from unmask.models import checkpoint
 from unmask.runtime.disk import writing
 from unmask.sagemaker.contract import DIGESTS, JobError
@@ -96,7 +96,7 @@ def unpack(packed: Path, folder: Path, address: str, *, most_bytes: int = MAX_BY
             for member in members:
                 with writing(folder):
                     archive.extract(member, folder, filter="data")
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, *MALFORMED) as error:
         raise _refused(address, f"it is damaged ({error})") from error
     finally:
         flat.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def check(folder: Path, address: str, *, key: str) -> None:
     try:
         wanted = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
         (folder / DIGESTS).unlink()
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise _refused(address, f"its {DIGESTS} can't be read ({error})") from error
     found = {path.name: _sha256(path) for path in folder.iterdir()}
     if not isinstance(wanted, dict) or set(wanted) != set(found):
