@@ -223,6 +223,7 @@ def test_a_missing_face_index_says_how_to_make_it(tmp_path: Path) -> None:
         records.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
         records.faces_line(FACES).replace("[1.5,2.0]", "[1.5]"),
         records.faces_line(FACES).replace("points_T52", "points"),
+        "[" * 2000,
     ],
 )
 def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:
