@@ -325,7 +325,9 @@ def test_an_epochs_line_says_what_there_is() -> None:
     assert records.epoch_line(row | {"val_auc": 1.0}) == f"{line} val_auc=1.000000"
 
 
-@pytest.mark.parametrize("text", [None, "", "epoch,train_loss\n0,1\n", "a\nb\n"])
+@pytest.mark.parametrize(
+    "text", [None, "", "epoch,train_loss\n0,1\n", "a\nb\n", "a\n" + "9" * 200_000]
+)
 def test_a_history_that_is_none_says_what_to_do(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     if text is not None:

@@ -275,7 +275,7 @@ def read_history(path: Path) -> list[Epoch]:
             | {name: float(row[name]) if row[name] else None for name in EPOCH_COLUMNS[1:]}
             for row in rows
         ]
-    except (OSError, *MALFORMED) as error:
+    except (OSError, csv.Error, *MALFORMED) as error:
         raise DatasetError(
             f"Asked for the training's history {path}; found: {error!r}. Run `dvc repro` to train "
             "again, or `dvc checkout` to take it from the cache."
