@@ -28,6 +28,14 @@ def test_a_target_reads_its_seeds(target: str) -> None:
     assert int(found[1]) > 4
 
 
+def test_the_threat_model_names_the_targets_and_no_others() -> None:
+    lines = (ROOT / "docs" / "threat-model.md").read_text("utf-8").splitlines()
+    start = lines.index("| entry | read by | what is enforced | fuzzed |") + 2
+    rows = lines[start : lines.index("", start)]
+    named = {name for row in rows for name in re.findall(r"`([\w./]+)`", row.split("|")[-2])}
+    assert named - {"benchmarks/fuzz.py"} == set(TARGETS)
+
+
 def test_a_target_that_is_none_is_a_mistake() -> None:
     done = fuzz("manifest")
     assert done.returncode == 2
