@@ -3,9 +3,13 @@
 It ends where it finds something, and exits with libFuzzer's codes: 0 where nothing was found.
 """
 
+import hashlib
 import importlib
 import logging
+import os
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import atheris
@@ -32,8 +36,36 @@ def main(name: str, corpus: Path, seconds: int) -> None:
         "artifact_prefix": f"{corpus.parent}/",
     }  # fmt: skip
     said = [f"-{option}={value}" for option, value in options.items()]
-    atheris.Setup([name, *said, str(corpus)], target.read, enable_python_coverage=True)
+    read = _keeping(target.read, corpus.parent)
+    atheris.Setup([name, *said, str(corpus)], read, enable_python_coverage=True)
     atheris.Fuzz()
+
+
+def _keeping(read: Callable[[bytes], None], folder: Path) -> Callable[[bytes], None]:
+    """Return read, but what makes it raise is kept and ends the process.
+
+    Left to libFuzzer, Python would end first, and wait for the threads of a server, until the timer
+    that watches for slow inputs kills it with nothing written.
+    """
+    count = 0
+
+    def keep(data: bytes) -> None:
+        nonlocal count
+        count += 1
+        try:
+            read(data)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is a find
+            kept = folder / f"crash-{hashlib.sha256(data).hexdigest()[:16]}"
+            kept.write_bytes(data)
+            sys.stderr.write(
+                f"=== Uncaught Python exception: ===\n{type(error).__name__}: {error!s:.300}\n"
+                f"{traceback.format_exc()}\nTest unit written to {kept}\n"
+                f"stat::number_of_executed_units: {count}\n"
+            )
+            sys.stderr.flush()
+            os._exit(77)
+
+    return keep
 
 
 if __name__ == "__main__":

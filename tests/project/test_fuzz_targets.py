@@ -43,22 +43,25 @@ def test_a_target_that_is_none_is_a_mistake() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not here")
-def test_a_find_ends_with_exit_code_1_and_is_kept(tmp_path: Path) -> None:
-    """A parser that breaks at one word of its format, which no seed holds."""
-    lines = [
-        "",
-        "SEEDS = [b'aaaa']",
-        "TOKENS = ['needle']",
-        "def read(data):",
-        "    assert b'needle' not in data",
-    ]
+@pytest.mark.parametrize(
+    ("read", "kind", "said"),
+    [
+        ("assert b'needle' not in data, 'found'", "crash", "AssertionError: found"),
+        ("[bytearray(10**9) for _ in range(99) if b'needle' in data]", "oom", "oom-"),
+    ],
+)
+def test_a_find_ends_with_exit_code_1_and_is_kept(
+    tmp_path: Path, read: str, kind: str, said: str
+) -> None:
+    """A parser breaks, or fills memory, at one word of its format, which no seed holds."""
+    lines = ["", "SEEDS = [b'aaaa']", "TOKENS = ['needle']", f"def read(data):\n    {read}"]
     (tmp_path / "fuzz").mkdir()
     for name in ("__init__.py", "__main__.py", "fuzzer.py"):
         (tmp_path / "fuzz" / name).write_bytes((ROOT / "fuzz" / name).read_bytes())
     (tmp_path / "fuzz" / "planted.py").write_text("\n".join(lines))
     done = fuzz("planted", "--seconds", "60", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "AssertionError" in done.stdout
-    [kept] = (tmp_path / ".fuzz" / "planted").glob("crash-*")
+    assert said in done.stdout
+    [kept] = (tmp_path / ".fuzz" / "planted").glob(f"{kind}-*")
     assert b"needle" in kept.read_bytes()
     assert str(kept.relative_to(tmp_path)) in done.stdout
