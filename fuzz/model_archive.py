@@ -68,7 +68,9 @@ SEEDS = [
     _sized(2**62),
     _sized(2**63),
     _nested(20),
+    _nested(900),
     _nested(1200),
+    tarfile.TarInfo("./").tobuf() * 1100,
     b"",
 ]
 TOKENS = ["ustar\\x0000", "ustar  ", "./", "../", "GNU.sparse.map=", "GNU.sparse.major=1",

@@ -51,6 +51,13 @@ def described(**headers: str) -> tarfile.TarInfo:
     return info
 
 
+def folder_header() -> tarfile.TarInfo:
+    """Return the header of the archive's top, which may stand in it."""
+    info = tarfile.TarInfo("./")
+    info.type = tarfile.DIRTYPE
+    return info
+
+
 def upon_each_other(count: int) -> bytes:
     """Return a whole archive of so many headers, each of which describes the next."""
     info = tarfile.TarInfo("pax")
@@ -78,7 +85,7 @@ HOSTILE: dict[str, tuple[Callable[[Files], bytes], str]] = {
     "too many": (
         lambda files: pack(files | {str(n): b"" for n in range(200)}), "one too many",
     ),
-    "a claim of much": (lambda files: pack(files, sized("big", 2**40)), "is large"),
+    "a claim of much": (lambda files: pack(files, sized("big", 2**32)), "is large"),
     "a bomb": (
         lambda files: pack(files | {"zeros": bytes(2**24)}), "unpacks to more than 16,000,000",
     ),
@@ -91,7 +98,21 @@ HOSTILE: dict[str, tuple[Callable[[Files], bytes], str]] = {
         lambda files: pack(files, described(**{"GNU.sparse.map": "x", "GNU.sparse.size": "1"})),
         "it is damaged .invalid literal",
     ),
-    "headers of headers": (lambda _: upon_each_other(1200), "it is damaged .maximum recursion"),
+    "a sparse file": (
+        lambda files: pack(files, link("evil", tarfile.GNUTYPE_SPARSE, "")), "a sparse file",
+    ),
+    "a record of pax without end": (
+        lambda files: pack(files, described(comment="x" * 100_000)), "a kind no model has",
+    ),
+    "a size in a record of pax": (
+        lambda files: pack(files, described(size="0")), "gives 'evil' another size",
+    ),
+    "a claim of more": (lambda files: pack(files, sized("big", 2**40)), "another size"),
+    "folders without end": (
+        lambda _: gzip.compress(folder_header().tobuf() * 2000 + bytes(1024)),
+        "more than 1000 headers",
+    ),
+    "headers of headers": (lambda _: upon_each_other(900), "it is damaged .maximum recursion"),
     "digests without end": (
         lambda files: pack(files | {"digests.json": b"[" * 2000}), "digests.json can't be read",
     ),
@@ -121,6 +142,20 @@ def test_what_is_not_a_whole_model_changes_nothing(
         take_in(packed, model, key=KEY)
     assert sorted(path.name for path in model.parent.iterdir()) == ["model", "model.tar.gz"]
     assert [path.read_text() for path in model.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_an_archive_is_taken_in_whoever_packed_it(
+    kind: int, files: Files, model: Path, tmp_path: Path
+) -> None:
+    """As `tar` does: with the folder itself, times in parts of seconds, and owners by name."""
+    for name, content in files.items():
+        (tmp_path / "packed" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "packed" / name).write_bytes(content)
+    with tarfile.open(model.parent / "model.tar.gz", "w:gz", format=kind) as archive:
+        archive.add(tmp_path / "packed", ".")
+    take_in(model.parent / "model.tar.gz", model, key=KEY)
+    assert checkpoint.read_settings(model).run_key == KEY
 
 
 def test_the_model_of_another_training_is_refused(files: Files, model: Path) -> None:
