@@ -51,6 +51,7 @@ def _form(disposition: str, more: str = "", *, path: str = "/api/predict") -> st
 _REQUESTS = [
     _form('; filename="a.mp4"'),
     _form('; filename="a.mp4"', path="/gradio_api/upload"),
+    _form('; filename="a\x1b[2J\x01.mp4"', path="/gradio_api/upload"),
     _form('; filename="a.mp4"', "; charset=undefined"),
     _form('; filename="a\\\\ud800.mp4"', "; charset=unicode_escape"),
     _form('; filename="a.mp4"', "; charset=idna"),
