@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,8 +66,12 @@ def _fuzz(name: str, seconds: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "fuzz.fuzzer", name, str(folder / "corpus"), str(seconds)]
     log = folder / "log"
-    with log.open("wb") as words:
-        code = subprocess.run(command, stdout=words, stderr=words, check=False).returncode
+    # libFuzzer ends its process at once: what a target has written goes with this folder.
+    with log.open("wb") as words, tempfile.TemporaryDirectory(prefix="unmask-fuzz-") as scratch:
+        environment = os.environ | {"TMPDIR": scratch}
+        code = subprocess.run(
+            command, stdout=words, stderr=words, env=environment, check=False
+        ).returncode
     said = log.read_text(encoding="utf-8", errors="replace")
     inputs = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
     speed = re.search(r"stat::average_exec_per_sec:\s*(\d+)", said)
