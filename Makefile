@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro gate test check lock install pretrain grid experiments compare image-test
+.PHONY: repro gate test check audit fuzz lock install pretrain grid experiments compare image-test
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -17,11 +17,20 @@ test: install  ## all tests; the slow ones last
 image-test: install  ## builds the image of training jobs and trains in it; skips without podman
 	$(BIN)/python tests/parts/try_image.py
 
-check: install  ## format, lint, types
+check: install  ## format, lint, types, known vulnerabilities of what is pinned
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint containers/Dockerfile federated/Dockerfile
+	@$(MAKE) --no-print-directory audit
+
+audit: install  ## pip-audit on requirements.lock; says so where no service can be asked
+	$(BIN)/python tests/parts/audit_lock.py
+
+FUZZ_SECONDS ?= 60
+
+fuzz: install  ## each fuzz target for FUZZ_SECONDS, from where the last run ended
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 # The article's grid. A plain loop, because a worker of `dvc exp run --queue` can hang after some
 # experiments (DVC's issue 10398, open). What has its name already was done: an interrupted grid goes on.

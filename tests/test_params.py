@@ -47,6 +47,40 @@ def test_the_shipped_file_loads() -> None:
     assert settings.model_dump(mode="json") == yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chunks: 2001-99-99", "chunks: 0x_", "chunks: !!int a", "chunks: !!bool a",
+        "chunks: !!timestamp a", "chunks: " + "[" * 2000,
+        "chunks: !!python/object/apply:os.abort []",
+    ],
+)  # fmt: skip
+def test_a_value_that_can_not_be_is_no_yaml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert message(path).startswith(f"{path} is not YAML")
+
+
+def test_aliases_may_be_used_and_their_number_has_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("chunks: &a [x]\nraw: {chunks: *a}\n")
+    assert params.read_yaml(path.read_text()) == {"chunks": ["x"], "raw": {"chunks": ["x"]}}
+    # Eight levels of eight: 16 million words in half a kilobyte.
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 9)]
+    path.write_text("\n".join(["a0: &a0 [x, x]", *levels]))
+    assert "more than 20 aliases" in message(path)
+    merges = [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 8)}]}}" for n in range(1, 9)]
+    path.write_text("\n".join(["a0: &a0 {x: 1}", *merges]))
+    assert "more than 20 aliases" in message(path)
+
+
+def test_a_message_shows_the_beginning_of_what_it_found(tmp_path: Path) -> None:
+    levels = [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 11)]  # 20 aliases, 2048 words
+    path = tmp_path / "params.yaml"
+    path.write_text("\n".join(["a0: &a0 [x, x]", *levels, "chunks: " + "y" * 100_000]))
+    assert len(message(path)) < 5000
+
+
 def test_the_shipped_file_is_the_one_in_the_working_folder(
     monkeypatch: pytest.MonkeyPatch, changed: Callable[..., Path]
 ) -> None:

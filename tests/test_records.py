@@ -225,6 +225,7 @@ def test_a_missing_face_index_says_how_to_make_it(tmp_path: Path) -> None:
         records.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
         records.faces_line(FACES).replace("[1.5,2.0]", "[1.5]"),
         records.faces_line(FACES).replace("points_T52", "points"),
+        "[" * 2000,
     ],
 )
 def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:
@@ -326,7 +327,9 @@ def test_an_epochs_line_says_what_there_is() -> None:
     assert records.epoch_line(row | {"val_auc": 1.0}) == f"{line} val_auc=1.000000"
 
 
-@pytest.mark.parametrize("text", [None, "", "epoch,train_loss\n0,1\n", "a\nb\n"])
+@pytest.mark.parametrize(
+    "text", [None, "", "epoch,train_loss\n0,1\n", "a\nb\n", "a\n" + "9" * 200_000]
+)
 def test_a_history_that_is_none_says_what_to_do(text: str | None, tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     if text is not None:

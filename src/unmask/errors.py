@@ -1,5 +1,11 @@
 """The errors a user can meet. Each message says what was asked, what was found, what to do."""
 
+# What reading a stranger's JSON, YAML or headers raises where they are not what they should be: a
+# word for a number, a list for an object, a number without end, lists in lists without end.
+MALFORMED = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+
 
 class UnmaskError(Exception):
     """Bad input or params: doors print it as one line and exit 1."""

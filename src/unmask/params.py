@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from unmask.errors import ParamsError
+from unmask.errors import MALFORMED, ParamsError
 from unmask.geometry import STARTS, Geometry, clip_geometry, no_such_start, training_bytes
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -333,11 +334,26 @@ class Params(Section):
             )
 
 
+MAX_ALIASES = 20  # each may repeat several before it: together they stand for some thousand values
+_shorten = reprlib.Repr()  # a message shows what it found
+_shorten.maxlevel, _shorten.maxstring, _shorten.maxother = 3, 200, 200
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1, but for numbers such as 2e-05.
 
     1.1 takes that for a word; `dvc exp run -S train.lr_head=0.00002` writes it so, by YAML 1.2.
+    Aliases are counted: a kilobyte of them that repeat each other stands for gigabytes.
     """
+
+    _aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"more than {MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -345,6 +361,19 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
 )
+
+
+def read_yaml(text: str) -> Any:
+    """Return what the text says: plain words, numbers, dates, lists and dicts.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, has a value that can't be, such as the month 13, or more
+            than MAX_ALIASES aliases.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except MALFORMED as error:  # PyYAML's constructors let them through
+        raise yaml.YAMLError(f"a value that can't be: {error}") from error
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -355,7 +384,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
             type or out of range; one message lists them all.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ParamsError(
             f"Asked for {path}; there is no such file. Run this in the repository's root."
@@ -431,7 +460,7 @@ def _explain(problem: dict[str, Any]) -> str:
         known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         close = difflib.get_close_matches(str(problem["input"]), known, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
-    return f"  {where}: {problem['msg']} (found {problem['input']!r}){meant}"
+    return f"  {where}: {problem['msg']} (found {_shorten.repr(problem['input'])}){meant}"
 
 
 def _did_you_mean(location: tuple[Any, ...]) -> str:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from unmask.errors import DatasetError
+from unmask.errors import MALFORMED, DatasetError
 from unmask.runtime.disk import give_name, writing
 
 Split = Literal["train", "validation", "test"]
@@ -326,7 +326,7 @@ def read_history(path: Path) -> list[Epoch]:
             | {name: float(row[name]) if row[name] else None for name in EPOCH_COLUMNS[1:]}
             for row in rows
         ]
-    except (OSError, LookupError, ValueError, TypeError) as error:
+    except (OSError, csv.Error, *MALFORMED) as error:
         raise DatasetError(
             f"Asked for the training's history {path}; found: {error!r}. Run `dvc repro` to train "
             "again, or `dvc checkout` to take it from the cache."
@@ -371,7 +371,7 @@ def read_faces(path: Path) -> dict[str, VideoFaces]:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             faces = faces_from_line(line.decode())
-        except (ValueError, LookupError, TypeError) as error:
+        except MALFORMED as error:
             raise DatasetError(
                 f"{path}, line {number}: not a row of a face index. Delete the file and run "
                 "`dvc repro`; crops that exist are kept."

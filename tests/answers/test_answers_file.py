@@ -195,8 +195,13 @@ def test_another_models_answers_stay_unless_told(tmp_path, clips, form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "text", ["Dear diary,\n", "[1]\n", "{}\n", "path,verdict\n", "no line's end"]
-)
+    "text",
+    [
+        "Dear diary,\n", "[1]\n", "{}\n", "path,verdict\n", "no line's end", "[" * 2000 + "\n",
+        '{"path": "a", "verdict": "fake", "sha256": "0", "bytes": 1, "model": "m", "version": "1",'
+        ' "mtime_ns": 1, "reason": [{}]}\n',
+    ],
+)  # fmt: skip
 def test_a_file_of_something_else_is_never_overwritten(tmp_path, form, text):
     file = tmp_path / "diary"
     file.write_text(text)

@@ -159,7 +159,7 @@ def test_a_shallow_clone_does_not_pass_for_a_project_without_releases(root, tmp_
         gate.last_release(clone)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"worst": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"worst": {}}', "[" * 2000])
 def test_a_damaged_record_is_named(root, text):
     put(root, record())
     (root / gate.RECORD).write_text(text)

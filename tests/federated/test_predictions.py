@@ -88,7 +88,9 @@ def test_a_single_class_is_an_error(tmp_path, metric, values):
     assert isinstance(caught.value, OneClassError) == any(value is not None for value in values)
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-0.01", "1.01", "true", '"0.5"', "[0.5]"])
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-0.01", "1.01", "true", '"0.5"', "[0.5]", "1" * 400]
+)
 @pytest.mark.parametrize("metric", [log_loss, auc, coverage])
 def test_what_is_no_probability_is_refused(pair, metric, value):
     videos, _, path = pair

@@ -171,9 +171,23 @@ def test_the_manifest_names_nobody(chunk, tmp_path):
     assert not [r for r in chunk.records if r.source_id in text or r.video_id in text]
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "samples": []}', "[1]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "samples": []}', "[1]", "[" * 2000])
 def test_a_damaged_manifest_is_refused(tmp_path, text):
     (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(DatasetError, match="Make them: `unmask federated samples`"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"name": 3}, {"side": "both"}, {"side": ["train"]}, {"reals": "1"}, {"fakes": -1},
+     {"fakes": 10**400}, {"identities": [3]}, {"contents": [["a"]]}],
+)  # fmt: skip
+def test_a_manifest_of_other_kinds_of_values_is_refused(tmp_path, odd):
+    row = {"name": "x", "side": "train", "reals": 1, "fakes": 1, "identities": [], "contents": []}
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "samples": [row]}))
+    assert [sample.name for sample in read_manifest(tmp_path)] == ["x"]
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "samples": [row | odd]}))
     with pytest.raises(DatasetError, match="Make them: `unmask federated samples`"):
         read_manifest(tmp_path)
 

@@ -185,6 +185,7 @@ HOSTILE = {
     },
     "no limits": members_of(layers(1.0, 1), limits=None),
     "limits that are words": members_of(layers(1.0, 1), limits="wide"),
+    "a limit beyond all": members_of(layers(1.0, 1), limits=asdict(LIMITS) | {"fakes": 10**400}),
     "a limit that is a word": members_of(layers(1.0, 1), limits=asdict(LIMITS) | {"fakes": "1"}),
     "a model that is none": members_of(layers(1.0, 1), model="x3d_xs"),
     "no JSON": GOOD | {ABOUT: b"tracks: 1"},
@@ -218,6 +219,26 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "state", "a") as packed, twice:
         packed.writestr(WEIGHTS, b"")
     with pytest.raises(FederatedError, match="it holds"):
+        read(tmp_path / "state")
+
+
+def test_a_long_list_of_members_is_not_read(tmp_path):
+    """Zipfile makes an object of each: the list is refused by what the zip's last bytes say."""
+    write_zip(tmp_path / "state", GOOD)
+    whole = (tmp_path / "state").read_bytes()
+    end = bytearray(whole[-22:])
+    for place, value, said in (
+        (10, 50_000, "it holds 50,000 members"),  # entries, in two bytes
+        (12, 2**16 - 1, "it holds 3 members, listed in 65,535 bytes"),  # bytes of the list
+    ):
+        lying = end.copy()
+        lying[place : place + 2] = value.to_bytes(2, "little")
+        (tmp_path / "state").write_bytes(whole[:-22] + lying)
+        with pytest.raises(FederatedError, match=said):
+            read(tmp_path / "state")
+    # A larger list still, which a record before the end points at.
+    (tmp_path / "state").write_bytes(whole[:-22] + b"PK\6\7" + bytes(16) + end)
+    with pytest.raises(FederatedError, match="does not end like a zip"):
         read(tmp_path / "state")
 
 

@@ -187,6 +187,22 @@ def test_a_missing_sources_csv_is_named(tmp_path):
         sample.read_sources(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"file,person,split\n\xff,ann,train\n", "not CSV in UTF-8"),
+        (b"file,person,split\n" + b"a" * 140_000 + b",ann,train\n", "not CSV in UTF-8"),
+        (b"file,person,split\na.jpg,ann\n", "should have the columns"),
+        (b"file,person,split\na.jpg,ann,train,more\n", "should have the columns"),
+        (b"file,person,split\na.jpg,ann,train\nb.jpg\n", "should have the columns"),
+    ],
+)
+def test_what_is_no_list_of_sources_is_refused(tmp_path, text, said):
+    (tmp_path / "sources.csv").write_bytes(text)
+    with pytest.raises(DatasetError, match=said):
+        sample.read_sources(tmp_path)
+
+
 @pytest.mark.parametrize("columns", [("file", "person"), ("file", "person", "split", "age")])
 def test_other_columns_are_refused(tmp_path, columns):
     row = ("a.jpg", "p", "train", "40")[: len(columns)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,8 @@ def test_a_setting_that_is_missing_is_named(folder: Path, key: str) -> None:
         ("faces", "margin_ratio", None),
         ("limits", "min_face_px", "40"),
         ("limits", "colour", 1.0),
+        ("limits", "min_face_px", 10**400),  # no number of pixels can be compared with it
+        ("limits", "reals", 10**400),
     ],
 )
 def test_a_setting_that_the_schema_refuses_is_named(
@@ -221,6 +224,37 @@ def test_a_setting_that_the_schema_refuses_is_named(
 ) -> None:
     edit(folder, lambda values: values[section].update({key: value}))
     with pytest.raises(WeightsError, match=f"(?s)is not a model's settings: .*{key}"):
+        checkpoint.read_settings(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", 0.0),  # logits are divided by it
+        ("temperature", -1.0),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("temperature", 10**400),
+        ("run_key", None),
+        ("run_key", ["a"]),
+    ],
+)
+def test_a_value_that_no_training_writes_is_refused(folder: Path, key: str, value: Any) -> None:
+    edit(folder, lambda values: values.update({key: value}))
+    with pytest.raises(WeightsError, match="is not a model's settings"):
+        checkpoint.read_settings(folder)
+
+
+def test_lists_in_lists_without_end_are_refused(folder: Path) -> None:
+    (folder / SETTINGS).write_text('{"format": 4, "faces": ' + "[" * 2000)
+    with pytest.raises(WeightsError, match="is not a model's settings"):
+        checkpoint.read_settings(folder)
+
+
+def test_settings_that_may_not_be_read_are_an_error(folder: Path) -> None:
+    (folder / SETTINGS).unlink()
+    (folder / SETTINGS).mkdir()
+    with pytest.raises(WeightsError, match="is not a model's settings"):
         checkpoint.read_settings(folder)
 
 

@@ -59,6 +59,8 @@ def test_a_value_that_is_too_long_is_refused(wanted: contract.JobParams) -> None
         ({"train.epochs": "0"}, "train.epochs: Input should be greater"),
         ({"train.epoch": "3"}, "train.epoch: Extra inputs"),
         ({"key": '"x"'}, "key: String should match"),
+        ({"train.seed": "[" * 2000}, "Hyperparameter train.seed should be a value"),
+        ({"train": "3"}, "train: Input should be"),
     ],
 )
 def test_what_the_image_does_not_know_is_named(
@@ -66,6 +68,13 @@ def test_what_the_image_does_not_know_is_named(
 ) -> None:
     with pytest.raises(ParamsError, match=words):
         contract.read_hyperparameters(contract.hyperparameters(wanted) | change)
+
+
+def test_a_number_in_a_sections_place_is_named_whatever_comes_first(
+    wanted: contract.JobParams,
+) -> None:
+    with pytest.raises(ParamsError, match="train: Input should be"):
+        contract.read_hyperparameters({"train": "3"} | contract.hyperparameters(wanted))
 
 
 def test_a_missing_hyperparameter_is_named(wanted: contract.JobParams) -> None:
@@ -115,7 +124,13 @@ def test_a_path_outside_is_refused(path: str, tmp_path: Path) -> None:
         contract.read_listing(listing)
 
 
-@pytest.mark.parametrize("text", ["", "{}x", '[{"path": "a"}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{}x", '[{"path": "a"}]', "[" * 2000, '[{"path": 3, "md5": "0", "size_bytes": 1}]',
+        '[{"path": "a", "md5": ["../"], "size_bytes": 1}]',
+    ],
+)  # fmt: skip
 def test_a_damaged_listing_is_refused(text: str, tmp_path: Path) -> None:
     listing = tmp_path / contract.LISTING_NAME
     listing.write_text(text)

@@ -1,5 +1,6 @@
 """A model's archive is taken in whole and its own, or not at all."""
 
+import gzip
 import json
 import tarfile
 from collections.abc import Callable, Iterator
@@ -43,6 +44,27 @@ def sized(name: str, size_bytes: int) -> tarfile.TarInfo:
     return info
 
 
+def described(**headers: str) -> tarfile.TarInfo:
+    """Return a member of which headers in the format of pax say more."""
+    info = tarfile.TarInfo("evil")
+    info.pax_headers = headers
+    return info
+
+
+def folder_header() -> tarfile.TarInfo:
+    """Return the header of the archive's top, which may stand in it."""
+    info = tarfile.TarInfo("./")
+    info.type = tarfile.DIRTYPE
+    return info
+
+
+def upon_each_other(count: int) -> bytes:
+    """Return a whole archive of so many headers, each of which describes the next."""
+    info = tarfile.TarInfo("pax")
+    info.type = tarfile.XHDTYPE
+    return gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) * count + bytes(1024))
+
+
 def without(files: dict[str, bytes], name: str) -> dict[str, bytes]:
     return {each: content for each, content in files.items() if each != name}
 
@@ -63,12 +85,37 @@ HOSTILE: dict[str, tuple[Callable[[Files], bytes], str]] = {
     "too many": (
         lambda files: pack(files | {str(n): b"" for n in range(200)}), "one too many",
     ),
-    "a claim of much": (lambda files: pack(files, sized("big", 2**40)), "is large"),
+    "a claim of much": (lambda files: pack(files, sized("big", 2**32)), "is large"),
     "a bomb": (
         lambda files: pack(files | {"zeros": bytes(2**24)}), "unpacks to more than 16,000,000",
     ),
     "half of it": (lambda files: pack(files)[:-2000], "it is damaged"),
     "no archive": (lambda _: b"<html>", "it is damaged"),
+    "a name that ends amid": (
+        lambda files: pack(files, described(path="evil\0.py")), "it is damaged .embedded null byte",
+    ),
+    "no map of holes": (
+        lambda files: pack(files, described(**{"GNU.sparse.map": "x", "GNU.sparse.size": "1"})),
+        "it is damaged .invalid literal",
+    ),
+    "a sparse file": (
+        lambda files: pack(files, link("evil", tarfile.GNUTYPE_SPARSE, "")), "a sparse file",
+    ),
+    "a record of pax without end": (
+        lambda files: pack(files, described(comment="x" * 100_000)), "a kind no model has",
+    ),
+    "a size in a record of pax": (
+        lambda files: pack(files, described(size="0")), "gives 'evil' another size",
+    ),
+    "a claim of more": (lambda files: pack(files, sized("big", 2**40)), "another size"),
+    "folders without end": (
+        lambda _: gzip.compress(folder_header().tobuf() * 2000 + bytes(1024)),
+        "more than 1000 headers",
+    ),
+    "headers of headers": (lambda _: upon_each_other(900), "it is damaged .maximum recursion"),
+    "digests without end": (
+        lambda files: pack(files | {"digests.json": b"[" * 2000}), "digests.json can't be read",
+    ),
     "another file": (lambda files: pack(files | {"more": b"x"}), "names others"),
     "a file less": (
         lambda files: pack(without(files, checkpoint.CARD)), "names others",
@@ -95,6 +142,20 @@ def test_what_is_not_a_whole_model_changes_nothing(
         take_in(packed, model, key=KEY)
     assert sorted(path.name for path in model.parent.iterdir()) == ["model", "model.tar.gz"]
     assert [path.read_text() for path in model.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_an_archive_is_taken_in_whoever_packed_it(
+    kind: int, files: Files, model: Path, tmp_path: Path
+) -> None:
+    """As `tar` does: with the folder itself, times in parts of seconds, and owners by name."""
+    for name, content in files.items():
+        (tmp_path / "packed" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "packed" / name).write_bytes(content)
+    with tarfile.open(model.parent / "model.tar.gz", "w:gz", format=kind) as archive:
+        archive.add(tmp_path / "packed", ".")
+    take_in(model.parent / "model.tar.gz", model, key=KEY)
+    assert checkpoint.read_settings(model).run_key == KEY
 
 
 def test_the_model_of_another_training_is_refused(files: Files, model: Path) -> None:

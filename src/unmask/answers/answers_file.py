@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unmask.answers.provenance import shown_name
-from unmask.errors import UnmaskError
+from unmask.errors import MALFORMED, UnmaskError
 from unmask.records import PASSING, content_digest
 from unmask.runtime.disk import give_name, writing
 
@@ -36,6 +36,10 @@ COLUMNS = (
 NO_ANSWER = "without an answer"
 OUTCOMES = ("fake", "real", "inconclusive", NO_ANSWER)
 LIST_SEPARATOR = "|"
+_KINDS = {  # what is read of a row that is gone on from
+    "path": str, "verdict": str, "model": str, "version": str, "sha256": str | None,
+    "reason": str | None, "bytes": int | None, "mtime_ns": int | None,
+}  # fmt: skip
 
 
 class AnswersFileError(UnmaskError):
@@ -332,7 +336,7 @@ def _read(path: Path, content: bytes, form: Form) -> list[Row]:
         return []
     try:
         return _read_json(whole or content) if form == "json" else _read_csv(whole or content)
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (csv.Error, *MALFORMED) as error:
         raise AnswersFileError(
             f"Asked to go on with {path}; it holds something else than answers as {form}: {error}. "
             "It stays as it is: name another file."
@@ -344,8 +348,10 @@ def _read_json(content: bytes) -> list[Row]:
     for row in rows:
         if not isinstance(row, dict):
             raise ValueError(f"{row!r:.40} is no object")
-        if missing := {"path", "verdict", "sha256", "bytes", "model", "version"} - row.keys():
+        if missing := _KINDS.keys() - row.keys():
             raise ValueError(f"a line has no {', '.join(sorted(missing))}")
+        if odd := [name for name, kind in _KINDS.items() if not isinstance(row[name], kind)]:
+            raise ValueError(f"a line has the {odd[0]} {row[odd[0]]!r:.40}")
     return rows
 
 

@@ -7,6 +7,7 @@ Perceptual Image Hash Functions, 2010, section 3.2.1), longer than there: of a g
 of a video keep nearly all of these bits, however they were scaled, brightened and compressed.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

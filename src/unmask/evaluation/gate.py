@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import UnmaskError
+from unmask.errors import MALFORMED, UnmaskError
 from unmask.params import CLEAN, Gate
 
 RECORD = "metrics/robustness.json"
@@ -156,7 +156,7 @@ def _parse(text: str, where: str) -> Record:
         found = json.loads(text)
         if not {"worst", "robustness", "measured_on"} <= set(found):
             raise ValueError(f"only {', '.join(found) or 'nothing'}")
-    except (ValueError, TypeError) as error:
+    except MALFORMED as error:
         raise GateError(
             f"{where} should hold what the robustness stage writes; found {error}. Take it from "
             "Git again, or run `dvc repro robustness`."

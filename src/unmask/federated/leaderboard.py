@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from unmask.errors import MALFORMED
 from unmask.federated.plans import METRICS, Plan
 from unmask.federated.samples import FederatedError
 from unmask.records import write_atomically
@@ -149,14 +150,7 @@ def _read(path: Path) -> Submission:
         submission = Submission(**values | {"train_on": tuple(values["train_on"])})
         for metric in METRICS:
             submission.mean(metric)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ZeroDivisionError,
-    ) as error:
+    except (OSError, *MALFORMED) as error:
         raise FederatedError(
             f"Asked for the submission in {path}; it holds none of this version ({error!r}). "
             "Delete it and run the plan again."

@@ -6,11 +6,11 @@ should take no longer than its start.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unmask.errors import MALFORMED
 from unmask.federated.samples import FederatedError, Videos
 from unmask.records import VideoScore, write_atomically
 from unmask.scoring import metrics
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, float | None]:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}, this version reads {FORMAT}")
         pairs = [(str(row["video"]), row["probability"]) for row in values["scores"]]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, *MALFORMED) as error:
         raise FederatedError(
             f"Asked for predictions; {path} holds none ({error!r}). Write them as "
             "federated_scores.write_predictions does."
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, float | None]:
     for name, value in pairs:
         if value is None:
             continue
-        if type(value) not in (int, float) or math.isnan(value) or not 0 <= value <= 1:
+        if type(value) not in (int, float) or not 0 <= value <= 1:  # NaN is not either
             raise FederatedError(
                 f"Asked for probabilities of being fake; {path} gives {name} {value!r}. Turn "
                 "logits into numbers from 0 to 1, or give null where there is none."

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unmask.data.words import join_spellings, key_of
-from unmask.errors import DatasetError, UnmaskError
+from unmask.errors import MALFORMED, DatasetError, UnmaskError
 from unmask.records import (
     SPLITS,
     Chunk,
@@ -308,7 +308,15 @@ def read_manifest(home: Path) -> list[Sample]:
             Sample(**row | {name: tuple(row[name]) for name in ("identities", "contents")})
             for row in found["samples"]
         ]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        for each in samples:
+            words = (each.name, each.side, *each.identities, *each.contents)
+            if not all(type(word) is str for word in words) or each.side not in SIDES:
+                raise TypeError(
+                    f"a sample's words are not words, or its side no side: {words!r:.200}"
+                )
+            if not all(type(n) is int and 0 <= n < 2**32 for n in (each.reals, each.fakes)):
+                raise TypeError(f"{each.name!r:.80} has no whole numbers of videos")
+    except (OSError, *MALFORMED) as error:
         raise DatasetError(
             f"Asked for the samples that {path} lists; found none ({error!r}). Make them: "
             "`unmask federated samples`."
@@ -350,7 +358,7 @@ def _read_sample(folder: Path) -> list[Row]:
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
         chunk, faces = str(about["chunk"]), about["faces"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise DatasetError(
             f"Asked for the sample in {folder}; {ABOUT} says nothing of it ({error!r}). Make it by "
             "`unmask federated samples`."

@@ -8,6 +8,8 @@ import takes longer than it.
 import hashlib
 import json
 import math
+import os
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +21,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from unmask.errors import MALFORMED
 from unmask.federated.samples import FederatedError
 from unmask.scoring.verdicts import limits_from, strictest
 
 FORMAT = 1
 WEIGHTS, SETTINGS, ABOUT = "weights.safetensors", "checkpoint.json", "state.json"
 MOST_BYTES = {WEIGHTS: 2**30, SETTINGS: 2**20, ABOUT: 2**12}  # x3d_l has 25 MB
+_MOST_LISTING_BYTES = 2**12
 MOST_TRACKS, MOST_ROUNDS = 10**9, 10**6
 # What says where the weights that a training began with came from: it differs from round to round.
 ORIGIN = ("weights", "weights_sha256")
@@ -111,7 +115,7 @@ def read(path: Path) -> State:
         limits_from(settings["limits"])
         if broken := [name for name, value in weights.items() if not np.isfinite(value).all()]:
             raise ValueError(f"{broken[0]} holds what is no finite number")
-    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (SafetensorError, *MALFORMED) as error:
         raise _refused(path, str(error)) from error
     return State(weights, settings, about)
 
@@ -119,6 +123,7 @@ def read(path: Path) -> State:
 def _members(path: Path) -> dict[str, bytes]:
     """Return the content of the zip's three members; nothing is taken that was not announced."""
     try:
+        _check_listing(path)
         with zipfile.ZipFile(path) as packed:
             infos = packed.infolist()
             names = [info.filename for info in infos]
@@ -133,8 +138,31 @@ def _members(path: Path) -> dict[str, bytes]:
                     raise _refused(path, f"{info.filename} has {info.file_size:,} bytes")
                 content[info.filename] = packed.read(info)
             return content
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, *MALFORMED) as error:
         raise _refused(path, str(error)) from error
+
+
+def _check_listing(path: Path) -> None:
+    """Pass if a zip ends as write_zip ends one: zipfile makes an object of all that is listed.
+
+    A gigabyte of members without content would take 12 GB of memory. The format is that of PKWARE's
+    APPNOTE 6.3.10, sections 4.3.15 and 4.3.16.
+
+    Raises:
+        FederatedError: it lists more than a few members, or more than a few bytes of them.
+        ValueError: it does not end like a zip without a comment.
+    """
+    locator, end = struct.Struct("<4s16x"), struct.Struct("<4s6xH2L2x")
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - locator.size - end.size))
+        tail = file.read().rjust(locator.size + end.size)
+    (large,) = locator.unpack_from(tail)
+    mark, count, listing_bytes, _ = end.unpack_from(tail, locator.size)
+    if mark != b"PK\5\6" or large == b"PK\6\7":
+        raise ValueError("it does not end like a zip of three small entries")
+    if count != len(MOST_BYTES) or listing_bytes > _MOST_LISTING_BYTES:
+        raise _refused(path, f"it holds {count:,} members, listed in {listing_bytes:,} bytes")
 
 
 def _refused(path: Path, why: str) -> FederatedError:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unmask.errors import MALFORMED
 from unmask.federated import predictions
 from unmask.federated import state as federated_state
 from unmask.federated.samples import PAINTED, FederatedError, Videos
@@ -133,7 +134,7 @@ def read_settings(path: Path) -> "Settings":
             train=params.Train.model_validate(sections["train"]),
             verdicts=params.Verdicts.model_validate(sections["verdicts"]),
         )
-    except (OSError, ValueError, LookupError, TypeError, ValidationError) as error:
+    except (OSError, ValidationError, *MALFORMED) as error:
         raise FederatedError(
             f"Asked for the settings of a training; {path} holds none of this version ({error}). "
             "Pack the archives anew."

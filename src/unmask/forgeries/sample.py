@@ -167,9 +167,13 @@ def read_sources(folder: Path) -> list[Source]:
     path = folder / "sources.csv"
     if not path.is_file():
         raise DatasetError(f"Asked for {path}; there is no such file. Take it from Git.")
-    with path.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    if not rows or set(rows[0]) != {"file", "person", "split"}:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is not CSV in UTF-8: {error}. Take it from Git.") from error
+    # DictReader puts values without a column under None, and None where there is no value.
+    if not rows or any(set(r) != {"file", "person", "split"} or None in r.values() for r in rows):
         raise DatasetError(f"{path} should have the columns file, person, split. Take it from Git.")
     people = join_spellings(row["person"] for row in rows)
     if joined := say_joined(people, "person"):

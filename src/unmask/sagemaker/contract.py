@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from unmask import params
-from unmask.errors import ParamsError, UnmaskError
+from unmask.errors import MALFORMED, ParamsError, UnmaskError
 
 # The channels of a job, folders below /opt/ml/input/data: the stores, our own and DVC's remote, of
 # which a job may have one or both, and the listing's file.
@@ -107,10 +107,11 @@ def read_hyperparameters(encoded: Mapping[str, str]) -> JobParams:
         ParamsError: one is missing, unknown, no JSON, or out of range.
     """
     nested: dict[str, Any] = {}
-    for name, text in encoded.items():
+    # Fields before whole sections, in which there is no place for a field.
+    for name, text in sorted(encoded.items(), key=lambda pair: "." not in pair[0]):
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except MALFORMED as error:
             raise ParamsError(
                 f"Hyperparameter {name} should be a value in JSON; found {text!r}. Start the job "
                 "by `unmask sagemaker submit`, which writes them."
@@ -150,7 +151,9 @@ def read_listing(path: Path) -> list[StoredFile]:
     """
     try:
         files = [StoredFile(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
+        if odd := [f for f in files if type(f.path) is not str or type(f.md5) is not str]:
+            raise TypeError(f"a path and a digest should be words: {odd[0]!r:.200}")
+    except (OSError, *MALFORMED) as error:
         raise JobError(
             f"Asked for the list of the job's files, {path}; found none that can be read "
             f"({error}). Start the job by `unmask sagemaker submit`, which sends it."

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -12,13 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from unmask.errors import WeightsError
+from unmask.errors import MALFORMED, WeightsError
 from unmask.models import checkpoint
 from unmask.runtime.disk import writing
 from unmask.sagemaker.contract import DIGESTS, JobError
 
 MAX_BYTES = 2**29  # all of it, unpacked: a model of X3D-L has 25 MB
 MAX_FILES = 100
+_MAX_HEADERS, _MAX_EXTRA_BYTES = 10 * MAX_FILES, 2**16
+_EXTRAS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _BLOCK_BYTES = 2**20
 
 
@@ -91,12 +97,13 @@ def unpack(packed: Path, folder: Path, address: str, *, most_bytes: int = MAX_BY
         with gzip.open(packed) as source, writing(flat), flat.open("wb") as target:
             if not _copy(source, target, most_bytes):
                 raise _refused(address, f"it unpacks to more than {most_bytes:,} bytes")
+        _check_headers(flat, address)
         with tarfile.open(flat, "r:") as archive:
             members = _checked(archive, address, most_bytes)
             for member in members:
                 with writing(folder):
                     archive.extract(member, folder, filter="data")
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, *MALFORMED) as error:
         raise _refused(address, f"it is damaged ({error})") from error
     finally:
         flat.unlink(missing_ok=True)
@@ -112,6 +119,33 @@ def _copy(source: gzip.GzipFile, target: IO[bytes], most_bytes: int) -> bool:
     return True
 
 
+def _check_headers(flat: Path, address: str) -> None:
+    """Pass if tarfile can read the headers of an archive without much memory.
+
+    It keeps an object of every header, and reads as a whole what a header says of the next one: a
+    list of a sparse file's holes, which has no end, a long name, a record of pax.
+
+    Raises:
+        JobError: they are too many or too large.
+        TarError: they are damaged.
+    """
+    with flat.open("rb") as file:
+        for _ in range(_MAX_HEADERS):
+            header = file.read(tarfile.BLOCKSIZE)
+            if not header.strip(b"\0"):
+                return
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+            is_extra = info.type in _EXTRAS
+            if info.type == tarfile.GNUTYPE_SPARSE or (is_extra and info.size > _MAX_EXTRA_BYTES):
+                raise _refused(
+                    address, "it holds a sparse file, or a header of a kind no model has"
+                )
+            if info.isreg() or is_extra or info.type not in tarfile.SUPPORTED_TYPES:
+                blocks = -(-max(info.size, 0) // tarfile.BLOCKSIZE)
+                file.seek(blocks * tarfile.BLOCKSIZE, os.SEEK_CUR)
+    raise _refused(address, f"it holds more than {_MAX_HEADERS} headers")
+
+
 def _checked(archive: tarfile.TarFile, address: str, most_bytes: int) -> list[tarfile.TarInfo]:
     found: dict[str, tarfile.TarInfo] = {}
     left = most_bytes
@@ -119,6 +153,8 @@ def _checked(archive: tarfile.TarFile, address: str, most_bytes: int) -> list[ta
         path = PurePosixPath(member.name)
         if member.isdir() and not path.parts:
             continue  # "./", the folder itself
+        if "size" in member.pax_headers:  # the next header is elsewhere than _check_headers thought
+            raise _refused(address, f"a record of pax gives {member.name!r} another size")
         if len(path.parts) != 1 or path.name == ".." or path.is_absolute() or not member.isreg():
             raise _refused(address, f"it holds {member.name!r}, which is no plain file at its top")
         left -= member.size
@@ -137,7 +173,7 @@ def check(folder: Path, address: str, *, key: str) -> None:
     try:
         wanted = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
         (folder / DIGESTS).unlink()
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise _refused(address, f"its {DIGESTS} can't be read ({error})") from error
     found = {path.name: _sha256(path) for path in folder.iterdir()}
     if not isinstance(wanted, dict) or set(wanted) != set(found):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unmask.errors import MALFORMED
 from unmask.sagemaker import fetch as sagemaker_fetch
 from unmask.sagemaker.checks import Account, asking, code_of
 from unmask.sagemaker.contract import JobError
@@ -53,7 +54,7 @@ def describe(account: Account, name: str) -> Job:
         found = account.client("sagemaker").describe_training_job(TrainingJobName=name)
     try:
         key = json.loads(found.get("HyperParameters", {})["key"])
-    except (KeyError, ValueError) as error:
+    except MALFORMED as error:
         raise JobError(
             f"Asked for the job {name}; it is no training of unmask. Name one that begins with "
             f"{_STEM}."

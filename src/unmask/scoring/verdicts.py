@@ -5,6 +5,7 @@ face beyond them may well be scored rightly, but nothing shows that it is.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -203,7 +204,8 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
         if value is None and name in ("fake_from", "real_to"):
             continue
         kinds = (int,) if name in ("reals", "fakes", "tracks") else (int, float)
-        if type(value) not in kinds or not 0 <= value < math.inf:
+        # Whole numbers have no end in JSON, and none beyond a float's can be compared with one.
+        if type(value) not in kinds or not 0 <= value <= sys.float_info.max:
             raise ValueError(f"limits.{name} should be a number from 0 on; found {value!r}")
     fake_from, real_to = limits.fake_from, limits.real_to
     if fake_from is not None and real_to is not None and fake_from <= real_to:

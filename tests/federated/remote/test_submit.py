@@ -620,6 +620,18 @@ def test_a_file_that_is_not_there_or_no_yaml_is_an_error(tmp_path):
     assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["2001-99-99", "0x_", "!!int x", "!!bool x", "!!timestamp x"],
+)
+def test_a_value_that_can_not_be_is_no_yaml(tmp_path, value):
+    path = tmp_path / "organisations.yaml"
+    path.write_text(f"submitter: {value}\npassword: {PASSWORD}")
+    with pytest.raises(FederatedError, match="not YAML") as caught:
+        read_network(path)
+    assert PASSWORD not in str(caught.value)
+
+
 def test_a_manifest_that_is_missing_is_an_error(values, tmp_path):
     values["organisations"]["lab"]["samples"] = str(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="unmask federated samples"):
@@ -627,7 +639,13 @@ def test_a_manifest_that_is_missing_is_an_error(values, tmp_path):
 
 
 def test_a_damaged_file_of_keys_is_an_error(tmp_path):
-    for text in ("{", "[]", '{"format": 2}', '{"format":1,"assets":{"a":"b"},"plans":{}}'):
+    for text in (
+        "{",
+        "[]",
+        "[" * 2000,
+        '{"format": 2}',
+        '{"format":1,"assets":{"a":"b"},"plans":{}}',
+    ):
         (tmp_path / "assets_keys.json").write_text(text)
         with pytest.raises(FederatedError, match="holds none of this version"):
             AssetKeys(tmp_path / "assets_keys.json")

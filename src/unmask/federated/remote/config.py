@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from unmask.federated.plans import Organisation
 from unmask.federated.samples import FederatedError, Sample, read_manifest
-from unmask.params import Section
+from unmask.params import Section, read_yaml
 
 MAX_NAMED = 8  # problems of one file that a message names
 
@@ -123,7 +123,7 @@ def read_network(path: Path) -> Network:
         FederatedError: it is missing, no YAML, or says what can't be; values are not repeated.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise FederatedError(
             f"Asked for the organisations in {path}; it can't be read ({error}). Write it: "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unmask.errors import MALFORMED
 from unmask.federated.samples import FederatedError
 from unmask.records import write_atomically
 
@@ -54,7 +55,7 @@ class AssetKeys:
             self.assets = {str(digest): checked_key(key) for digest, key in found["assets"].items()}
             self.plans = {key: SentPlan(**plan) for key, plan in found["plans"].items()}
             self.pending = str(found["pending"])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, *MALFORMED) as error:
             raise FederatedError(
                 f"Asked for the keys in {path}; it holds none of this version ({error!r}). Restore "
                 "it; without it everything would be registered again."
