@@ -3,7 +3,10 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from unmask.faces.files import crop_files
 from unmask.records import Reason
 from unmask.video.codec import write_video
 
+ROOT = Path(__file__).parents[2]
 LARGE_BYTES = 2**30  # of zeros that take no disk: reading them takes a second
 
 
@@ -59,3 +63,24 @@ def test_a_worker_that_ends_or_stalls_costs_one_file(files):
     assert [each.duration_s for each in found[:2]] == [pytest.approx(1.2), None]
     digests = [hashlib.sha256(wall.read_bytes()).hexdigest(), found[3].sha256]
     assert [each.sha256 for each in found] == [digests[place % 2] for place in range(5)]
+
+
+def test_files_are_cropped_in_a_program_without_a_main_guard(files, tmp_path):
+    """As a plain script, read from standard input, beside modules that a stranger planted."""
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    for name in ("av", "cv2", "unmask", "torch", "numpy"):
+        (strange / f"{name}.py").write_text("raise SystemExit('a stranger says hello')\n")
+    program = (
+        "from pathlib import Path\n"
+        "from unmask import params\n"
+        "from unmask.faces.files import crop_files\n"
+        f"settings = params.load(Path({str(ROOT / 'params.yaml')!r})).faces\n"
+        f"for each in crop_files([Path({str(files[0])!r})], settings, workers=1):\n"
+        "    print(each.found.reason, each.duration_s)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-"], cwd=strange, input=program, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("no_face 1.2\n", 0), done.stderr

@@ -302,12 +302,15 @@ class Child:
         prefix = confinement.prefix(confined) if confined else []
         self._leads_group = leads_group
         self._in_namespace: int | None = None
-        with ExitStack() as theirs:
+        with ExitStack() as theirs, ExitStack() as ours:
             self.connection, connection = Pipe()
+            ours.callback(self.connection.close)
             theirs.callback(connection.close)
             life, self._life = os.pipe()
+            ours.callback(os.close, self._life)
             theirs.callback(os.close, life)
             self._beats, beats = os.pipe()
+            ours.callback(os.close, self._beats)
             theirs.callback(os.close, beats)
             os.set_blocking(self._beats, False)
             info, told = os.pipe()
@@ -327,6 +330,7 @@ class Child:
                 )  # fmt: skip
             if prefix:
                 self._in_namespace = _read_child_pid(info)
+            ours.pop_all()  # it runs: they stay open
         with suppress(OSError):  # it has ended: whoever listens to it hears so
             self.connection.send_bytes(pickle.dumps((confined, bool(prefix))))
             self.connection.send_bytes(pickle.dumps((target, args)))
