@@ -500,9 +500,33 @@ def test_damage_to_one_picture_s_signal_raises_no_doubt() -> None:
         assert colour.decide(YUV, damaged, SILENT).doubt == ""
         is_range = damaged.range == 7
         doubt = colour.decide(YUV, damaged, damaged).doubt
-        assert "no meaning" in doubt
+        assert "not known" in doubt
         assert is_range == ("matrix is number 3" in doubt)
         assert colour.decide(YUV, SILENT, damaged).doubt == doubt
+
+
+def test_a_number_of_ffmpeg_s_own_is_no_damage() -> None:
+    log = colour.decide(YUV, Signal(transfer=256, matrix=1, range=1))
+    assert "transfer is number 256" in log.doubt
+
+
+def test_side_data_that_pyav_does_not_know_stop_no_video(tmp_path: Path) -> None:
+    """Cameras put EXIF into each picture of Motion JPEG."""
+    path = tmp_path / "a.mov"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", 25)
+        stream.width, stream.height, stream.pix_fmt = 256, 64, "yuvj420p"
+        picture = paint("yuvj420p", Matrix.BT601_525, is_full=True)
+        picture.pts, picture.time_base = 0, Fraction(1, 25)
+        for coded in [*stream.encode(picture), *stream.encode(None)]:
+            packet = av.Packet(bytes(coded)[:2] + segment + bytes(coded)[2:])
+            packet.stream, packet.time_base = stream, coded.time_base
+            packet.pts, packet.dts, packet.is_keyframe = coded.pts, coded.dts, True
+            container.mux(packet)
+    (frame,) = read(path)
+    assert_patches(frame, [expect_sdr(rgb) for rgb in PATCHES], within=8)
 
 
 def test_numbers_without_a_meaning_in_the_container_raise_a_doubt(tmp_path: Path) -> None:

@@ -554,7 +554,7 @@ def _decode(
 
 
 def _is_mirrored(picture: av.VideoFrame) -> bool:
-    found: Any = picture.side_data.get("DISPLAYMATRIX")  # PyAV's stub lacks this key
+    found = colour.side_data_of(picture).get("DISPLAYMATRIX")
     if found is None:
         return False
     a, b, _, c, d = map(float, np.frombuffer(found, np.int32)[:5])

@@ -23,6 +23,7 @@ from unmask.video.light import Mapping, Primaries, Transfer
 # Of PQ without metadata. Most masters go no further; from PQ's 10 000, faces would become dark.
 _PQ_PEAK_NITS, _MAX_NITS = 1000.0, 10_000.0
 _HD_LINES, _HD_COLUMNS = 720, 1280
+_FFMPEG_S_OWN = 256  # FFmpeg's numbers from here on are not H.273's
 
 
 class Matrix(IntEnum):
@@ -278,7 +279,8 @@ def _doubts(form: Form, signal: Signal, declared: Signal, extras: Extras) -> Ite
 def _odd_numbers(form: Form, signal: Signal, declared: Signal) -> Iterator[str]:
     """Yield which of the stream's numbers have no meaning, where its picture has no better one.
 
-    FFmpeg reads most of these as "unspecified" in pictures, but not in MP4's `colr`.
+    FFmpeg reads most of these as "unspecified" in pictures, but not in MP4's `colr`; its own
+    numbers, for cameras' logarithmic curves, are no damage.
     """
     for name, kind, own, stream in (
         ("transfer", Transfer, signal.transfer, declared.transfer),
@@ -287,8 +289,9 @@ def _odd_numbers(form: Form, signal: Signal, declared: Signal) -> Iterator[str]:
     ):
         is_matrix = kind is Matrix
         chosen = _matrix(form, signal, declared) if is_matrix else _first(kind, own, stream)
-        if chosen == 2 and stream != 2:
-            yield f"The video's {name} is number {stream}, which has no meaning for its pictures."
+        odd = own if own >= _FFMPEG_S_OWN else stream
+        if chosen == 2 and odd != 2:
+            yield f"The video's {name} is number {odd}, which is not known for its pictures."
 
 
 def _white(form: Form, *, is_full: bool) -> int:
@@ -303,9 +306,20 @@ def _white(form: Form, *, is_full: bool) -> int:
 # ---------------------------------------------------------------- side data
 
 
+def side_data_of(picture: av.VideoFrame) -> Any:
+    """Return a picture's side data by their names in PyAV, whose stub lacks `get` and the names.
+
+    Empty if PyAV does not know one of them, as EXIF's in Motion JPEG: it then gives none at all.
+    """
+    try:
+        return picture.side_data
+    except ValueError:
+        return {}
+
+
 def extras_of(picture: av.VideoFrame) -> Extras:
     """Return what a picture's side data say; they are laid out as FFmpeg's structs."""
-    found: Any = picture.side_data  # PyAV's stub has no such keys
+    found = side_data_of(picture)
     peak_nits = None
     if (mastering := found.get("MASTERING_DISPLAY_METADATA")) is not None:
         # Primaries and white in 8 fractions, the darkest and the brightest light in one each.
