@@ -164,7 +164,7 @@ def read_sources(folder: Path) -> list[Source]:
     if not path.is_file():
         raise DatasetError(f"Asked for {path}; there is no such file. Take it from Git.")
     with path.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+        rows = list(csv.DictReader(lines, restval=""))
     if not rows or set(rows[0]) != {"file", "person", "split"}:
         raise DatasetError(f"{path} should have the columns file, person, split. Take it from Git.")
     people = join_spellings(row["person"] for row in rows)
