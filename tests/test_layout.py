@@ -26,10 +26,12 @@ LAYERS = (
     ("federated_cli", "gate_cli", "predict_cli", "serve_cli"),
     ("doors",),
     ("serve",),
-    ("serve_page",),
-    ("serve_draw", "serve_jobs"),
-    ("serve_work",),
-    ("model_source", "answers_file", "serve_gate"),
+    ("serve_page", "serve_connections", "serve_door"),
+    ("serve_draw", "serve_jobs", "serve_watch"),
+    ("serve_work", "serve_gate", "serve_faults"),
+    ("serve_forms", "serve_passwords"),
+    ("serve_intake",),
+    ("model_source", "answers_file"),
     ("federated_runs", "federated_results", "federated_remote", "federated_remote_watch"),
     ("federated_remote_wanted", "federated_remote_client"),
     ("federated_tasks", "federated_local", "split_study"),
@@ -102,7 +104,7 @@ LAYERS = (
     ),
     ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
     ("disk", "digests", "groups"),
-    ("errors", "geometry"),
+    ("addresses", "errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
@@ -110,8 +112,11 @@ DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 OWNERS = {
     "gradio": {"serve_page"},
     "fastapi": {"serve", "serve_page"},
-    "starlette": {"serve", "serve_gate"},
-    "uvicorn": {"serve"},
+    "starlette": {"serve", "serve_connections", "serve_door", "serve_gate", "serve_intake"},
+    "uvicorn": {"serve_connections", "serve_door"},
+    "h11": {"serve_connections"},
+    "python_multipart": {"serve_forms"},
+    "httpx": {"serve_page"},  # asks Gradio's app for its page
     "av": {"video", "sound"},
     "jinja2": {"case_report"},
     "facenet_pytorch": {"cascade"},
@@ -149,9 +154,9 @@ OWNERS = {
 APART = {"__init__", "params", "doors"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "mlflow_client", "provenance", "sagemaker", "sagemaker_checks",
-    "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool", "track_mlflow", "track_wandb",
-    "tracking",
+    "addresses", "errors", "geometry", "mlflow_client", "provenance", "sagemaker",
+    "sagemaker_checks", "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool",
+    "track_mlflow", "track_wandb", "tracking",
 }  # fmt: skip
 
 # Who imports such a module runs the scripts in that folder too, in processes of their own: they and
