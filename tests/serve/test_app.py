@@ -461,6 +461,26 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, model: Path, afte
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--allowed-host", "https://site.example", "that is no name of a host"),
+        ("--allowed-host", "site.example/unmask", "that is no name of a host"),
+        ("--root-path", "unmask", "that is no path"),
+        ("--root-path", "/a/../b", "that is no path"),
+        ("--root-path", "https://site.example/unmask", "that is no path"),
+        ("--trusted-proxy", "nginx", "that is no address or network"),
+        ("--trusted-proxy", "10.0.0.7/8", "that is no address or network"),
+    ],
+)
+def test_an_option_that_means_nothing_is_one_line(option: str, value: str, words: str) -> None:
+    done = CliRunner().invoke(main, ["serve", option, value])
+    assert done.exit_code == 1
+    [line] = done.stderr.splitlines()
+    assert words in line
+    assert repr(value) in line
+
+
 def test_help_does_not_wait_for_gradio() -> None:
     script = "import sys; from unmask.cli.main import main; sys.exit('gradio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -213,6 +213,7 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
         raise UploadError(
             "The upload was cancelled.", status=HTTPStatus.BAD_REQUEST, kind="cancelled"
         ) from error
+    _check_place(ticket)
     size = ticket.video.stat().st_size
     if size > limits.max_bytes:
         raise too_large(limits.max_bytes)
@@ -224,12 +225,16 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
 
 
 async def _chunks(request: Request, ticket: Ticket) -> AsyncGenerator[bytes, None]:
-    """Yield a request's body, until its place was given to somebody faster."""
+    """Yield a request's body; raise once its place was given to somebody faster."""
     async for chunk in request.stream():
-        if ticket.is_dropped:
-            raise UploadError(
-                "The upload was slow while all places were taken, and lost its own. Send it later, "
-                "over a faster line or as a smaller file.",
-                status=HTTPStatus.REQUEST_TIMEOUT, kind="too_slow",
-            )  # fmt: skip
+        _check_place(ticket)
         yield chunk
+
+
+def _check_place(ticket: Ticket) -> None:
+    if ticket.is_dropped:
+        raise UploadError(
+            "The upload was slow while all places were taken, and lost its own. Send it later, "
+            "over a faster line or as a smaller file.",
+            status=HTTPStatus.REQUEST_TIMEOUT, kind="too_slow",
+        )  # fmt: skip
