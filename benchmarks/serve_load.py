@@ -7,7 +7,7 @@ slow ones that send a byte a second, broken ones that are silent, cut off or no 
 ones, all at one address, that send videos, wrong passwords and large bodies as fast as they are
 let. The others have addresses of their own, of loopback's 16 million on Linux. An honest client
 that is told to come again does so when it is told to. Prints a table, and fails when an honest one
-was not answered within three times the longest wait without the others, and half a minute.
+was not answered within five times the longest wait without the others, and half a minute.
 """
 
 import argparse
@@ -223,15 +223,16 @@ def main() -> int:
         load.post("127.3.0.1", load.video)  # the first one compiles
         alone = ask_all(load, given.honest, 0)
         among = ask_all(load, given.honest, given.others)
-        lines = len(log.read_text().splitlines())
+        lines = log.read_text().splitlines()
     print("| clients | how many | answered | median s | 95% s | longest s | not answered |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     alone[0].name = "honest, alone"
     for group in (*alone, *among):
         print(group.row())
-    most_s = 3 * max(alone[0].answered_s) + 30
+    # Greedy ones get half of the places; who is told to come again waits besides.
+    most_s = 5 * max(alone[0].answered_s) + 30
     longest_s = max(among[0].answered_s)
-    print(f"\nlines in the server's log: {lines}")
+    print(f"\nlines in the server's log: {len(lines)}", *lines[:10], sep="\n  ")
     print(f"the longest honest wait: {longest_s:.1f} s; at most {most_s:.1f} s are promised")
     return int(longest_s > most_s)
 

@@ -594,6 +594,19 @@ def test_a_full_disk_is_a_plain_error(desk: Desk) -> None:
         desk.drop(ticket)
 
 
+def test_an_upload_that_lost_its_place_is_told_so(desk: Desk) -> None:
+    ticket = desk.admit()
+
+    async def receive() -> Any:
+        desk.drop(ticket)  # to somebody faster, just before the last byte
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    request = Request({"type": "http", "headers": [], "query_string": b""}, receive)
+    with pytest.raises(app.UploadError, match="lost its own") as slow:
+        alone(app._receive(request, ticket, desk.limits))
+    assert (slow.value.status, slow.value.kind) == (408, "too_slow")
+
+
 def test_an_upload_that_nobody_claims_gives_its_place_back(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
