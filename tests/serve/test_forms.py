@@ -87,10 +87,13 @@ def test_no_other_charset_is_looked_up(charset: str) -> None:
         (FILE + END, f"{KIND}; x=" + 600 * "x"),
     ],
 )
-def test_what_is_no_form_with_one_file_is_refused(body: bytes, kind: str) -> None:
+def test_what_is_no_form_with_one_file_is_refused(
+    body: bytes, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(UploadError) as refused:
         receive(body, kind)
     assert (refused.value.status, refused.value.kind) == (400, "no_file")
+    assert not caplog.records  # strangers write no log
 
 
 @pytest.mark.parametrize(

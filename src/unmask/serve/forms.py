@@ -1,5 +1,6 @@
 """A form with a file in it, written to the file as it arrives."""
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -10,6 +11,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from unmask.serve.intake import UploadError
+
+# It has a line for each malformed form, of which strangers send as many as they like.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 FORM_BYTES = 65_536  # all that a form holds beside its file
 _MOST_PARTS = 9  # the file, and a few fields that nobody reads
