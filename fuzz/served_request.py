@@ -8,11 +8,10 @@ from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-from unmask.serve.faults import Faults
-
 from fuzz.folder import make
 from unmask.answers.answers_file import Maker
 from unmask.serve import app
+from unmask.serve.faults import Faults
 from unmask.serve.queue import Desk, Limits
 
 _FOLDER = make()

@@ -39,8 +39,17 @@ DEPTHS = {wing: depth for depth, wings in enumerate(WINGS) for wing in wings}
 OWNERS = {
     "gradio": {"serve.page"},
     "fastapi": {"serve.app", "serve.page"},
-    "starlette": {"serve.app", "serve.request_filter"},
-    "uvicorn": {"serve.app"},
+    "starlette": {
+        "serve.app",
+        "serve.connections",
+        "serve.door",
+        "serve.intake",
+        "serve.request_filter",
+    },
+    "uvicorn": {"serve.connections", "serve.door"},
+    "h11": {"serve.connections"},
+    "python_multipart": {"serve.forms"},
+    "httpx": {"serve.page"},  # asks Gradio's app for its page
     "av": {"video.codec", "video.colour", "video.sound"},
     "jinja2": {"answers.html_report"},
     "facenet_pytorch": {"faces.cascade"},
@@ -78,8 +87,8 @@ OWNERS = {
 APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "runtime.code", "sagemaker.checks", "sagemaker.config", "sagemaker.jobs",
-    "sagemaker.local", "sagemaker.submit", "tracking.mlflow_client", "tracking.mlflow_tracker",
+    "errors", "geometry", "runtime.addresses", "runtime.code", "sagemaker.checks",
+    "sagemaker.config", "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "tracking.mlflow_client", "tracking.mlflow_tracker",
     "tracking.offline_queue", "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
 }  # fmt: skip
 

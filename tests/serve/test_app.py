@@ -36,9 +36,10 @@ from tests.conftest import find_workers
 from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
-from unmask.serve import app as serve
+from unmask.serve import app
+from unmask.serve import queue as serve_jobs
 from unmask.serve.inference import Refusal, Refused, Result, Settings
-from unmask.serve.queue import Desk, Limits, Ticket
+from unmask.serve.queue import Desk, FullError, Limits, State, Ticket
 from unmask.serve.request_filter import Gate
 from unmask.video.codec import write_video
 
@@ -227,10 +228,10 @@ def test_two_gigabytes_are_cut_off_early(server: Any) -> None:
 
 
 def test_when_all_places_are_taken_it_says_when_to_come_again(server: Any, video: Path) -> None:
-    head = "POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\nbegun"
+    head = "POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
     uploads = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
     for upload in uploads:
-        upload.sendall(head.encode())
+        upload.sendall(head.encode() + bytes(900_000))  # not slow, and not all
     end_s = time.monotonic() + 30
     while len(held(server)) < 3 and time.monotonic() < end_s:
         time.sleep(0.1)
@@ -459,6 +460,26 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, model: Path, afte
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--allowed-host", "https://site.example", "that is no name of a host"),
+        ("--allowed-host", "site.example/unmask", "that is no name of a host"),
+        ("--root-path", "unmask", "that is no path"),
+        ("--root-path", "/a/../b", "that is no path"),
+        ("--root-path", "https://site.example/unmask", "that is no path"),
+        ("--trusted-proxy", "nginx", "that is no address or network"),
+        ("--trusted-proxy", "10.0.0.7/8", "that is no address or network"),
+    ],
+)
+def test_an_option_that_means_nothing_is_one_line(option: str, value: str, words: str) -> None:
+    done = CliRunner().invoke(main, ["serve", option, value])
+    assert done.exit_code == 1
+    [line] = done.stderr.splitlines()
+    assert words in line
+    assert repr(value) in line
+
+
 def test_help_does_not_wait_for_gradio() -> None:
     script = "import sys; from unmask.cli.main import main; sys.exit('gradio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -474,7 +495,8 @@ def test_a_password_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_password_is_asked_for_where_there_is_one() -> None:
     from starlette.responses import PlainTextResponse
 
-    client = TestClient(Gate(PlainTextResponse("in"), host="0.0.0.0", password="héllo"))
+    gate = Gate(PlainTextResponse("in"), host="0.0.0.0", password="héllo")
+    client = TestClient(gate, base_url="http://127.0.0.1")
     assert client.get("/").status_code == 401
     assert client.get("/", auth=("x", "wrong")).status_code == 401
     assert client.get("/", auth=("x", "héllo".encode())).text == "in"
@@ -486,9 +508,9 @@ def test_what_shall_be_kept_is_kept(tmp_path: Path) -> None:
     ticket.folder.mkdir()
     ticket.video.write_bytes(b"a video")
     result = Result({"sha256": "0123456789abcdef"}, "", "", (), page="<p>page")
-    serve.keep(serve.Rules("127.0.0.1", None, keep=None), ticket, result)
+    app.keep(app.Rules("127.0.0.1", None, keep=None), ticket, result)
     assert [path.name for path in tmp_path.iterdir()] == ["ticket"]
-    serve.keep(serve.Rules("127.0.0.1", None, keep=tmp_path / "kept"), ticket, result)
+    app.keep(app.Rules("127.0.0.1", None, keep=tmp_path / "kept"), ticket, result)
     [folder] = (tmp_path / "kept").iterdir()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "video": b"a video", "report.html": b"<p>page",
@@ -567,22 +589,34 @@ def test_a_full_disk_is_a_plain_error(desk: Desk) -> None:
 
         request = Request({"type": "http", "headers": sent, "query_string": b""}, receive)
         with pytest.raises(DiskError, match="No space left on device"):
-            alone(serve._receive(request, ticket, desk.limits))
+            alone(app._receive(request, ticket, desk.limits))
         desk.drop(ticket)
 
 
-def test_an_upload_that_stalls_is_told_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "_STALL_S", 0.2)
+def test_an_upload_that_lost_its_place_is_told_so(desk: Desk) -> None:
     ticket = desk.admit()
-    begun = [{"type": "http.request", "body": b"begun", "more_body": True}]
 
     async def receive() -> Any:
-        return begun.pop() if begun else await asyncio.sleep(60)
+        desk.drop(ticket)  # to somebody faster, just before the last byte
+        return {"type": "http.request", "body": b"", "more_body": False}
 
     request = Request({"type": "http", "headers": [], "query_string": b""}, receive)
-    with pytest.raises(serve.UploadError, match="The upload stood still") as stalled:
-        alone(serve._receive(request, ticket, desk.limits))
-    assert (stalled.value.status, stalled.value.kind) == (408, "stalled")
+    with pytest.raises(app.UploadError, match="lost its own") as slow:
+        alone(app._receive(request, ticket, desk.limits))
+    assert (slow.value.status, slow.value.kind) == (408, "too_slow")
+
+
+def test_an_upload_that_nobody_claims_gives_its_place_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = desk.admit()
+    ticket.enter(State.HERE)
+    with pytest.raises(FullError):
+        desk.admit()
+    monkeypatch.setattr(serve_jobs, "_UNCLAIMED_S", 0.0)
+    time.sleep(0.01)
+    desk.drop(desk.admit())  # although no worker is there to look
+    assert not ticket.folder.exists()
 
 
 # ---------------------------------------------------------------- beside MLflow's server

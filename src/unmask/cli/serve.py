@@ -1,11 +1,13 @@
 """`unmask serve`. Heavy imports stand inside it."""
 
+import re
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +65,39 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A file with the password to ask for; without it there is none.",
 )
+@click.option(
+    "--upload-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="For an upload.",
+)
+@click.option(
+    "--each",
+    type=click.IntRange(min=1),
+    help="Videos that one address may have here at once; by default half of all places, or all of "
+    "them where only this machine is served.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="A name by which browsers reach this server, besides --host; more than once for several.",
+)
+@click.option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    help="A path before all addresses, where a proxy leaves it there: /unmask.",
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy's address or network, whose X-Forwarded-For, -Host and -Prefix are believed.",
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Keep each video and its answer there; else nothing is kept.")  # fmt: skip
 def serve(
@@ -76,6 +111,11 @@ def serve(
     max_seconds: float,
     timeout_s: float,
     password_file: Path | None,
+    upload_s: float,
+    each: int | None,
+    allowed_hosts: tuple[str, ...],
+    root_path: str,
+    trusted_proxies: tuple[str, ...],
     keep: Path | None,
 ) -> None:
     """Answer videos on a web page, and for programs: POST /api/predict, POST /api/report.
@@ -88,18 +128,24 @@ def serve(
 
     common.set_up_logging()
     password = _read_password(password_file)
-    if host not in LOOPBACK and password is None:
+    _check_names(allowed_hosts)
+    _check_proxies(trusted_proxies)
+    names = _check_root_path(root_path), allowed_hosts, trusted_proxies
+    is_local = host in LOOPBACK
+    if not is_local and password is None:
         click.echo(
             f"Warning: whoever reaches {host} may use this server, and there is no password. Set "
             "one by --password-file, and put a proxy with TLS before it.",
             err=True,
         )
-    limits = Limits(round(max_mb * 1e6), max_seconds, timeout_s, queue, jobs)
+    if each is None and not (is_local and not trusted_proxies):
+        each = -(-(queue + jobs) // 2)
+    limits = Limits(round(max_mb * 1e6), max_seconds, timeout_s, queue, jobs, each)
     # Then what is under way is stopped and deleted on the way out.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with tempfile.TemporaryDirectory(prefix="unmask-serve-") as folder, _all_in(Path(folder)):
-            _serve(Path(folder), model, rev, limits, host, port, password, keep)
+            _serve(Path(folder), model, rev, limits, host, port, password, keep, names, upload_s)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
@@ -134,10 +180,13 @@ def _serve(
     port: int,
     password: str | None,
     keep: Path | None,
+    names: tuple[str, tuple[str, ...], tuple[str, ...]],
+    upload_s: float,
 ) -> None:
     from unmask.answers import model_source
     from unmask.cli import common
     from unmask.serve.inference import Settings
+    from unmask.serve.intake import Pace
     from unmask.serve.queue import Desk
 
     with _listen(host, port) as listening:
@@ -156,7 +205,12 @@ def _serve(
             desk.await_model()
             shown = f"[{host}]" if ":" in host else host
             click.echo(f"http://{shown}:{listening.getsockname()[1]}")
-            serving.run(listening, desk, serving.Rules(host, password, keep))
+            root_path, allowed_hosts, trusted_proxies = names
+            rules = serving.Rules(
+                host, password, keep, allowed_hosts, root_path, trusted_proxies,
+                Pace(whole_s=upload_s),
+            )  # fmt: skip
+            serving.run(listening, desk, rules)
 
 
 @contextmanager
@@ -186,6 +240,36 @@ def _listen(host: str, port: int) -> socket.socket:
             f"{str(error.strerror).partition(' (')[0]}. Choose another --port or --host, or end "
             "what listens there."
         ) from error
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", name, re.ASCII):
+            raise UnmaskError(
+                f"Asked to be reached as {name!r} (--allowed-host); that is no name of a host. "
+                "Write it as browsers do between // and the next slash: unmask.example.org."
+            )
+
+
+def _check_root_path(path: str) -> str:
+    path = path.rstrip("/")
+    if path and not re.fullmatch(r"(/(?!\.+(/|$))[\w.~-]{1,64}){1,8}", path, re.ASCII):
+        raise UnmaskError(
+            f"Asked to serve below {path!r} (--root-path); that is no path. Write it as /unmask; "
+            "the name of the host goes into --allowed-host."
+        )
+    return path
+
+
+def _check_proxies(addresses: tuple[str, ...]) -> None:
+    for address in addresses:
+        try:
+            ip_network(address)
+        except ValueError as error:
+            raise UnmaskError(
+                f"Asked to trust the proxy {address!r}; that is no address or network. Write "
+                "10.0.0.7 or 10.0.0.0/24."
+            ) from error
 
 
 def _read_password(path: Path | None) -> str | None:

@@ -31,6 +31,7 @@ from unmask.federated import plans, specs
 from unmask.federated.archives import Asset, Assets
 from unmask.federated.plans import FUNCTIONS, Plan
 from unmask.federated.samples import SIDES, FederatedError, Sample, Side
+from unmask.runtime.addresses import public, redacted
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def check_engine(environment: Mapping[str, str]) -> None:
     except DockerException as error:
         raise FederatedError(
             "Asked to run tasks in containers; no engine answers at "
-            f"{environment.get('DOCKER_HOST', 'the socket of Docker')} ({error}). Start Docker, or "
+            f"{public(environment.get('DOCKER_HOST', 'the socket of Docker'))} "
+            f"({redacted(str(error), environment.get('DOCKER_HOST', ''))}). Start Docker, or "
             "`podman system service`, and let DOCKER_HOST name its socket."
         ) from error
 

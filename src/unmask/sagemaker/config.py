@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from unmask.runtime.addresses import holds_secret
 from unmask.sagemaker.contract import JobError
 
 VARIABLE = "UNMASK_SAGEMAKER_"  # then the wish's name in capitals
@@ -27,7 +28,6 @@ _MAX_VARIABLES, _OWN_VARIABLES, _MAX_VARIABLE_CHARS = 100, 3, 512
 _SECRET = re.compile(
     r"PASSWORD|PASSWD|SECRET|CREDENTIAL|(^|_)TOKEN($|_)|(ACCESS|API|PRIVATE)_?KEY", re.I
 )
-_SECRET_VALUE = re.compile(r"://[^/\s]*@")  # a user, perhaps with a password, in a URL
 
 
 def _listed(value: object) -> object:
@@ -172,7 +172,7 @@ class Wishes(BaseModel):
                     f"environment's {name} has {len(value)} characters: at most "
                     f"{_MAX_VARIABLE_CHARS}"
                 )
-            if _SECRET.search(name) or _SECRET_VALUE.search(value):
+            if _SECRET.search(name) or holds_secret(value):
                 problems.append(
                     f"environment's {name} looks like a secret, which everybody who may describe "
                     "the job would read. Let the role of the job have access instead"
@@ -211,6 +211,8 @@ def read_wishes(variables: Mapping[str, str], given: Mapping[str, Any]) -> Wishe
             words = problem["msg"].removeprefix("Value error, ")
             if where := ".".join(map(str, problem["loc"])):
                 words = f"{where}: {words}; found {problem['input']!r}"
+            if where.startswith("environment"):  # its values may be secrets
+                words = "environment: asked for pairs name=value, divided by commas"
             problems.append(words)
         raise JobError(
             "The job can't be as asked:\n  "

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from unmask.params import Params
+from unmask.runtime import addresses
 from unmask.sagemaker import contract, inputs
 from unmask.sagemaker.checks import (
     Account,
@@ -26,7 +27,7 @@ from unmask.sagemaker.config import Wishes
 from unmask.sagemaker.contract import JobError, StoredFile
 from unmask.sagemaker.inputs import Store
 from unmask.sagemaker.jobs import Job, describe, latest, next_name
-from unmask.tracking import mlflow_client, provenance
+from unmask.tracking import provenance
 from unmask.tracking.tracker import Tracker, environment
 
 log = logging.getLogger(__name__)
@@ -208,17 +209,18 @@ def tracker_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Return what tells the job where to report; nowhere, where that is only to be had from here.
 
     Raises:
-        JobError: the address holds a password, which everybody who may describe the job would see.
+        JobError: the address holds what may be a secret, which everybody who may describe the job
+            would see.
     """
     uri = variables.get("MLFLOW_TRACKING_URI", "")
     if not reports(variables):
         return {"UNMASK_TRACKER": "none"}
-    if mlflow_client.shown(uri) != uri:
+    if addresses.hides(uri):
         raise JobError(
-            f"Asked for a job that reports to {mlflow_client.shown(uri)}; MLFLOW_TRACKING_URI "
-            "holds a user, a password or a query, which everybody would read who may describe the "
-            "job. Put them into MLFLOW_TRACKING_USERNAME and _PASSWORD, which stay here: then the "
-            "run is written down from here."
+            f"Asked for a job that reports to {addresses.public(uri)}; MLFLOW_TRACKING_URI holds "
+            "a user, a password, a query or a fragment, which everybody would read who may "
+            "describe the job. Put them into MLFLOW_TRACKING_USERNAME and _PASSWORD, which stay "
+            "here: then the run is written down from here."
         )
     return {
         "UNMASK_TRACKER": "mlflow",
@@ -239,8 +241,11 @@ def _is_public(uri: str) -> bool:
 
     Nor is SageMaker's own, by an ARN: its plugin is not in the image.
     """
-    parts = urlsplit(uri)
-    host = parts.hostname or "localhost"
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname or "localhost"
+    except ValueError:  # http://[
+        return False
     try:
         loopback = ip_address(host).is_loopback
     except ValueError:

@@ -4,32 +4,27 @@ import asyncio
 import shutil
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from types import FrameType
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
-from unmask.serve import page
+from unmask.serve import forms
+from unmask.serve import page as serve_page
+from unmask.serve.connections import Crowd, Patience, Server, make_room
+from unmask.serve.door import Door
+from unmask.serve.faults import Faults
 from unmask.serve.inference import Refusal, Refused, Result
+from unmask.serve.intake import Pace, UploadError, too_large
 from unmask.serve.queue import LOOK_S, Desk, FullError, Limits, State, Ticket
-from unmask.serve.request_filter import Gate
-
-_STALL_S = 30.0  # without a byte of an upload
-_DRAIN_S, _DRAIN_BYTES = 2.0, 2**24  # many clients read an answer only once they have sent all
-_FORM_BYTES = 65_536  # what a form holds beside its file
-_SHUTDOWN_S = 3  # for requests that are under way when the server is told to stop
+from unmask.serve.request_filter import LOOPBACK, Gate, client_of, refuse
 
 _STATUS = {
     Refused.NOT_A_VIDEO: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -45,60 +40,43 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may come in, and what stays."""
+    """Who may come in, by which names and ways, and what stays."""
 
     host: str  # where the server listens
     password: str | None
     keep: Path | None  # a folder for all videos and answers
-
-
-class UploadError(UnmaskError):
-    """What was sent can't be taken; status and kind are what a program reads of it."""
-
-    def __init__(self, message: str, *, status: HTTPStatus, kind: str) -> None:
-        super().__init__(message)
-        self.status, self.kind = status, kind
+    allowed_hosts: tuple[str, ...] = ()  # further names of the server, as a proxy has them
+    root_path: str = ""  # before all addresses, where a proxy leaves it there
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks
+    pace: Pace = field(default_factory=Pace)
+    patience: Patience = field(default_factory=Patience)
 
 
 def run(listening: socket.socket, desk: Desk, rules: Rules) -> None:
     """Answer until the process is told to stop."""
-    config = uvicorn.Config(
-        build(desk, rules), log_level="error", server_header=False, timeout_keep_alive=10,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
-    )  # fmt: skip
-    _Server(config, desk).run(sockets=[listening])
+    faults = Faults()
+    door = build(desk, rules, faults)
+    most, backlog = make_room(desk.limits.jobs + desk.limits.waiting)
+    # On loopback alone everybody has one address.
+    most_each = most if rules.host in LOOPBACK else -(-most // 2)
+    crowd = Crowd(most, most_each, rules.patience, door.trusts)
+    server = Server(door, crowd, faults, backlog=backlog, end=desk.end)
+    server.run(sockets=[listening])
 
 
-class _Server(uvicorn.Server):
-    """One that gives up what is under way at once: else uvicorn cuts it off without an answer."""
-
-    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
-        super().__init__(config)
-        self._desk = desk
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end, on a signal."""
-        self._desk.end()
-        super().handle_exit(sig, frame)
-
-
-def build(desk: Desk, rules: Rules) -> FastAPI:
-    """Return the application: the endpoints, and the page on all that they leave."""
+def build(desk: Desk, rules: Rules, faults: Faults) -> Door:
+    """Return the application: the endpoints, the page on all that they leave, the gate before."""
     app = FastAPI(title="unmask", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(UploadError)
     async def say_upload(_: Request, error: UploadError) -> JSONResponse:
-        # Closed: a client that has more to send would send all of it first.
-        return JSONResponse(
-            {"error": error.kind, "detail": str(error)}, error.status, {"Connection": "close"}
-        )
+        return refuse(error.status, error.kind, str(error))
 
     @app.exception_handler(FullError)
     async def say_full(_: Request, error: FullError) -> JSONResponse:
-        return JSONResponse(
-            {"error": "full", "detail": str(error)}, HTTPStatus.TOO_MANY_REQUESTS,
-            {"Retry-After": str(error.retry_s), "Connection": "close"},
-        )  # fmt: skip
+        refusal = refuse(HTTPStatus.TOO_MANY_REQUESTS, "full", str(error))
+        refusal.headers["Retry-After"] = str(error.retry_s)
+        return refusal
 
     @app.exception_handler(DiskError)
     async def say_disk(_: Request, error: DiskError) -> JSONResponse:
@@ -131,25 +109,30 @@ def build(desk: Desk, rules: Rules) -> FastAPI:
         The page hands on what it gets: a token, or words to show, as it only shows "Error" itself.
         """
         try:
-            ticket = desk.admit()
+            ticket = desk.admit(client_of(request.scope))
             try:
                 await _receive(request, ticket, desk.limits)
-            except BaseException:
+            except BaseException as error:
                 desk.drop(ticket)
+                if isinstance(error, UploadError) and error.is_slow:
+                    desk.penalise(ticket.client)
                 raise
         except UnmaskError as error:
-            return JSONResponse([page.PROBLEM + str(error)])
+            return JSONResponse([serve_page.PROBLEM + str(error)])
         ticket.enter(State.HERE)
         return JSONResponse([ticket.token])
 
-    page.mount(
+    page = serve_page.mount(
         app,
         desk,
         keeps=rules.keep is not None,
         keep=lambda ticket, result: keep(rules, ticket, result),
     )
-    app.add_middleware(Gate, host=rules.host, password=rules.password)
-    return app
+    gate = Gate(
+        app, host=rules.host, password=rules.password, allowed=rules.allowed_hosts,
+        max_bytes=desk.limits.max_bytes, page=page, pace=rules.pace,
+    )  # fmt: skip
+    return Door(gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies)
 
 
 _FRESH = {"Cache-Control": "no-store"}
@@ -165,7 +148,7 @@ async def _answer(
     desk: Desk, request: Request, rules: Rules, *, wants_report: bool
 ) -> Result | Refusal:
     """Return what is to be said of the video that a request brings; whoever hangs up stops it."""
-    ticket = desk.admit()
+    ticket = desk.admit(client_of(request.scope))
     try:
         await _receive(request, ticket, desk.limits)
         ticket.wants_report = wants_report
@@ -179,6 +162,10 @@ async def _answer(
         if isinstance(ticket.outcome, Result):
             await asyncio.to_thread(keep, rules, ticket, ticket.outcome)
         return ticket.outcome
+    except UploadError as error:
+        if error.is_slow:
+            desk.penalise(ticket.client)
+        raise
     finally:
         desk.drop(ticket)
 
@@ -207,107 +194,48 @@ def keep(rules: Rules, ticket: Ticket, result: Result) -> None:
 async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
     """Write the file of a request, a form's or the body itself, to where the ticket wants it.
 
+    The gate has limited the body in size and time.
+
     Raises:
-        UploadError: it is too large, which shows while it arrives; there is none; it stalls.
+        UploadError: there is no file, or an empty one; or the gate raises it.
         DiskError: the disk takes no more.
     """
-    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    most = limits.max_bytes + (_FORM_BYTES if is_form else 0)
+    kind = request.headers.get("content-type", "")
+    chunks = _chunks(request, ticket)
     try:
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > most:
-            raise _too_large(limits)
-        chunks = _limited(request, most, limits)
-        with writing(ticket.video):
-            if is_form:
-                await _receive_form(request, chunks, ticket)
+        with writing(ticket.video), ticket.video.open("wb") as file:
+            if forms.is_form(kind):
+                ticket.name = await forms.receive(kind, chunks, file)
             else:
                 ticket.name = request.query_params.get("name", "")
-                with ticket.video.open("wb") as file:
-                    async for chunk in chunks:
-                        file.write(chunk)
-        if ticket.video.stat().st_size > limits.max_bytes:
-            raise _too_large(limits)
-    except UploadError:
-        if "expect" not in request.headers:
-            await _drain(request)
-        raise
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
     except ClientDisconnect as error:
         raise UploadError(
             "The upload was cancelled.", status=HTTPStatus.BAD_REQUEST, kind="cancelled"
         ) from error
-    if not ticket.video.stat().st_size:
+    _check_place(ticket)
+    size = ticket.video.stat().st_size
+    if size > limits.max_bytes:
+        raise too_large(limits.max_bytes)
+    if not size:
         raise UploadError(
             "Asked for an answer on a file; found an empty one. Send a video.",
             status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, kind="not_a_video",
         )  # fmt: skip
 
 
-async def _receive_form(
-    request: Request, chunks: AsyncGenerator[bytes, None], ticket: Ticket
-) -> None:
-    try:
-        form = await MultiPartParser(
-            request.headers,
-            chunks,
-            max_files=1,
-            max_fields=8,
-        ).parse()
-    except MultiPartException as error:
-        raise _no_file(error.message) from error
-    try:
-        files = [value for value in form.values() if isinstance(value, UploadFile)]
-        if not files:
-            raise _no_file("a form without a file")
-        ticket.name = files[0].filename or ""
-        with ticket.video.open("wb") as file:
-            await asyncio.to_thread(shutil.copyfileobj, files[0].file, file)
-    finally:
-        await form.close()
-
-
-async def _limited(request: Request, most: int, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """Yield the request's body, until it is too large or stalls."""
-    arrived = 0
-    stream = aiter(request.stream())
-    while True:
-        try:
-            chunk = await asyncio.wait_for(anext(stream), _STALL_S)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise UploadError(
-                f"The upload stood still for {_STALL_S:g} s. Send it once more.",
-                status=HTTPStatus.REQUEST_TIMEOUT, kind="stalled",
-            ) from error  # fmt: skip
-        arrived += len(chunk)
-        if arrived > most:
-            raise _too_large(limits)
+async def _chunks(request: Request, ticket: Ticket) -> AsyncGenerator[bytes, None]:
+    """Yield a request's body; raise once its place was given to somebody faster."""
+    async for chunk in request.stream():
+        _check_place(ticket)
         yield chunk
 
 
-async def _drain(request: Request) -> None:
-    """Read on for a moment and keep nothing: else the client may miss why it was refused."""
-    drained = 0
-    with suppress(ClientDisconnect, TimeoutError, RuntimeError):
-        async with asyncio.timeout(_DRAIN_S):
-            async for chunk in request.stream():
-                drained += len(chunk)
-                if drained > _DRAIN_BYTES:
-                    return
-
-
-def _too_large(limits: Limits) -> UploadError:
-    return UploadError(
-        f"The file is larger than the {limits.max_bytes / 1e6:g} MB that are taken here. Cut out "
-        "the part that matters, or compress it less finely.",
-        status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, kind="too_large",
-    )  # fmt: skip
-
-
-def _no_file(found: str) -> UploadError:
-    return UploadError(
-        f"Asked for a form with one file, or a body that is the video; found {found}. Send it as "
-        "`curl -F file=@clip.mp4` does.",
-        status=HTTPStatus.BAD_REQUEST, kind="no_file",
-    )  # fmt: skip
+def _check_place(ticket: Ticket) -> None:
+    if ticket.is_dropped:
+        raise UploadError(
+            "The upload was slow while all places were taken, and lost its own. Send it later, "
+            "over a faster line or as a smaller file.",
+            status=HTTPStatus.REQUEST_TIMEOUT, kind="too_slow",
+        )  # fmt: skip

@@ -5,17 +5,22 @@ Gradio is given words to show and tokens to hand back: no file and no path passe
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import gradio as gr
+import httpx
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 from unmask.errors import UnmaskError
 from unmask.serve.draw import STYLE, draw_faces, draw_verdict
 from unmask.serve.inference import Refusal, Result
 from unmask.serve.queue import LOOK_S, Desk, Limits, State, Ticket
+from unmask.serve.request_filter import Page
+from unmask.serve.watch import WATCH
 
 Keep = Callable[[Ticket, Result], None]
 
@@ -45,11 +50,22 @@ _SYSTEM_FONTS = (
 _MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> None:
-    """Put the page on all addresses that the application has not taken."""
-    page = _build(desk, keeps=keeps, keep=keep)
+def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> Page:
+    """Put the page on all addresses that the application has not taken; return what it asks."""
+    written: list[str] = []
+
+    @app.get("/")
+    async def index() -> HTMLResponse:
+        """Answer with Gradio's page, which is the same for everybody and is written once."""
+        if not written:
+            transport = httpx.ASGITransport(app.routes[-1].app)  # type: ignore[attr-defined]
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asked:
+                written.append(_relative((await asked.get("/")).raise_for_status().text))
+        return HTMLResponse(written[0])
+
+    blocks = _build(desk, keeps=keeps, keep=keep)
     gr.mount_gradio_app(
-        app, page, path="/", allowed_paths=[],
+        app, blocks, path="/", allowed_paths=[],
         footer_links=[], run_history=False, show_error=True, ssr_mode=False, mcp_server=False,
         pwa=False, enable_monitoring=False, css=STYLE,
         theme=gr.themes.Default(
@@ -57,6 +73,27 @@ def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> None:
             font=_SYSTEM_FONTS, font_mono=_MONO_FONTS,
         ),
     )  # fmt: skip
+    asked = {
+        number: len(function.inputs)
+        for number, function in blocks.fns.items()
+        if function.fn is not None and all(event != "unload" for _, event in function.targets)
+    }
+    return Page(asked, lambda session: session in blocks._queue.pending_messages_per_session)
+
+
+def _relative(page: str) -> str:
+    """Return Gradio's page so that it works below any path, and says what fails.
+
+    Gradio writes the address that the server was asked by into it, which behind a proxy is not the
+    browser's: what the page asks for is found beside the page instead.
+    """
+    page = page.replace('href="/manifest.json"', 'href="./manifest.json"')
+    page, changed = re.subn(r'const root = "[^"]*";', 'const root = ".";', page)
+    before, end, after = page.partition("</head>")
+    assert changed, "Gradio's page has no addresses from the root any more"
+    assert end, "Gradio's page has no head any more"
+    assert "window.gradio_config" in before, "Gradio's page no longer says where its server is"
+    return f"{before}<script>{WATCH}</script>\n\t{end}{after}"
 
 
 def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:

@@ -4,6 +4,7 @@ The server itself decodes nothing: a file that crashes a decoder or stalls it co
 """
 
 import logging
+import math
 import secrets
 import shutil
 import threading
@@ -37,7 +38,11 @@ _log = logging.getLogger(__name__)
 
 WAITING = Step("Waiting", 0.0)
 LOOK_S = 0.1  # between two looks at a worker, a cancelled ticket, a deadline
-_UNCLAIMED_S = 60.0  # from the end of an upload until somebody asks for its answer
+_UNCLAIMED_S = 20.0  # from the end of an upload until somebody asks for its answer
+# Where all places are taken, an upload has to be so fast after so long, or it loses its own.
+_SLOW_S, _FLOOR_BYTES_S = 3.0, 32_000
+_PENALTY_S = 60.0  # in which an address whose upload was too slow gets no place
+_MOST_PENALTIES = 10_000
 _USUAL_S = 20.0  # what an answer takes, as long as none has been given
 _START_S = 600.0  # torch from a cold network drive takes minutes
 _CANCELLED = Refusal(Refused.CANCELLED, "Cancelled.")
@@ -62,6 +67,7 @@ class Limits:
     timeout_s: float  # for an answer, from when its turn comes
     waiting: int
     jobs: int  # answers in the making at once
+    each: int | None = None  # videos of one client's address; as many as there may be
 
 
 class FullError(UnmaskError):
@@ -78,6 +84,7 @@ class Ticket:
 
     token: str  # nobody can guess it: who knows it may see the answer
     folder: Path
+    client: str = ""  # the address it came from
     owner: str | None = None  # a browser's session; a program hangs up instead
     name: str = ""  # as whoever sent it calls it: words, never a path
     state: State = State.ARRIVING
@@ -109,6 +116,7 @@ class Desk:
         self._tickets: dict[str, Ticket] = {}
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
+        self._penalties: dict[str, float] = {}  # until when, by address
         self.is_ending = False
         self._took_s = _USUAL_S
         confined = Confinement((folder,), MEMORY_BYTES, has_gpu=True)
@@ -156,28 +164,60 @@ class Desk:
 
     # ------------------------------------------------------------ the way of a ticket
 
-    def admit(self) -> Ticket:
-        """Return a place for a video that is about to arrive.
+    def admit(self, client: str = "") -> Ticket:
+        """Return a place for a video that is about to arrive from a client's address.
 
         Raises:
-            FullError: there is none.
+            FullError: there is none, or the address has its share.
             DiskError: the disk takes no more.
         """
         most = self.limits.waiting + self.limits.jobs
+        self._drop_unclaimed()  # the workers, who look too, may just be loading a model
+        if len(self._tickets) >= most:
+            self._drop_slow()
         with self._changed:
+            if (wait_s := self._penalties.get(client, 0.0) - time.monotonic()) > 0:
+                raise FullError(
+                    "Asked for an answer; the last upload from your address was too slow, and "
+                    f"others need places too. Come again in {math.ceil(wait_s)} s.",
+                    retry_s=math.ceil(wait_s),
+                )
+            retry_s = max(1, round(self._took_s))
             if len(self._tickets) >= most:
-                retry_s = max(1, round(self._took_s))
                 raise FullError(
                     f"Asked for an answer; {len(self._tickets)} videos are here already, and no "
                     f"more may wait. Come again in {retry_s} s.",
                     retry_s=retry_s,
                 )
+            theirs = sum(ticket.client == client for ticket in self._tickets.values())
+            if self.limits.each is not None and theirs >= self.limits.each:
+                raise FullError(
+                    f"Asked for an answer; {theirs} videos from your address are here already, and "
+                    f"others need places too. Come again in {retry_s} s.",
+                    retry_s=retry_s,
+                )
             token = secrets.token_urlsafe(16)
-            ticket = Ticket(token, self._folder / token)
+            ticket = Ticket(token, self._folder / token, client)
             with writing(ticket.folder):  # before it counts: a full disk costs no place
                 ticket.folder.mkdir()
             self._tickets[token] = ticket
         return ticket
+
+    def penalise(self, client: str) -> None:
+        """Give a client, whose upload was too slow, no place for a while.
+
+        Not where all clients have one address.
+        """
+        if self.limits.each is None:
+            return
+        now_s = time.monotonic()
+        with self._changed:
+            if len(self._penalties) >= _MOST_PENALTIES:
+                self._penalties = {
+                    c: end_s for c, end_s in self._penalties.items() if end_s > now_s
+                }
+            if len(self._penalties) < _MOST_PENALTIES:
+                self._penalties[client] = now_s + _PENALTY_S
 
     def find(self, token: str) -> Ticket | None:
         """Return the ticket of a token, unless its answer was asked for before."""
@@ -227,6 +267,18 @@ class Desk:
             late = [t for t in self._tickets.values() if t.state is State.HERE]
         for ticket in late:
             if ticket.since_s < before_s:
+                self.drop(ticket)
+
+    def _drop_slow(self) -> None:
+        """Drop the slow uploads, which could hold all places for longer than they are worth."""
+        now_s = time.monotonic()
+        with self._changed:
+            arriving = [t for t in self._tickets.values() if t.state is State.ARRIVING]
+        for ticket in arriving:
+            age_s = now_s - ticket.since_s
+            arrived = ticket.video.stat().st_size if ticket.video.exists() else 0
+            if age_s > _SLOW_S and arrived < _FLOOR_BYTES_S * age_s:
+                self.penalise(ticket.client)
                 self.drop(ticket)
 
     # ------------------------------------------------------------ work

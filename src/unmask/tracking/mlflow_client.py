@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
+from unmask.runtime.addresses import public, redacted
 from unmask.tracking.offline_queue import DeliveryError, RefusedError
 from unmask.tracking.tracker import environment
 
@@ -70,29 +71,8 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Return the URI without user, password and query, which may hold them too.
-
-    >>> shown("https://ann:secret@mlflow.example.org/team")
-    'https://mlflow.example.org/team'
-    >>> shown("postgresql://db/runs?user=ann&password=secret")
-    'postgresql://db/runs'
-    """
-    return _without_credentials(uri, uri)
-
-
-def _without_credentials(text: str, uri: str) -> str:
-    address, _, query = uri.partition("?")
-    # A password may hold an @ or a /, against the rules a ?; and a query's value an @.
-    before_host = address if "@" in address or "=" in query else uri
-    user, at, _ = before_host.partition("://")[2].rpartition("@")
-    text = text.replace(user + at, "") if at else text
-    text = re.sub(r"://[^/\s]*@", "://", text)
-    text = re.sub(r"(\w://[^\s?]*)\?[^\s'\")]*", r"\1", text)
-    values = {item.partition("=")[2] for item in query.split("&")}
-    values |= {value for _, value in parse_qsl(query)}
-    for value in sorted(filter(None, values), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "…", text)
-    return text
+    """Return the URI without what may be a secret."""
+    return public(uri)
 
 
 def shortened(text: str, longest: int) -> str:
@@ -102,7 +82,7 @@ def shortened(text: str, longest: int) -> str:
 
 def in_short(error: BaseException, uri: str) -> str:
     """Return what the error says, in one line and without credentials."""
-    words = " ".join(_without_credentials(str(error), uri).split()).rstrip(".")
+    words = " ".join(redacted(str(error), uri).split()).rstrip(".")
     return shortened(words or type(error).__name__, 400)
 
 

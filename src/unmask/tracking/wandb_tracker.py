@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from unmask.runtime.addresses import public
 from unmask.tracking.tracker import TrackingError, environment, flat
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
                 key, _line(error), root / FOLDER,
             )  # fmt: skip
     run.define_metric("*", step_metric="epoch")
-    logger.info("W&B run %s (%s) in %s", run.name, key, run.url or Path(run.dir).parent)
+    where = public(run.url or "") or Path(run.dir).parent  # an anonymous run's has a key in it
+    logger.info("W&B run %s (%s) in %s", run.name, key, where)
     return WandbTracker(run, key, surroundings)
 
 

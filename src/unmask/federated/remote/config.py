@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from unmask.federated.plans import Organisation
 from unmask.federated.samples import FederatedError, Sample, read_manifest
 from unmask.params import Section, read_yaml
+from unmask.runtime.addresses import hides
 
 MAX_NAMED = 8  # problems of one file that a message names
 
@@ -37,12 +38,12 @@ class Member(Section):
     @classmethod
     def _is_an_address(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.username or parts.password or "@" in url:
+        if "@" in url or "%40" in url:
             raise ValueError("has a name or password in it; those come from the environment")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("is no https://host address")
-        if parts.query or parts.fragment:
-            raise ValueError("goes on after its path; give the address alone")
+        if hides(url):
+            raise ValueError("goes on after its host and path; give the address alone")
         return url.rstrip("/")
 
     @model_validator(mode="after")
