@@ -101,7 +101,7 @@ LAYERS = (
         "gate",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
-    ("disk", "digests", "groups"),
+    ("disk", "digests", "groups", "endings", "transport"),
     ("errors", "geometry"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}

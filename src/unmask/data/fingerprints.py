@@ -29,7 +29,8 @@ from unmask.video.codec import DecodeError, Frame, read_frames, read_keyframes
 
 _log = logging.getLogger(__name__)
 
-_CODE = ("fingerprints.py", "video.py")  # a change of these takes all fingerprints anew
+# A change of these takes all fingerprints anew.
+_CODE = ("endings.py", "fingerprints.py", "transport.py", "video.py")
 # Hashing 30 GB from a slow disk, or finding no second keyframe in them, takes as long.
 _STALL_S = 300.0
 _SAVE_EVERY = 200  # videos; a run that is killed loses no more

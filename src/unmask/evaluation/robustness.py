@@ -45,8 +45,8 @@ METRICS: dict[str, metrics.Metric] = {
 _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
-    "backbones", "cascade", "checkpoint", "clips", "degrade", "detector", "faces",
-    "geometry", "predict", "robustness", "scores", "search", "tracks", "video",
+    "backbones", "cascade", "checkpoint", "clips", "degrade", "detector", "endings", "faces",
+    "geometry", "predict", "robustness", "scores", "search", "tracks", "transport", "video",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

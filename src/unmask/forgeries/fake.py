@@ -36,7 +36,9 @@ DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of fac
 _METADATA = "metadata.json"
 _LEDGER = ".fake.jsonl"
 # A change of these makes videos anew.
-_CODE = ("blend", "cascade", "detector", "fake", "follow", "tracks", "video")
+_CODE = (
+    "blend", "cascade", "detector", "endings", "fake", "follow", "tracks", "transport", "video",
+)  # fmt: skip
 _GONE = "gone"  # in the second pass
 _PASSING = (Reason.CRASHED, Reason.TIMED_OUT, _GONE)  # what the next run need not meet again
 

@@ -33,7 +33,9 @@ DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks
 _METADATA = "metadata.json"
 _LEDGER = ".sample.jsonl"
 # A change of these makes pairs anew.
-_CODE = ("blend", "cascade", "detector", "sample", "tracks", "video")
+_CODE = (
+    "blend", "cascade", "detector", "endings", "sample", "tracks", "transport", "video",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 # What the weights, the temperature and the limits come from, beside params and data: with other
 # code or other libraries an epoch that is done would not be the one that would be done now.
 CODE = (
-    "backbones.py", "blend.py", "classifier.py", "clips.py", "geometry.py", "predict.py",
-    "resume.py", "scores.py", "train.py", "verdicts.py", "video.py",
+    "backbones.py", "blend.py", "classifier.py", "clips.py", "endings.py", "geometry.py",
+    "predict.py", "resume.py", "scores.py", "train.py", "transport.py", "verdicts.py", "video.py",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 
