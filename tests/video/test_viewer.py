@@ -319,6 +319,15 @@ def test_other_streams_are_named(tmp_path: Path) -> None:
     assert read(write_streams(tmp_path / "1.mp4", shown, cover))[2].others == []
 
 
+def test_a_stream_that_goes_on_after_the_one_that_was_read_is_a_doubt(tmp_path: Path) -> None:
+    shown, longer = {"disposition": DEFAULT, "frames": 20}, {}
+    path = write_streams(tmp_path / "a.mp4", shown, longer, frames=60)
+    with pytest.raises(TruncatedError, match=r"end at 2\.00 s, while another .* on to 6\.00 s"):
+        list(video.read_frames(path))
+    path = write_streams(tmp_path / "b.mp4", shown, longer, frames=28)
+    assert read(path)[0] == [*range(20)]
+
+
 def test_nothing_but_a_single_picture_is_still_looked_at(tmp_path: Path) -> None:
     assert read(write_streams(tmp_path / "a.mp4", {"frames": 1}))[0] == [0]
 

@@ -94,7 +94,7 @@ def crop_video(
         DiskError: the disk takes no more.
     """
     reason, said = None, list[str]()
-    account, odd_colours = Account(), dict[str, None]()
+    account, odd_colours = Account(meanwhile=beat), dict[str, None]()
     read = read_frames(path, rate_fps=settings.rate_fps, account=account)
     frames = read_ahead(_beating(read, odd_colours))
     with closing(frames), _Cropper(faces_dir, video_id, settings) as cropper:

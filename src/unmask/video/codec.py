@@ -105,6 +105,8 @@ class Account:
     # What was not looked at although players may show it, and how often it was found.
     left_out: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)  # video streams beside the one that was read
+    # Called now and then while a large file is searched before its first frame.
+    meanwhile: Callable[[], None] = lambda: None
 
     @property
     def left_out_words(self) -> str:
@@ -331,6 +333,7 @@ class _Reading:
         self._format = ""
         self._layout = transport.Layout()
         self._sound_s = 0.0  # where the sound ends, on the clock of the pictures
+        self._others_s = 0.0  # where the last of the other video streams ends, likewise
 
     def frames(self, rate_fps: float | None, *, keyframes: bool = False) -> Iterator[Frame]:
         """Yield the frames in order; raise FFmpegError where the file stops being readable."""
@@ -338,7 +341,7 @@ class _Reading:
         with open_file(path) as container:
             self._format = container.format.name
             if self._format == "mpegts":
-                self._layout = transport.study(path)
+                self._layout = transport.study(path, self._account.meanwhile)
             if len(self._layout.starts) == 1:
                 stream = find_pictures(container, path)
                 self._account.others += name_others(container, stream)
@@ -346,6 +349,8 @@ class _Reading:
                     self.declared_s = _declared_s(container, stream) or 0.0
                 clock = _Clock(stream)
                 yield from self._read(container, stream, clock, rate_fps, keyframes)
+                if self._format not in _JOINABLE and clock.first_s is not None:
+                    self._others_s = _others_end_s(container, stream) - float(clock.first_s)
                 if endings.find_another(path, self._format):
                     self._account.left_out["recording behind the end of the first"] += 1
                 return
@@ -399,6 +404,11 @@ class _Reading:
         if end_s < min(0.8 * self._sound_s, self._sound_s - 1):
             return (
                 f"that they end at {end_s:.2f} s, while the sound goes on to {self._sound_s:.2f} s"
+            )
+        if end_s < min(0.8 * self._others_s, self._others_s - 1):
+            return (
+                f"that they end at {end_s:.2f} s, while another video stream goes on to "
+                f"{self._others_s:.2f} s"
             )
         cut = self._layout.cut or endings.find_cut(self._path, self._format)
         if cut:
@@ -602,6 +612,17 @@ def name_others(container: InputContainer, stream: VideoStream) -> list[str]:
         codec = context.codec.canonical_name if context else "of a codec that FFmpeg does not know"
         found.append(size + codec)
     return found
+
+
+def _others_end_s(container: InputContainer, stream: VideoStream) -> float:
+    """Return where the last of the other video streams ends, by the clock of the file."""
+    ends_s = [
+        _start_s(other) + length_s
+        for other in container.streams.video
+        if other.index != stream.index and not other.disposition & _ASIDE
+        and not _is_single(other) and (length_s := _own_length_s(other)) is not None
+    ]  # fmt: skip
+    return max(ends_s, default=0.0)
 
 
 def _pixel_ratio(stream: VideoStream) -> float:

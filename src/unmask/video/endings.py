@@ -57,9 +57,9 @@ def find_another(path: Path, format_name: str) -> bool:
 # ---------------------------------------------------------------- MP4 and MOV
 
 
-def _boxes(content: Content) -> list[tuple[bytes, int, int]]:
-    """Return the kind, start and end of each box of the file; the last end may lie beyond it."""
-    found, at = [], 0
+def _boxes(content: Content) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, start and end of each box of the file; the last end may lie beyond it."""
+    at = 0
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
         if length == 1:
@@ -67,25 +67,21 @@ def _boxes(content: Content) -> list[tuple[bytes, int, int]]:
         elif length == 0:  # to the end of the file
             length = len(content) - at
         if length < 8 or not re.fullmatch(rb"[\x20-\x7e\xa9]{4}", kind):
-            break  # no box: what follows the last one, which players pass over
-        found.append((kind, at, at + length))
+            return  # no box: what follows the last one, which players pass over
+        yield kind, at, at + length
         at += length
-    return found
 
 
 def _mov(content: Content) -> str:
-    boxes = _boxes(content)
-    if not boxes:
-        return ""
-    kind, _, end = boxes[-1]
+    kind, end, indexed_end = b"", 0, 0
+    for kind, at, end in _boxes(content):
+        if kind == b"sidx" and end <= len(content):
+            indexed_end = max(indexed_end, _indexed_end(content, at, end))
     if end > len(content):
         return f"a box of the kind {kind.decode('latin-1')!r}"
     if kind == b"moof":
         return "a fragment, before its pictures"
-    sidx_end = max(
-        (_indexed_end(content, at, to) for k, at, to in boxes if k == b"sidx"), default=0
-    )
-    return "the fragments that its index lists" if sidx_end > len(content) else ""
+    return "the fragments that its index lists" if indexed_end > len(content) else ""
 
 
 def _indexed_end(content: Content, at: int, end: int) -> int:

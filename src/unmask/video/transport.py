@@ -7,7 +7,7 @@ same, read the parts that this finds one after the other. Section numbers are of
 
 import io
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,20 +75,21 @@ class Part(io.RawIOBase):
         super().close()
 
 
-def study(path: Path) -> Layout:
+def study(path: Path, meanwhile: Callable[[], None] = lambda: None) -> Layout:
     """Return where a transport stream's video streams change, and whether it ends in mid-picture.
 
     A part begins where the program map names other video streams, or another codec, than before.
-    A file whose packets can't be found is one part of which nothing is said.
+    A file whose packets can't be found is one part of which nothing is said. All of the file is
+    read; meanwhile is called now and then.
     """
     if not path.stat().st_size:
         return Layout()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _Study(content).layout
+        return _Study(content, meanwhile).layout
 
 
 class _Study:
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, meanwhile: Callable[[], None]) -> None:
         self.layout = Layout()
         self._content = content
         self._program_start = 0  # of the latest table of programs
@@ -97,6 +98,7 @@ class _Study:
         self._last: dict[int, int] = {}  # where each stream's last packet begins
         end = 0
         for places, pids in self._runs():
+            meanwhile()
             end = int(places[-1]) + 188
             for pid in np.unique(pids):
                 self._last[int(pid)] = int(places[pids == pid][-1])
