@@ -845,7 +845,7 @@ def _demux(
             if heard is not None and packet.pts is not None:
                 heard((packet.pts + (packet.duration or 0)) * packet.time_base)
             continue
-        is_last = not packet.buffer_ptr and packet.dts is None
+        is_last = not packet.buffer_ptr and packet.dts is None and packet.pts is None
         if is_last or packet.size:  # AVI has an empty one where a picture goes on to be shown
             yield packet  # type: ignore[misc]  # of that stream
         # PyAV goes on to streams that appeared since, and fails.
