@@ -88,8 +88,8 @@ APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
     "errors", "geometry", "runtime.addresses", "runtime.code", "sagemaker.checks",
-    "sagemaker.config", "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "tracking.mlflow_client", "tracking.mlflow_tracker",
-    "tracking.offline_queue", "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
+    "sagemaker.config", "sagemaker.jobs", "sagemaker.local", "sagemaker.submit",
+    "tracking.mlflow_client", "tracking.mlflow_tracker", "tracking.offline_queue", "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
 }  # fmt: skip
 
 # Who imports such a module runs the scripts in that folder too, in processes of their own: they and

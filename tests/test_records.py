@@ -9,6 +9,7 @@ from unmask import records
 from unmask.errors import DatasetError
 from unmask.records import (
     FaceTrack,
+    FileDoubt,
     Fingerprint,
     ForgedPart,
     Reason,
@@ -179,6 +180,7 @@ def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_p
         VideoFaces("aaaa", "k", (TRACK,), Reason.TRUNCATED, "no frame after 1.20 s"),
         VideoFaces("aaaa", "k", (FaceTrack(3, "aaaa/3.mp4", (), (), ()),)),
         *[VideoFaces("aaaa", "k", (), reason) for reason in Reason],
+        VideoFaces("aaaa", "k", (replace(TRACK, same_T=(1, 2), held_s=0.7),), doubts=(*FileDoubt,)),
         *[VideoFaces(text, text, (replace(TRACK, file=text),), None, text) for text in TRICKY],
     ],
 )
@@ -197,6 +199,17 @@ def test_a_line_of_faces_is_json_that_others_can_read() -> None:
     assert row["reason"] == "truncated"
     assert row["tracks"][0]["boxes_T4"][0] == [0.0, 1.5, 20.0, 21.5]
     assert row["tracks"][0]["points_T52"][0] == [[1.5, 2.0], [3.0, 4.1]]
+
+
+def test_what_few_files_have_is_in_a_line_only_where_it_is_there() -> None:
+    row = json.loads(records.faces_line(FACES))
+    assert set(row) == {"video_id", "key", "tracks", "reason", "detail"}
+    assert not {"same_T", "held_s"} & set(row["tracks"][0])
+    held = replace(FACES, doubts=(FileDoubt.NOT_ALL_SEEN,), tracks=(replace(TRACK, held_s=0.7),))
+    row = json.loads(records.faces_line(held))
+    assert row["doubts"] == ["not_all_seen"]
+    assert row["tracks"][0]["held_s"] == 0.7
+    assert held.tracks[0].end_s == TRACK.times_T[-1] + 0.7
 
 
 def test_a_face_index_is_read_by_video_id(tmp_path: Path) -> None:

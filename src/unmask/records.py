@@ -21,6 +21,7 @@ DONOR_SEPARATOR = "|"  # between donors in index.csv; no identity holds it
 FORGED_COLUMNS = ("fake_box", "fake_from_s", "fake_to_s")
 Epoch = Mapping[str, float | int | None]  # a training's numbers, by EPOCH_COLUMNS
 EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "lr_head", "lr_top")
+_SELDOM = {"doubts", "same_T", "held_s"}
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the upright frame
 Points = tuple[tuple[float, float], ...]  # left eye, right eye, nose, mouth left and right
 
@@ -36,9 +37,18 @@ class Reason(StrEnum):
     CRASHED = "crashed"  # the process that read it, which memory may have failed
     OUT_OF_MEMORY = "out_of_memory"  # it asks for more than one file may have
     TIMED_OUT = "timed_out"  # no new frame for faces.stall_s
-    TRUNCATED = "truncated"
+    TRUNCATED = "truncated"  # the file ends before its video does
+    INCOMPLETE = "incomplete"  # some of what it shows can't be decoded: the detail counts it
     NO_FACE = "no_face"
     TOO_SHORT = "too_short"
+    TOO_FEW_FRAMES = "too_few_frames"  # a face is there for long enough, but hardly ever changes
+
+
+class FileDoubt(StrEnum):
+    """Why an answer about all of a file can't be relied on, whatever its faces look like."""
+
+    NOT_ALL_SEEN = "not_all_seen"  # then it is never called real
+    COLOUR_NOT_UNDERSTOOD = "colour_not_understood"  # then neither fake nor real
 
 
 # What the next run may not meet again: memory ran out, or a disk was busy.
@@ -102,17 +112,28 @@ class FaceTrack:
     boxes_T4: tuple[Box, ...]  # the square that was cut out
     scores_T: tuple[float, ...]  # detection scores, carried over between detections
     points_T52: tuple[Points, ...] = ()  # pixels of the upright frame
+    same_T: tuple[int, ...] = ()  # places in times_T of frames that look as the one before
+    held_s: float = 0.0  # how much longer than a tick of the crops the last frame is shown
+
+    @property
+    def end_s(self) -> float:
+        """Return when the face is last seen: at its last frame, or while that is held."""
+        return self.times_T[-1] + self.held_s
 
 
 @dataclass(frozen=True)
 class VideoFaces:
-    """What the cropper found in one video; with a reason where it found less than hoped."""
+    """What the cropper found in one video; with a reason where it found less than hoped.
+
+    detail says the reason in a sentence, then what else is to be said of the file.
+    """
 
     video_id: str
     key: str  # digest of the video's content, the params and the code that cropped it
     tracks: tuple[FaceTrack, ...]
     reason: Reason | None = None
     detail: str = ""
+    doubts: tuple[FileDoubt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -336,9 +357,15 @@ def read_history(path: Path) -> list[Epoch]:
 def faces_line(faces: VideoFaces) -> str:
     """Return one line of JSON, in ASCII, for a video's faces.
 
-    A name may hold what has no place in UTF-8: Python's stand-in for a byte that is none.
+    A name may hold what has no place in UTF-8: Python's stand-in for a byte that is none. What
+    few files have is left out where it is empty.
     """
-    return json.dumps(asdict(faces), separators=(",", ":"))
+    row = asdict(faces)
+    for part in (row, *row["tracks"]):
+        for name in _SELDOM & part.keys():
+            if not part[name]:
+                del part[name]
+    return json.dumps(row, separators=(",", ":"))
 
 
 def faces_from_line(line: str) -> VideoFaces:
@@ -350,11 +377,13 @@ def faces_from_line(line: str) -> VideoFaces:
             boxes_T4=tuple((box[0], box[1], box[2], box[3]) for box in track["boxes_T4"]),
             scores_T=tuple(track["scores_T"]),
             points_T52=tuple(tuple((x, y) for x, y in face) for face in track["points_T52"]),
+            same_T=tuple(track.get("same_T", ())), held_s=track.get("held_s", 0.0),
         )
         for track in row["tracks"]
     )  # fmt: skip
     reason = None if row["reason"] is None else Reason(row["reason"])
-    return VideoFaces(row["video_id"], row["key"], tracks, reason, row["detail"])
+    doubts = tuple(FileDoubt(word) for word in row.get("doubts", ()))
+    return VideoFaces(row["video_id"], row["key"], tracks, reason, row["detail"], doubts)
 
 
 def read_faces(path: Path) -> dict[str, VideoFaces]:

@@ -1,5 +1,6 @@
 """A clip goes in, and what comes out is what the stages make of it, with a verdict."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from painted import faces_over_noise
 from tests.conftest import make_video_file
 from tests.models.test_predict import Brightness
 from unmask import params
-from unmask.answers.analysis import analyse
+from unmask.answers.analysis import analyse, answer
 from unmask.faces.crops import crop_chunk
+from unmask.faces.files import crop_file
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor, probability
-from unmask.records import Reason
+from unmask.records import FileDoubt, Reason
 from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, Verdict
 
 STILL = sorted((Path(__file__).parents[2] / "data/sources/stills").glob("*_neutral.jpg"))[0]
@@ -115,3 +117,53 @@ def test_a_face_beyond_the_limits_is_in_doubt_and_crops_are_gone(videos):
     assert [(moment.time_s, moment.probability) for moment in face.timeline] == [
         (start_s, probability(logit, 2.0)) for start_s, logit in clips
     ]
+
+
+def test_a_face_that_hardly_ever_changes_is_not_scored(tmp_path):
+    paint = faces_over_noise((STILL.name, 40, 20))
+    slow = make_video_file(
+        tmp_path / "slow.mp4", frames=6, rate_fps=1, size=(320, 240), paint=paint
+    )
+    moving = faces_over_noise((STILL.name, 40, 20), speed_px=3)
+    fast = make_video_file(
+        tmp_path / "fast.mp4", frames=40, rate_fps=10, size=(320, 240), paint=moving
+    )
+    still, scored = analyse(predictor(EASY), [slow, fast])
+    assert (still.verdict, still.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NO_SCORE,))
+    assert (still.probability, still.reason) == (None, Reason.TOO_FEW_FRAMES)
+    assert re.match(rf"{slow}: .* found a face of 1 different frames/s.* 4 in 1\.2 s", still.detail)
+    assert scored.verdict is Verdict.REAL
+
+
+def test_a_face_that_was_not_scored_keeps_a_video_from_real(videos, tmp_path):
+    cropped = crop_file(videos / "face.mp4", predictor(EASY).checkpoint.faces, crops_dir=tmp_path)
+    [track] = cropped.found.tracks
+    moving = replace(
+        track, same_T=()
+    )  # the made video is of one picture, whose noise is its coding
+    still = replace(track, track=1, same_T=tuple(range(1, len(track.times_T))))
+    both = replace(cropped, found=replace(cropped.found, tracks=(moving, still)))
+    found = answer(predictor(EASY), both, None)
+    assert (found.verdict, found.doubts) == (Verdict.INCONCLUSIVE, (Doubt.TOO_FEW_FRAMES,))
+    assert found.reason is None
+    assert len(found.faces) == 1
+    assert "a face of" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("doubt", "verdict"),
+    [
+        (FileDoubt.NOT_ALL_SEEN, Verdict.FAKE),
+        (FileDoubt.COLOUR_NOT_UNDERSTOOD, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_doubts_of_the_file_reach_its_answer(videos, tmp_path, doubt, verdict):
+    cropped = crop_file(videos / "face.mp4", predictor(EASY).checkpoint.faces, crops_dir=tmp_path)
+    [track] = cropped.found.tracks
+    found = replace(cropped.found, doubts=(doubt,), tracks=(replace(track, same_T=()),))
+    doubted = replace(cropped, found=found)
+    real = answer(predictor(EASY), doubted, None)
+    assert (real.verdict, real.doubts) == (Verdict.INCONCLUSIVE, (Doubt(doubt),))
+    all_fake = predictor(replace(NOTHING_LEARNED, fake_from=0.5, real_to=0.001))
+    fake = answer(all_fake, doubted, None)
+    assert fake.verdict is verdict

@@ -85,3 +85,25 @@ def test_a_turned_clip_of_odd_size_and_uneven_times_stays_in_time(make_video, tm
     assert (info.width, info.height) == (97, 129)
     assert (out.width, out.height, out.rotation_deg) == (98, 130, 0)
     assert out.duration_s == pytest.approx(2.4, abs=0.15)
+
+
+def test_joined_recordings_are_drawn_with_each_face_on_its_own_frames(make_video, tmp_path):
+    parts = [
+        make_video(tmp_path / f"{width}.ts", frames=25, rate_fps=25, size=(width, 120))
+        for width in (160, 240)
+    ]
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    box = (20, 40, 80, 100)
+    second = replace(SEEN, track=replace(TRACK, times_T=(1.2, 1.6), boxes_T4=(box, box)))
+    answer = replace(NOTHING, path=source, faces=(second,), clip_s=0.2)
+    list(annotate.write(tmp_path / "out.mp4", answer))
+    frames = [frame.rgb_HWC() for frame in read_frames(tmp_path / "out.mp4")]
+    assert len(frames) == 50
+    away = [
+        np.abs(frame_HWC[90, 12:21].astype(int) - COLOURS[Verdict.FAKE]).sum(axis=1).min()
+        for frame_HWC in frames
+    ]
+    # From 0.2 s before its first tick at 1.2 s to a tick after its last; the wider frames of the
+    # second part shrink to two thirds, and so does the box's left edge: to 13.
+    assert [index for index, value in enumerate(away) if value < 150] == list(range(25, 50))

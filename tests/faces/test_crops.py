@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from unmask.faces import search
 from unmask.faces.crops import crop_chunk, cut_square
 from unmask.faces.detector import Detector
 from unmask.faces.tracks import Detection
-from unmask.records import Box, Reason, VideoFaces, faces_line, read_faces
+from unmask.records import Box, FileDoubt, Reason, VideoFaces, faces_line, read_faces
 from unmask.video import codec as video
 
 ROOT = Path(__file__).parents[2]
@@ -290,6 +291,127 @@ def test_a_frame_size_that_changes_midway_starts_a_track_in_the_new_pixels(
     assert [track.boxes_T4[0] for track in small] == [
         pytest.approx(at(30, 30, 30), abs=1)
     ] * is_face_in_first
+
+
+# ---------------------------------------------------------------- frames that are held
+
+
+@pytest.mark.parametrize("rate_fps", [1, 1.4, 2, 5])
+def test_a_face_that_is_on_screen_all_the_time_is_one_track_at_any_rate(
+    rate_fps: float, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    times_s = [index / rate_fps for index in range(8)]
+    paint = squares(lambda t: at(50 + 8 * rate_fps * t, 50, 60), rate_fps=rate_fps)
+    path = make_video(tmp_path / "slow.mp4", **LARGE, times_s=times_s, paint=paint)
+    row = crop(path)
+    (track,) = row.tracks
+    assert row.reason is None
+    assert track.times_T == pytest.approx(times_s, abs=1e-3)
+    assert track.same_T == ()
+    for time_s, box in zip(track.times_T, track.boxes_T4, strict=True):
+        assert box == pytest.approx(at(50 + 8 * rate_fps * time_s, 50, 60), abs=4)
+
+
+def test_a_held_frame_counts_for_as_long_as_it_is_shown(
+    make_video: MakeVideo, tmp_path: Path
+) -> None:
+    # Seen for 0.2 s, then held for 1.8 s; gone for a second; seen once, and held to the end.
+    times_s = [0, 0.1, 0.2, 2.0, 3.0]
+    there = {0, 1, 2, 4}
+    paint = squares(lambda index: at(60, 50, 60) if index in there else None, rate_fps=1)
+    path = make_video(tmp_path / "held.mkv", **LARGE, times_s=[*times_s, 4.5, 4.6], paint=paint)
+    first, second = crop(path).tracks
+    assert first.times_T == pytest.approx([0, 0.1, 0.2], abs=1e-3)
+    assert first.end_s == pytest.approx(1.9, abs=2e-3)
+    assert second.times_T == pytest.approx([3.0], abs=1e-3)
+    assert second.end_s == pytest.approx(4.4, abs=2e-3)
+
+
+def test_frames_that_show_nothing_new_are_told(make_video: MakeVideo, tmp_path: Path) -> None:
+    # A picture a second at a constant rate: ten frames look the same, but for their coding.
+    paint = squares(lambda t: at(50 + 6 * int(t), 50, 60))
+    path = make_video(tmp_path / "slides.mp4", frames=80, **LARGE, paint=paint)
+    (track,) = crop(path).tracks
+    assert len(track.times_T) == 40
+    assert not {10, 20, 30} & set(track.same_T)
+    assert 30 <= len(track.same_T) <= 36  # an encoder refines a picture after it has changed
+    moving = squares(lambda t: at(50 + 20 * t, 50, 60))
+    path = make_video(tmp_path / "moves.mp4", frames=80, **LARGE, paint=moving)
+    assert crop(path).tracks[0].same_T == ()
+
+
+# ---------------------------------------------------------------- what is said of a file
+
+
+def test_joined_recordings_are_cropped_as_one(make_video: MakeVideo, tmp_path: Path) -> None:
+    parts = [
+        make_video(
+            tmp_path / f"{number}.ts", frames=30, rate_fps=30, size=size,
+            paint=squares(lambda t, left=left: at(left + 30 * t, 30, 40), rate_fps=30), **codec,
+        )
+        for number, (left, size, codec) in enumerate(
+            [(30, (160, 90), {}), (60, (192, 96), {"codec": "mpeg2video"})]
+        )
+    ]  # fmt: skip
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    row = crop(path)
+    assert (row.reason, row.detail, row.doubts) == (None, "", ())
+    first, second = row.tracks
+    assert first.times_T == pytest.approx([k / 10 for k in range(10)], abs=2e-3)
+    assert second.times_T == pytest.approx([1 + k / 10 for k in range(10)], abs=2e-3)
+    assert second.boxes_T4[0] == pytest.approx(at(60, 30, 40), abs=3)
+
+
+def test_what_was_left_out_is_counted_in_the_row(make_video: MakeVideo, tmp_path: Path) -> None:
+    path = make_video(
+        tmp_path / "hole.mp4", frames=100, options={"g": "10", "bf": "0"},
+        paint=squares(lambda t: at(30 + 10 * t, 30, 40)), **SMALL,
+    )  # fmt: skip
+    whole = bytearray(path.read_bytes())
+    half = len(whole) // 2
+    whole[half : half + len(whole) // 10] = bytes(len(whole) // 10)
+    path.write_bytes(whole)
+    row = crop(path)
+    assert (row.reason, row.doubts) == (Reason.INCOMPLETE, (FileDoubt.NOT_ALL_SEEN,))
+    assert re.match(rf"{path}: asked for all that it shows, found \d+ damaged packets", row.detail)
+    assert row.tracks
+
+
+def test_a_second_stream_is_named_without_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", 10, width=160, height=90) for _ in range(2)]
+        streams[0].disposition, streams[1].disposition = 0, av.stream.Disposition.default
+        for index in range(10):
+            for stream, left in zip(streams, (20, 80), strict=True):
+                paint = squares(lambda _, left=left: at(left, 30, 40))
+                picture = av.VideoFrame.from_ndarray(paint(index, (160, 90)), format="rgb24")
+                container.mux(stream.encode(picture))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    row = crop(path)
+    assert (row.reason, row.doubts) == (None, ())
+    assert row.detail == f"{path}: a second video stream, 160 x 90, h264, was not looked at."
+    assert row.tracks[0].boxes_T4[0] == pytest.approx(at(80, 30, 40), abs=2)
+
+
+@pytest.mark.parametrize("is_face_there", [True, False])
+def test_colours_that_are_not_understood_are_told_of_the_frames_looked_at(
+    is_face_there: bool, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video(
+        tmp_path / "a.mp4", frames=20,
+        paint=squares(lambda _: at(30, 30, 40) if is_face_there else None), **SMALL,
+    )  # fmt: skip
+    monkeypatch.setattr(
+        video.Frame, "colour_doubt",
+        property(lambda frame: "Its colours are odd." if frame.time_s > 0.5 else ""),
+    )  # fmt: skip
+    row = crop(path)
+    assert row.doubts == (FileDoubt.COLOUR_NOT_UNDERSTOOD,)
+    assert row.reason == (None if is_face_there else Reason.NO_FACE)
+    assert row.detail.endswith("Its colours are odd.")
 
 
 # ---------------------------------------------------------------- bad videos

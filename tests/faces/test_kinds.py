@@ -398,10 +398,10 @@ CUT: dict[str, tuple[dict[str, Any], Reason | None]] = {
     "a.webm": ({"codec": "libvpx"}, Reason.TRUNCATED),
     "a.avi": ({"codec": "mpeg4"}, Reason.TRUNCATED),
     "a.flv": ({}, Reason.TRUNCATED),
-    # These do not say how long they are, or FFmpeg does not tell.
-    "a.ts": ({}, None),
-    "a.wmv": ({"codec": "wmv2"}, None),
-    "a.mpg": ({"codec": "mpeg2video"}, None),
+    # These do not say how long they are, or FFmpeg does not tell: the last packet is not whole.
+    "a.ts": ({}, Reason.TRUNCATED),
+    "a.wmv": ({"codec": "wmv2"}, Reason.TRUNCATED),
+    "a.mpg": ({"codec": "mpeg2video"}, Reason.TRUNCATED),
 }
 
 

@@ -77,6 +77,22 @@ def test_a_gap_up_to_the_longest_is_bridged_and_a_longer_one_ends_the_track() ->
     assert (track.first_s, track.last_s) == (0.1, 0.7)
 
 
+def test_a_face_is_there_while_its_frame_is_held() -> None:
+    linker = Linker(min_overlap=0.3, max_gap_s=0.7, tick_s=0.1)
+    (track,) = linker.add(0.0, [seen(0)], shown_s=0.1)
+    assert track.last_s == 0.0
+    linker.add(0.1, [seen(0)], shown_s=2.0)
+    assert track.last_s == pytest.approx(2.0)  # the last tick that shows it: the next one is 2.1
+    assert track.last_box == box(0)
+    assert track.place_at(1.5, 0.3)[0] == pytest.approx(box(0))
+    linker.add(2.1, [], shown_s=0.5)  # the held frame here does not show it
+    linker.add(2.6, [seen(10)], shown_s=0.19)  # no second tick falls into 0.19 s
+    assert linker.active == [track]
+    assert track.last_s == 2.6
+    linker.add(3.4, [], shown_s=0.1)
+    assert linker.active == []
+
+
 # ---------------------------------------------------------------- smoothing
 
 

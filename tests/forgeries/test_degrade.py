@@ -118,6 +118,28 @@ def test_a_video_that_breaks_off_is_degraded_up_to_there(tmp_path, make_video, r
     assert 0 < last.time_s < 2.9
 
 
+def test_joined_recordings_of_two_sizes_become_one_copy(tmp_path, make_video, read_index):
+    parts = [
+        make_video(tmp_path / f"{width}.ts", frames=30, rate_fps=30, size=(width, 96))
+        for width in (128, 192)
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert degrade(path, tmp_path / "copy.mp4", [{"crf": 20}], rng()) is None
+    frames = list(read_frames(tmp_path / "copy.mp4"))
+    assert {(frame.width, frame.height) for frame in frames} == {(128, 96)}
+    assert [read_index(frame.rgb_HWC()) for frame in frames] == [*range(30), *range(30)]
+
+
+def test_what_a_copy_lacks_is_told(tmp_path, make_video):
+    path = make_video(tmp_path / "a.mp4", frames=90, options={"g": "10", "bf": "0"})
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half : half + len(content) // 10] = bytes(len(content) // 10)
+    path.write_bytes(content)
+    assert degrade(path, tmp_path / "copy.mp4", [{"crf": 30}], rng()) == Reason.INCOMPLETE
+
+
 def frames_until_broken(path):
     try:
         yield from read_frames(path)

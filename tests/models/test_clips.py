@@ -26,8 +26,10 @@ from unmask.models.clips import (
     EpochSampler,
     augment,
     clip_items,
+    different_fps,
     forge_clip,
     frame_indices,
+    moving_starts,
     read_clips,
     spread_starts,
     to_input,
@@ -179,6 +181,62 @@ def test_a_clip_lies_where_its_face_is_forged(
     item = ClipItem(Path("a.mp4"), ticks(41), 1, "v", part_s=part_s)
     found = [item.start_s(XS.span_s, share) for share in (0.0, 0.5, 1.0)]
     assert found == pytest.approx(starts_s)
+
+
+# ---------------------------------------------------------------- frames that are different
+
+
+@pytest.mark.parametrize(
+    ("rate_fps", "moves"),
+    [
+        (1, False),  # asked 0, 0.4, 0.8, 1.2: two different frames
+        (2, False),  # 0, 0.5, 1, 1: three of four
+        (2.5, True),
+        (10, True),
+    ],
+)
+def test_a_short_clip_needs_four_different_frames(rate_fps: float, moves: bool) -> None:
+    slow = track(tuple(index / rate_fps for index in range(30)))
+    starts_s = spread_starts(slow, XS, most=4)
+    found = moving_starts(slow, starts_s, XS, 10)
+    assert found == (starts_s if moves else [])
+    assert different_fps(slow) == pytest.approx(rate_fps, rel=0.05)
+
+
+def test_a_held_frame_is_one_however_long_it_is_shown() -> None:
+    photo = replace(track((0.0,)), held_s=9.9)
+    assert moving_starts(photo, [0.0], XS, 10) == []
+    assert different_fps(photo) == pytest.approx(1 / 9.9)
+
+
+def test_a_short_track_is_not_called_still_for_its_padding() -> None:
+    for count in (6, 13):
+        short = track(ticks(count))
+        for geometry in (XS, S, M):
+            assert moving_starts(short, [0.0], geometry, 10) == [0.0]
+    fine = Geometry(8, 0.02, 64)  # finer than the crops' own rate: two frames are all there are
+    assert moving_starts(track(ticks(30)), [0.0], fine, 10) == [0.0]
+
+
+def test_frames_that_look_the_same_are_one() -> None:
+    slides = replace(track(ticks(40)), same_T=tuple(n for n in range(40) if n % 10))
+    assert moving_starts(slides, [0.0, 1.4, 2.7], XS, 10) == []
+    assert different_fps(slides) == pytest.approx(4 / 3.9)
+
+
+def test_clips_are_taken_where_a_face_moves() -> None:
+    # It moves for 3 s, is held for 20 s, moves for 3 s.
+    times_T = (*ticks(30), *ticks(30, first_s=23.0))
+    held = track(times_T)
+    starts_s = spread_starts(held, XS, most=8)
+    assert len(starts_s) == 8
+    found = moving_starts(held, starts_s, XS, 10)
+    assert len(found) == 8
+    assert found[0] == 0.0
+    assert found[-1] == pytest.approx(times_T[-1] - XS.span_s)
+    for start_s in found:
+        assert start_s < 3 or start_s > 22
+        assert len(set(frame_indices(times_T, start_s, XS))) == 4
 
 
 # ---------------------------------------------------------------- where clips start

@@ -147,6 +147,27 @@ def test_one_fake_face_makes_a_video_fake_and_one_in_doubt_keeps_it_from_real(
     assert judge_video(faces, is_whole=is_whole) == (verdict, doubts)
 
 
+LEFT_OUT, ODD = Doubt.NOT_ALL_SEEN, Doubt.COLOUR_NOT_UNDERSTOOD
+
+
+@pytest.mark.parametrize(
+    ("faces", "of_file", "verdict", "doubts"),
+    [
+        ([REAL], [LEFT_OUT], Verdict.INCONCLUSIVE, (LEFT_OUT,)),
+        ([FAKE, REAL], [LEFT_OUT], Verdict.FAKE, ()),
+        ([REAL], [ODD], Verdict.INCONCLUSIVE, (ODD,)),
+        ([FAKE], [ODD], Verdict.INCONCLUSIVE, (ODD,)),
+        ([FAKE, SMALL], [ODD, LEFT_OUT], Verdict.INCONCLUSIVE,
+         (Doubt.FACE_TOO_SMALL, LEFT_OUT, ODD)),
+        ([], [ODD], Verdict.INCONCLUSIVE, (Doubt.NO_SCORE, ODD)),
+    ],
+)  # fmt: skip
+def test_a_doubt_of_the_whole_file_keeps_it_from_real_and_one_of_colour_from_fake_too(
+    faces, of_file, verdict, doubts
+):
+    assert judge_video(faces, is_whole=True, of_file=of_file) == (verdict, doubts)
+
+
 @pytest.mark.parametrize("limits", [LIMITS, replace(LIMITS, fake_from=None, real_to=None)])
 def test_limits_come_back_from_json(limits):
     assert limits_from(json.loads(json.dumps(asdict(limits)))) == limits

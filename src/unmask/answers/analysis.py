@@ -49,8 +49,8 @@ class Answer:
     doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
     faces: tuple[FaceAnswer, ...]  # by first appearance
     worst: tuple[tuple[int, Moment], ...]  # place in faces, and when: the most suspicious first
-    reason: Reason | None  # why there is no probability, or why the tracks end before the video
-    detail: str  # the reason in a sentence
+    reason: Reason | None  # why there is no probability, or why not all of the video was seen
+    detail: str  # the reason in a sentence, then what else is to be said of the file
 
 
 def analyse(
@@ -84,15 +84,23 @@ def analyse(
 def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answer:
     """Return the answer of a file whose faces were cropped; moments as in analyse."""
     found, folder = cropped.found, cropped.crops_dir
+    tracks = [track for track in found.tracks if predictor.moves(track)]
+    still = [track for track in found.tracks if track not in tracks]
     faces = tuple(
         _face_answer(predictor, folder, track, score, look, moments)
-        for track, (score, look) in zip(
-            found.tracks, predictor.study_tracks(folder, found.tracks), strict=True
-        )
+        for track, (score, look) in zip(tracks, predictor.study_tracks(folder, tracks), strict=True)
     )
+    reason, detail = found.reason, found.detail
+    of_file = [Doubt(doubt) for doubt in found.doubts]
+    if still and tracks:
+        of_file.append(Doubt.TOO_FEW_FRAMES)
+    if still:
+        reason = reason if reason or tracks else Reason.TOO_FEW_FRAMES
+        detail = " ".join(filter(None, (_say_still(predictor, cropped.path, still), detail)))
     verdict, doubts = judge_video(
         [(face.verdict, face.doubts) for face in faces],
         is_whole=found.reason is not Reason.TRUNCATED,
+        of_file=of_file,
     )
     all_moments = [(place, moment) for place, face in enumerate(faces) for moment in face.timeline]
     all_moments.sort(key=lambda each: -each[1].probability)
@@ -106,8 +114,19 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
         doubts=doubts,
         faces=faces,
         worst=tuple(all_moments[:WORST_MOMENTS]),
-        reason=found.reason,
-        detail=found.detail,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _say_still(predictor: Predictor, path: Path, still: Sequence[FaceTrack]) -> str:
+    from unmask.models.clips import different_fps
+
+    geometry, fps = predictor.checkpoint.geometry, max(map(different_fps, still))
+    faces = "a face" if len(still) == 1 else f"{len(still)} faces"
+    return (
+        f"{path}: asked for faces that move, found {faces} of {fps:.2g} different frames/s, while "
+        f"a clip takes {geometry.frames} in {geometry.span_s:g} s. Look for a copy with more."
     )
 
 

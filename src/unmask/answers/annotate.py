@@ -14,7 +14,7 @@ from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.provenance import ANNOTATED
 from unmask.records import Box
 from unmask.video import sound
-from unmask.video.codec import TruncatedError, VideoWriter, probe, read_ahead, read_frames
+from unmask.video.codec import Account, TruncatedError, VideoWriter, probe, read_ahead, read_frames
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def _write_pictures(out: Path, answer: Answer) -> Iterator[float]:
     rate_fps = min(
         max(probe(answer.path).rate_fps or _UNKNOWN_RATE_FPS, _RATES_FPS[0]), _RATES_FPS[1]
     )
-    frames = read_ahead(read_frames(answer.path))
+    account = Account()
+    frames = read_ahead(read_frames(answer.path, account=account))
     size: tuple[int, int] | None = None
     with VideoWriter(
         out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
@@ -63,6 +64,9 @@ def _write_pictures(out: Path, answer: Answer) -> Iterator[float]:
                 yield frame.time_s + frame.duration_s
         except TruncatedError as error:
             _log.warning("%s", error)
+        else:
+            if account.left_out:
+                _log.warning("%s: %s are not shown", answer.path, account.left_out_words)
         finally:
             frames.close()
 

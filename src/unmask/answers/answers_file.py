@@ -83,7 +83,7 @@ def _face(face: "FaceAnswer") -> Row:
     return {
         "track": face.track.track,
         "start_s": face.track.times_T[0],
-        "end_s": face.track.times_T[-1],
+        "end_s": face.track.end_s,
         "probability": face.probability,
         "verdict": str(face.verdict),
         "doubts": [str(doubt) for doubt in face.doubts],

@@ -168,7 +168,7 @@ def _face_data(view: FaceView) -> dict[str, Any]:
     return {
         "number": view.number,
         "first_s": face.track.times_T[0],
-        "last_s": face.track.times_T[-1],
+        "last_s": face.track.end_s,
         "probability": face.probability,
         "verdict": face.verdict,
         "doubts": list(face.doubts),

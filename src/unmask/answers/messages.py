@@ -24,8 +24,10 @@ REASONS = {
     Reason.OUT_OF_MEMORY: "Decoding this file asks for more memory than one file may have.",
     Reason.TIMED_OUT: "Decoding this file came to a halt.",
     Reason.TRUNCATED: "The file ends before its video does: what follows was not seen.",
+    Reason.INCOMPLETE: "Not all that the file shows can be decoded: some of it was not seen.",
     Reason.NO_FACE: "No face was found in any picture that was looked at.",
     Reason.TOO_SHORT: "A face was found, but for too short a time to be scored.",
+    Reason.TOO_FEW_FRAMES: "A face was found, but its picture changes too seldom to be scored.",
 }
 
 _PLAIN = {
@@ -37,6 +39,10 @@ _PLAIN = {
     Doubt.OUT_OF_TRAINED_RANGE: "A face is darker, brighter or grainier than those that the model "
     "knows.",
     Doubt.BROKEN_OFF: "The file ends before its video does: what follows was not seen.",
+    Doubt.NOT_ALL_SEEN: "Not all that the file shows can be decoded: some of it was not seen.",
+    Doubt.TOO_FEW_FRAMES: "A face was not scored, as its picture changes too seldom.",
+    Doubt.COLOUR_NOT_UNDERSTOOD: "The colours of the file are not understood: what was scored is "
+    "not what players show.",
 }
 
 
@@ -58,6 +64,8 @@ def doubts_of(answer: Answer) -> list[str]:
     said = [REASONS[answer.reason]] if answer.reason else []
     # The reason says these better.
     told = {Doubt.NO_SCORE, Doubt.BROKEN_OFF}
+    if answer.reason is Reason.INCOMPLETE:
+        told.add(Doubt.NOT_ALL_SEEN)
     return said + [_PLAIN[doubt] for doubt in answer.doubts if doubt not in told]
 
 

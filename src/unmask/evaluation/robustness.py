@@ -50,7 +50,8 @@ _CODE = (
     "geometry", "evaluation/robustness", "faces/cascade", "faces/crops", "faces/detector",
     "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones", "models/checkpoint",
     "models/clips", "models/predict", "scoring/scores", "video/codec",
-    "video/colour", "video/light",
+    "video/colour", "video/light", "video/endings",
+    "video/transport",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

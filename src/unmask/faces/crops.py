@@ -32,6 +32,7 @@ from unmask.records import (
     PASSING,
     Box,
     FaceTrack,
+    FileDoubt,
     Points,
     Reason,
     VideoFaces,
@@ -45,6 +46,7 @@ from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import sole_writer, writing
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import (
+    Account,
     DecodeError,
     Frame,
     TruncatedError,
@@ -60,7 +62,8 @@ _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
 _CODE = (
     "faces/cascade", "faces/crops", "faces/detector", "faces/search", "faces/tracks", "video/codec",
-    "video/colour", "video/light",
+    "video/colour", "video/light", "video/endings",
+    "video/transport",
 )  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
@@ -70,6 +73,8 @@ _FAILURES = (
 # time: what the slower ones save, they save on pictures that leave no grain.
 _PRESET = "ultrafast"
 _BESIDE_BYTES = 48 * 2**20  # of frames that wait to be cut and encoded
+# Faces are compared at this size, that of _follow's smallest net, so that a lip counts as a pixel.
+_COMPARED_PX, _CODING_LEVELS = 48, 3
 _MAX_NAME_BYTES = 255  # what file systems take
 
 
@@ -93,8 +98,10 @@ def crop_video(
     Raises:
         DiskError: the disk takes no more.
     """
-    reason, detail = None, ""
-    frames = read_ahead(_beating(read_frames(path, rate_fps=settings.rate_fps)))
+    reason, said = None, list[str]()
+    account, odd_colours = Account(meanwhile=beat), dict[str, None]()
+    read = read_frames(path, rate_fps=settings.rate_fps, account=account)
+    frames = read_ahead(_beating(read, odd_colours))
     with closing(frames), _Cropper(faces_dir, video_id, settings) as cropper:
         try:
             try:
@@ -102,22 +109,40 @@ def crop_video(
                     beat()
                     cropper.add(sighting)
             except TruncatedError as error:
-                reason, detail = error.reason, str(error)
+                reason, said = error.reason, [str(error)]
             tracks = cropper.finish()
         except DecodeError as error:
             return VideoFaces(video_id, key, (), error.reason, str(error))
+    doubts: list[FileDoubt] = []
+    if account.left_out:
+        if reason is None:  # what broke off is not called real either
+            reason = Reason.INCOMPLETE
+            doubts.append(FileDoubt.NOT_ALL_SEEN)
+        said.append(
+            f"{path}: asked for all that it shows, found {account.left_out_words}. What these show "
+            "was not seen: get the file anew, or look at it in a player."
+        )
+    if odd_colours:
+        doubts.append(FileDoubt.COLOUR_NOT_UNDERSTOOD)
+        said += odd_colours
     if not tracks and reason is None:
         reason = Reason.TOO_SHORT if cropper.detections else Reason.NO_FACE
         found = (
             f"none for {settings.min_track_s:g} s" if cropper.detections else "none in any picture"
         )
-        detail = f"{path}: asked for faces, found {found}. Leave it out or see the faces params."
-    return VideoFaces(video_id, key, tracks, reason, detail)
+        said.insert(
+            0, f"{path}: asked for faces, found {found}. Leave it out or see the faces params."
+        )
+    if account.others:
+        said.append(f"{path}: {account.others_words}.")
+    return VideoFaces(video_id, key, tracks, reason, " ".join(said), tuple(doubts))
 
 
-def _beating(frames: Iterator[Frame]) -> Iterator[Frame]:
+def _beating(frames: Iterator[Frame], odd_colours: dict[str, None]) -> Iterator[Frame]:
     for frame in frames:
         beat()
+        if doubt := frame.colour_doubt:
+            odd_colours[doubt] = None
         yield frame
 
 
@@ -135,7 +160,10 @@ class _Cropper:
         # Of this run alone: workers in namespaces have equal process ids.
         self._run = secrets.token_hex(8)
         self._settings = settings
-        self._linker = Linker(min_overlap=settings.min_overlap, max_gap_s=settings.max_gap_s)
+        self._linker = Linker(
+            min_overlap=settings.min_overlap, max_gap_s=settings.max_gap_s,
+            tick_s=1 / settings.rate_fps,
+        )  # fmt: skip
         self._begun = 0
         self._open: list[_Strip] = []  # both in order of first appearance
         self._kept: list[_Strip] = []
@@ -158,7 +186,7 @@ class _Cropper:
         if sighting.is_cut:
             self._linker.active.clear()
             self._cut()
-        for track in self._linker.add(frame.time_s, sighting.faces):
+        for track in self._linker.add(frame.time_s, sighting.faces, shown_s=frame.duration_s):
             # Without the video's id, which may be as long as a file's name can be.
             part = self._faces_dir / f".{self._run}_{self._begun}.mp4"
             strip = _Strip(track, self._begun, part, self._settings, self._beside)
@@ -240,6 +268,8 @@ class _Strip:
         self._boxes: list[Box] = []
         self._scores: list[float] = []
         self._points: list[Points] = []
+        self._same: list[int] = []  # written by the thread that cuts
+        self._latest: tuple[Frame, Box] | None = None  # what was cut last that looks different
 
     def cut(self, frame: Frame) -> None:
         """Add the face as a frame shows it."""
@@ -261,11 +291,16 @@ class _Strip:
                 crf=self._settings.crf,
                 preset=_PRESET,
             )
+        if self._latest and looks_same(self._latest[0], frame, self._latest[1]):
+            self._same.append(self._writer.frames_written)
+        else:
+            self._latest = frame, square
         self._writer.write(cut_square(frame, square, self._settings.side_px))
 
     def close(self) -> bool:
         """Finish the file of a track that has ended; return False, and leave none, if too short."""
         self._beside.finish()
+        self._latest = None
         is_kept = self.track.lasts(self._settings.min_track_s)
         if not is_kept:
             self.discard()
@@ -279,7 +314,8 @@ class _Strip:
             os.replace(self._part, path)
         return FaceTrack(
             number, path.name, tuple(self._times), tuple(self._boxes), tuple(self._scores),
-            tuple(self._points),
+            tuple(self._points), tuple(self._same),
+            round(max(0.0, self.track.last_s - self.done_s), 4),
         )  # fmt: skip
 
     def discard(self) -> None:
@@ -297,6 +333,21 @@ def _crop_name(video_id: str, number: int) -> str:
 
 
 # ---------------------------------------------------------------- one crop
+
+
+def looks_same(before: Frame, now: Frame, square: Box) -> bool:
+    """Return whether two frames show nothing different inside a square, but for their coding."""
+    if (before.width, before.height) != (now.width, now.height):
+        return False
+    left, top = (max(0, math.floor(side)) for side in square[:2])
+    right, bottom = min(now.width, math.ceil(square[2])), min(now.height, math.ceil(square[3]))
+    if left >= right or top >= bottom:
+        return False
+    one, other = (
+        frame.reduced_crop_rgb_HWC((left, top, right, bottom), _COMPARED_PX).astype(np.int16)
+        for frame in (before, now)
+    )
+    return bool(np.abs(one - other).max() <= _CODING_LEVELS)
 
 
 def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unmask.faces.tracks import Detection, Linker, Track
 from unmask.params import Faces
 from unmask.runtime.processes import beat
-from unmask.video.codec import Frame, TruncatedError, probe, read_frames
+from unmask.video.codec import Account, Frame, TruncatedError, probe, read_frames
 
 Picture = NDArray[np.uint8]
 Detect = Callable[[Sequence[Picture]], list[list[Detection]]]
@@ -36,7 +36,7 @@ class Face:
     tracks: list[list[tuple[int, Points]]]  # empty where there is none to be followed
     best: tuple[int, Points] | None  # where it is sharpest, seen from the front
     seen: int  # searched frames that show any face
-    broken: str  # why the video ended before its declared end, or nothing
+    broken: str  # why not all of the video was seen, or nothing
 
     def points_at(self, tick: int) -> NDArray[np.float32] | None:
         """Return the landmarks (5, 2), between searches by interpolation; None where unknown."""
@@ -58,10 +58,12 @@ class Face:
         return picture[: height - height % 2, : width - width % 2]
 
 
-def read_ticks(path: Path, rate_fps: float, max_seconds: float) -> Iterator[tuple[int, Frame]]:
+def read_ticks(
+    path: Path, rate_fps: float, max_seconds: float, *, account: Account | None = None
+) -> Iterator[tuple[int, Frame]]:
     """Yield the frame that is shown at each tick k / rate_fps, with k.
 
-    So footage whose rate varies keeps its pace.
+    So footage whose rate varies keeps its pace. account is told what was left out.
 
     Raises:
         DecodeError: no frame decodes.
@@ -71,7 +73,7 @@ def read_ticks(path: Path, rate_fps: float, max_seconds: float) -> Iterator[tupl
     tick, end = 0, math.ceil(max_seconds * rate_fps)
     broken = None
     try:
-        for frame in read_frames(path):
+        for frame in read_frames(path, account=account):
             beat()
             start = math.ceil((frame.time_s - 0.0005) * rate_fps)  # as read_frames counts
             while shown is not None and tick < min(start, end):
@@ -115,7 +117,7 @@ def find_face(path: Path, settings: Faces, detect: Detect, *, max_seconds: float
     linker = Linker(min_overlap=settings.min_overlap, max_gap_s=max_gap_s)
     looks: dict[Track, list[_Look]] = {}
     size: list[int] = []
-    seen, broken = 0, ""
+    seen, broken, account = 0, "", Account()
 
     def search(tick: int, frame: Frame) -> int:
         picture = frame.reduced_rgb_HWC(settings.detect.max_side_px)
@@ -129,12 +131,14 @@ def find_face(path: Path, settings: Faces, detect: Detect, *, max_seconds: float
         return int(bool(found))
 
     try:
-        for tick, frame in read_ticks(path, rate_fps, max_seconds):
+        for tick, frame in read_ticks(path, rate_fps, max_seconds, account=account):
             size = size or list(frame.reduced_rgb_HWC(MAX_SIDE_PX).shape[1::-1])
             if tick % step == 0:
                 seen += search(tick, frame)
     except TruncatedError as error:
         broken = str(error)
+    if account.left_out:
+        broken = f"{broken} {path}: {account.left_out_words} were left out.".strip()
     if tick % step:  # the last one, so that the face is known to the end
         seen += search(tick, frame)
     tracks = [looks[track] for track in _main_tracks(looks, settings.min_track_s)]

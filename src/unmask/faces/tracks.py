@@ -1,5 +1,6 @@
 """Join detections into tracks, and say where a track's face lies: numbers only, no pictures."""
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,13 @@ class Track:
         points = (coordinate for point in detection.points_52 for coordinate in point)
         self._places.append((*detection.box_xyxy, *points))
         self._scores.append(detection.score)
+
+    def hold(self, until_s: float) -> None:
+        """Say that the latest detection's frame is still shown at a later moment."""
+        self._times_s.append(until_s)
+        self._boxes.append(self._boxes[-1])
+        self._places.append(self._places[-1])
+        self._scores.append(self._scores[-1])
 
     @property
     def first_s(self) -> float:
@@ -115,15 +123,20 @@ class Track:
 class Linker:
     """Follows the faces of a video from one detection to the next."""
 
-    def __init__(self, *, min_overlap: float, max_gap_s: float) -> None:
+    def __init__(self, *, min_overlap: float, max_gap_s: float, tick_s: float = math.inf) -> None:
+        """Take what links two detections; tick_s is the time between frames that are not held."""
         self.active: list[Track] = []  # in order of first appearance; those that may still grow
         self._min_overlap = min_overlap
         self._max_gap_s = max_gap_s
+        self._tick_s = tick_s
 
-    def add(self, time_s: float, detections: Sequence[Detection]) -> list[Track]:
+    def add(
+        self, time_s: float, detections: Sequence[Detection], *, shown_s: float = 0.0
+    ) -> list[Track]:
         """Return the tracks that the faces at a moment began; the others went to active tracks.
 
-        Tracks unseen for too long are no longer active afterwards.
+        Tracks unseen for too long are no longer active afterwards. A frame that is shown for
+        several ticks shows its faces at the last of these as well.
         """
         alive_s = time_s - self._max_gap_s - TOLERANCE_S
         self.active = [track for track in self.active if track.last_s >= alive_s]
@@ -137,6 +150,10 @@ class Linker:
         linked = {column for _, column in pairs}
         begun = [Track(time_s, d) for n, d in enumerate(detections) if n not in linked]
         self.active += begun
+        if shown_s >= 2 * self._tick_s - TOLERANCE_S:
+            for track in self.active:
+                if track.last_s == time_s:
+                    track.hold(time_s + shown_s - self._tick_s)
         return begun
 
 

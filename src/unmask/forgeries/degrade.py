@@ -20,6 +20,7 @@ from unmask.records import Reason, VideoFaces
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import (
+    Account,
     DecodeError,
     Frame,
     TruncatedError,
@@ -44,7 +45,7 @@ _TOLERANCE_S = 0.0005  # as the decoder's
 def degrade(
     source: Path, target: Path, passes: Sequence[Pass], rng: np.random.Generator
 ) -> Reason | None:
-    """Write a degraded copy of a video; return why it ends before the original does, or None.
+    """Write a degraded copy of a video; return why it shows less than the original, or None.
 
     Each pass decodes what the one before wrote, changes the pictures in the order of params.STEPS
     and encodes them by H.264 at its crf. Frames are upright and come at a constant rate, so the
@@ -69,15 +70,21 @@ def degrade(
 
 def _encode(source: Path, target: Path, steps: Pass, rng: np.random.Generator) -> Reason | None:
     rate_fps = min(probe(source).rate_fps or _RATE_FPS, steps.get("rate_fps", _MAX_RATE_FPS))
-    frames = read_ahead(read_frames(source, rate_fps=rate_fps))
+    account = Account()
+    size: tuple[int, ...] = ()
+    frames = read_ahead(read_frames(source, rate_fps=rate_fps, account=account))
     with closing(frames), VideoWriter(target, rate_fps=rate_fps, crf=steps["crf"]) as writer:
         try:
             for picture_HWC in _hold(frames, rate_fps):
                 beat()
-                writer.write(alter(picture_HWC, steps, rng))
+                altered_HWC = alter(picture_HWC, steps, rng)
+                size = size or altered_HWC.shape[1::-1]
+                if altered_HWC.shape[1::-1] != size:  # the size changed midway
+                    altered_HWC = cv2.resize(altered_HWC, size, interpolation=cv2.INTER_AREA)
+                writer.write(altered_HWC)
         except TruncatedError as error:
             return error.reason
-    return None
+    return Reason.INCOMPLETE if account.left_out else None
 
 
 def _hold(frames: Iterator[Frame], rate_fps: float) -> Iterator[Picture]:

@@ -40,7 +40,8 @@ _LEDGER = ".sample.jsonl"
 # A change of these makes pairs anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
-    "video/codec", "video/colour", "video/light",
+    "video/codec", "video/colour", "video/light", "video/endings",
+    "video/transport",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Clips from crop files: which times, which pixels, and what training does to them."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from unmask.video.codec import read_frames
 Image = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
+# Share of a clip's frames that are different at least: all of x3d_xs's four, which takes 2.5
+# frames/s, and 12 of x3d_s's 13. Among three of four there may be three photos of a slide show.
+_MOVING = 0.9
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,41 @@ def frame_indices(times_T: Sequence[float], start_s: float, geometry: Geometry) 
     # A tick half-way between two frames takes the earlier one, whatever the rounding.
     nearer_right = times[right] - asked + 1e-6 < asked - times[left]
     return [int(index) for index in np.where(nearer_right, right, left)]
+
+
+def moving_starts(
+    track: FaceTrack, starts_s: Sequence[float], geometry: Geometry, rate_fps: float
+) -> list[float]:
+    """Return the starts of clips that move, as many as were asked for where there are so many.
+
+    A clip moves where enough of its frames look different: _MOVING of those that it could have at
+    the crops' rate. In place of starts whose clips stand still, others of the track are taken,
+    spread evenly over those that move. Nothing is returned for a face that hardly ever changes.
+    """
+    groups_T = np.arange(len(track.times_T))
+    for place in track.same_T:
+        groups_T[place] = groups_T[place - 1]
+
+    def moves(start_s: float) -> bool:
+        asked = start_s + np.arange(geometry.frames) * geometry.interval_s
+        inside = int((asked <= track.end_s + 1e-6).sum())
+        possible = min(inside, 1 + math.floor(geometry.interval_s * (inside - 1) * rate_fps + 1e-6))
+        seen = {int(groups_T[i]) for i in frame_indices(track.times_T, start_s, geometry)}
+        return len(seen) >= _MOVING * possible
+
+    moving = [start_s for start_s in starts_s if moves(start_s)]
+    if len(moving) == len(starts_s):
+        return moving
+    last_s = max(track.times_T[0], track.times_T[-1] - geometry.span_s)
+    others = [time_s for time_s in track.times_T if time_s <= last_s and moves(time_s)]
+    places = np.linspace(0, len(others) - 1, min(len(starts_s), len(others)))
+    return [others[place] for place in dict.fromkeys(places.round().astype(int).tolist())]
+
+
+def different_fps(track: FaceTrack) -> float:
+    """Return how many different pictures of a face are shown in a second of its track."""
+    different = len(track.times_T) - len(track.same_T)
+    return different / max(track.end_s - track.times_T[0], 1e-6)
 
 
 def read_clips(

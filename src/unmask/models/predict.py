@@ -73,8 +73,28 @@ class Predictor:
     def score_videos(self, faces_dir: Path, videos: Iterable[VideoFaces]) -> Iterator[VideoScore]:
         """Yield the answer for videos whose faces were cropped before."""
         for found in videos:
-            tracks = self.score_tracks(faces_dir, found.tracks)
-            yield pool(found.video_id, tracks, found.reason, self.checkpoint.temperature)
+            moving = [track for track in found.tracks if self.moves(track)]
+            reason = found.reason
+            if found.tracks and not moving:
+                reason = reason or Reason.TOO_FEW_FRAMES
+            tracks = self.score_tracks(faces_dir, moving)
+            yield pool(found.video_id, tracks, reason, self.checkpoint.temperature)
+
+    def moves(self, track: FaceTrack) -> bool:
+        """Return whether a face has a clip of enough different frames, so that it can be scored."""
+        return bool(self._moving(track, self._spread(track)))
+
+    def _spread(self, track: FaceTrack, *, most: int | None = None) -> list[float]:
+        from unmask.models.clips import spread_starts
+
+        most = most or self.checkpoint.clips.max_per_track
+        return spread_starts(track, self.checkpoint.geometry, most=most)
+
+    def _moving(self, track: FaceTrack, starts_s: Sequence[float]) -> list[float]:
+        from unmask.models.clips import moving_starts
+
+        rate_fps = self.checkpoint.faces.rate_fps
+        return moving_starts(track, starts_s, self.checkpoint.geometry, rate_fps)
 
     def score_tracks(self, faces_dir: Path, tracks: Sequence[FaceTrack]) -> list[TrackScore]:
         """Return every track's scores: its logit is the mean over clips spread over all of it."""
@@ -121,11 +141,12 @@ class Predictor:
         return self._look(track, [measure(frame_HWC) for clip in clips for frame_HWC in clip])
 
     def starts(self, track: FaceTrack, *, most: int | None = None) -> list[float]:
-        """Return when the clips begin that score a track; or those of a longer list of moments."""
-        from unmask.models.clips import spread_starts
+        """Return when the clips begin that score a track; or those of a longer list of moments.
 
-        most = most or self.checkpoint.clips.max_per_track
-        return spread_starts(track, self.checkpoint.geometry, most=most)
+        They are clips that move, where the track has any.
+        """
+        starts_s = self._spread(track, most=most)
+        return self._moving(track, starts_s) or starts_s
 
     def _read(
         self, faces_dir: Path, track: FaceTrack, starts_s: Sequence[float]
@@ -139,7 +160,7 @@ class Predictor:
         sharpness, brightness = zip(*measured, strict=True)
         return Look(
             face_px=sides_px / (1 + 2 * self.checkpoint.faces.margin_ratio),
-            track_s=track.times_T[-1] - track.times_T[0],
+            track_s=track.end_s - track.times_T[0],
             sharpness=median(sharpness),
             brightness=median(brightness),
         )

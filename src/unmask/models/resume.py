@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 CODE = (
     "geometry", "forgeries/blend", "models/backbones", "models/classifier", "models/clips",
     "models/predict", "models/resume", "models/train", "scoring/scores", "scoring/verdicts",
-    "video/codec", "video/colour", "video/light",
+    "video/codec", "video/colour", "video/light", "video/endings",
+    "video/transport",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 

@@ -6,7 +6,7 @@ face beyond them may well be scored rightly, but nothing shows that it is.
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -30,6 +30,9 @@ class Doubt(StrEnum):
     TOO_BLURRED = "too_blurred"
     OUT_OF_TRAINED_RANGE = "out_of_trained_range"  # darker, brighter or grainier
     BROKEN_OFF = "broken_off"  # the file ends before its video does: what follows was not seen
+    NOT_ALL_SEEN = "not_all_seen"  # some of what the file shows can't be decoded
+    TOO_FEW_FRAMES = "too_few_frames"  # a face was not scored: its picture hardly ever changes
+    COLOUR_NOT_UNDERSTOOD = "colour_not_understood"  # no score of such pixels can be trusted
 
 
 @dataclass(frozen=True)
@@ -167,16 +170,21 @@ def judge(probability: float, look: Look, limits: Limits) -> tuple[Verdict, tupl
 
 
 def judge_video(
-    faces: Sequence[tuple[Verdict, Sequence[Doubt]]], *, is_whole: bool
+    faces: Sequence[tuple[Verdict, Sequence[Doubt]]],
+    *,
+    is_whole: bool,
+    of_file: Collection[Doubt] = (),
 ) -> tuple[Verdict, tuple[Doubt, ...]]:
     """Return a video's verdict from those of its faces, and the doubts that make it inconclusive.
 
     One fake face makes it fake; real it is only if all of it was seen and each face of it is real.
+    of_file are doubts about all of the file: with any it is not real, and where its colours were
+    not understood it is not fake either.
     """
     verdicts = {verdict for verdict, _ in faces}
-    if Verdict.FAKE in verdicts:
+    if Verdict.FAKE in verdicts and Doubt.COLOUR_NOT_UNDERSTOOD not in of_file:
         return Verdict.FAKE, ()
-    found = {doubt for _, doubts in faces for doubt in doubts}
+    found = {doubt for _, doubts in faces for doubt in doubts} | set(of_file)
     if not faces:
         found.add(Doubt.NO_SCORE)
     if not is_whole:

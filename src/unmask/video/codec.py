@@ -5,11 +5,12 @@ import math
 import os
 import re
 import stat
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from queue import Queue
 from threading import Event, Semaphore, Thread
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from unmask.errors import UnmaskError
 from unmask.records import Reason
 from unmask.runtime.disk import give_name, writing
-from unmask.video import colour
+from unmask.video import colour, endings, transport
 from unmask.video.light import Mapping, Primaries, Transfer
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,23 @@ _BEGINNINGS = (
     (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"FLV\x01"),
     (0, b"G@"),
 )  # fmt: skip
+# A clock that goes back by less has an odd frame or two; one that goes back by more begins anew.
+_JOIN_S = Fraction(1)
+# Of a transport stream: whoever joins recordings joins clocks. FFmpeg's tools take 10 s, too.
+_LEAP_S = Fraction(10)
+_JOINABLE = ("mpegts", "mpeg")  # what is made to be joined, and whose length FFmpeg only estimates
+# Streams that a viewer is not shown as the video: covers, thumbnails along the time line, pictures
+# beside the video, and layers that only add to another stream.
+_ASIDE = (
+    Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    | Disposition.dependent | Disposition.metadata
+)  # fmt: skip
+_PICTURE_CODECS = {
+    "mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpegxl", "jpeg2000", "apng", "jpegls", "ppm",
+}  # fmt: skip
+# Of these every packet is a picture that is shown, so that one which doesn't come out is missing.
+_ONE_EACH = {"h264", "hevc", "mpeg1video", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1"}
+_AVI_CHUNK_BYTES = 8  # of a picture, without its content
 
 
 class DecodeError(UnmaskError):
@@ -76,6 +94,32 @@ class TruncatedError(DecodeError):
     def __init__(self, message: str, *, last_s: float = 0.0) -> None:
         super().__init__(message, reason=Reason.TRUNCATED)
         self.last_s = last_s
+
+
+@dataclass
+class Account:
+    """What is to be said of how a video was read; whole once its last frame was taken."""
+
+    # What was not looked at although players may show it, and how often it was found.
+    left_out: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)  # video streams beside the one that was read
+    # Called now and then while a large file is searched before its first frame.
+    meanwhile: Callable[[], None] = lambda: None
+
+    @property
+    def left_out_words(self) -> str:
+        """Return what was not looked at, with its numbers; nothing where all was."""
+        return " and ".join(f"{count} {what}" for what, count in self.left_out.items())
+
+    @property
+    def others_words(self) -> str:
+        """Return a clause about the other video streams; nothing where there is none."""
+        if len(self.others) == 1:
+            return f"a second video stream, {self.others[0]}, was not looked at"
+        listed = "; ".join(self.others)
+        return f"{len(self.others)} other video streams ({listed}) were not looked at" * bool(
+            listed
+        )
 
 
 @dataclass(frozen=True)
@@ -97,9 +141,10 @@ class Info:
 class Frame:
     """One decoded frame in the decoder's pixel format: a method converts only what it returns.
 
-    time_s counts from the first frame of the stream; duration_s is how long the file shows it.
-    Pictures are as they are meant to be seen: upright, with square pixels, in the colours that an
-    ordinary screen shows for what is signalled.
+    time_s counts from the first frame of the stream, as a viewer's clock does: where recordings are
+    joined, it goes on. duration_s is how long the frame is shown: until the next one, or as long as
+    the file says of the last one. Pictures are as they are meant to be seen: upright, with square
+    pixels, in the colours that an ordinary screen shows for what is signalled.
     """
 
     time_s: float
@@ -237,7 +282,7 @@ def probe(path: Path) -> Info:
     with open_file(path) as container:
         stream = find_pictures(container, path)
         try:
-            frame = next(_decode(container, stream, path))
+            frame = next(_decode(container, stream, path, _Clock(stream), Account()))
         except (StopIteration, av.error.FFmpegError) as error:
             raise _refuse(path, "none that decodes") from error
         rate = stream.average_rate or stream.guessed_rate
@@ -251,41 +296,139 @@ def probe(path: Path) -> Info:
         )
 
 
-def read_frames(path: Path, *, rate_fps: float | None = None) -> Iterator[Frame]:
+def read_frames(
+    path: Path, *, rate_fps: float | None = None, account: Account | None = None
+) -> Iterator[Frame]:
     """Yield the frames of a video in order of time, decoding as they are taken.
 
     With rate_fps, only the frame shown at each tick k / rate_fps: the last one that starts no
-    later than half a millisecond after it. A frame shown at several ticks is yielded once.
+    later than half a millisecond after it. A frame shown at several ticks is yielded once. Where
+    recordings are joined, the times of the next one go on from the end of the one before. account
+    is told what was left out.
 
     Raises:
         DecodeError: no such file, not a video, or no frame decodes.
         TruncatedError: after the last frame, where decoding broke off or ended more than 1 s and
-            a fifth before the declared end.
+            a fifth before the declared end, or where the file ends within a piece of its container.
     """
+    account = Account() if account is None else account
+    reading = _Reading(path, account)
     shown: Frame | None = None  # on screen until the next one starts
     covered, broken = 0, None
-    with open_file(path) as container:
-        stream = find_pictures(container, path)
-        try:
-            for frame in _decode(container, stream, path, rate_fps=rate_fps):
-                if shown is not None:
-                    ticks = _count_ticks(frame.time_s, rate_fps)
-                    if rate_fps is None or ticks > covered:
-                        yield shown
-                    covered = ticks
-                shown = frame
-        except av.error.FFmpegError as error:
-            broken = error
-        declared_s = _declared_s(container, stream) or 0.0
+    try:
+        for frame in reading.frames(rate_fps):
+            if shown is not None:
+                ticks = _count_ticks(frame.time_s, rate_fps)
+                if rate_fps is None or ticks > covered:
+                    yield replace(shown, duration_s=frame.time_s - shown.time_s)
+                covered = ticks
+            shown = frame
+    except av.error.FFmpegError as error:
+        broken = error
     if shown is None:
         raise _refuse(path, "none that decodes") from broken
     end_s = shown.time_s + shown.duration_s
     if rate_fps is None or _count_ticks(end_s, rate_fps) > covered:
         yield shown
-    if broken or end_s < min(0.8 * declared_s, declared_s - 1):
-        declared = f"{declared_s:.2f} s" if declared_s else "an unknown length"
-        found = f"that they end at {end_s:.2f} s of {declared}"
+    if broken or (found := reading.missing(end_s)):
+        if broken:
+            declared_s = reading.declared_s
+            declared = f"{declared_s:.2f} s" if declared_s else "an unknown length"
+            found = f"that they end at {end_s:.2f} s of {declared}"
         raise TruncatedError(str(_refuse(path, found)), last_s=end_s) from broken
+
+
+class _Reading:
+    """One reading of a video's frames, over all parts of its file."""
+
+    def __init__(self, path: Path, account: Account) -> None:
+        self.declared_s = 0.0  # where the file says how long its video is
+        self._path = path
+        self._account = account
+        self._format = ""
+        self._layout = transport.Layout()
+        self._sound_s = 0.0  # where the sound ends, on the clock of the pictures
+        self._others_s = 0.0  # where the last of the other video streams ends, likewise
+
+    def frames(self, rate_fps: float | None, *, keyframes: bool = False) -> Iterator[Frame]:
+        """Yield the frames in order; raise FFmpegError where the file stops being readable."""
+        path = self._path
+        with open_file(path) as container:
+            self._format = container.format.name
+            if self._format == "mpegts":
+                self._layout = transport.study(path, self._account.meanwhile)
+            if len(self._layout.starts) == 1:
+                stream = find_pictures(container, path)
+                self._account.others += name_others(container, stream)
+                if self._format not in _JOINABLE:
+                    self.declared_s = _declared_s(container, stream) or 0.0
+                clock = _Clock(stream)
+                yield from self._read(container, stream, clock, rate_fps, keyframes)
+                if self._format not in _JOINABLE and clock.first_s is not None:
+                    self._others_s = _others_end_s(container, stream) - float(clock.first_s)
+                if endings.find_another(path, self._format):
+                    self._account.left_out["recording behind the end of the first"] += 1
+                return
+        yield from self._parts(rate_fps, keyframes)
+
+    def _parts(self, rate_fps: float | None, keyframes: bool) -> Iterator[Frame]:
+        """Yield the frames of a transport stream whose streams change, part by part."""
+        starts = [*self._layout.starts, self._path.stat().st_size]
+        clock: _Clock | None = None
+        for start, end in pairwise(starts):
+            with closing(transport.Part(self._path, start, end)) as part:
+                try:
+                    with _open(part, "mpegts") as container:
+                        stream = find_pictures(container, self._path)
+                        self._account.others += name_others(container, stream)
+                        clock = _Clock(stream) if clock is None else clock.go_on(stream)
+                        found = False
+                        for frame in self._read(container, stream, clock, rate_fps, keyframes):
+                            found = True
+                            yield frame
+                        if not found:
+                            raise _refuse(self._path, "none that decodes in a part of it")
+                except (DecodeError, av.error.FFmpegError) as error:
+                    _log.warning("%s, from byte %d on: %s", self._path, start, error)
+                    self._account.left_out["parts that can't be decoded"] += 1
+        if self._layout.more_parts:
+            self._account.left_out["more parts of other streams"] += self._layout.more_parts
+
+    def _read(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        clock: "_Clock",
+        rate_fps: float | None,
+        keyframes: bool,
+    ) -> Iterator[Frame]:
+        if keyframes:
+            stream.codec_context.skip_frame = "NONKEY"
+        yield from _decode(
+            container, stream, self._path, clock, self._account, rate_fps=rate_fps,
+            heard=None if self.declared_s else self._hear,
+        )  # fmt: skip
+
+    def _hear(self, time_s: float) -> None:
+        self._sound_s = max(self._sound_s, time_s)
+
+    def missing(self, end_s: float) -> str:
+        """Return what shows that the video goes on after its last frame, or nothing."""
+        if end_s < min(0.8 * self.declared_s, self.declared_s - 1):
+            return f"that they end at {end_s:.2f} s of {self.declared_s:.2f} s"
+        if end_s < min(0.8 * self._sound_s, self._sound_s - 1):
+            return (
+                f"that they end at {end_s:.2f} s, while the sound goes on to {self._sound_s:.2f} s"
+            )
+        if end_s < min(0.8 * self._others_s, self._others_s - 1):
+            return (
+                f"that they end at {end_s:.2f} s, while another video stream goes on to "
+                f"{self._others_s:.2f} s"
+            )
+        cut = self._layout.cut or endings.find_cut(self._path, self._format)
+        if cut:
+            return f"that the file ends within {cut}, and they end at {end_s:.2f} s"
+        return ""
 
 
 def read_keyframes(path: Path) -> Iterator[Frame]:
@@ -297,15 +440,12 @@ def read_keyframes(path: Path) -> Iterator[Frame]:
         DecodeError: no such file, not a video, or no keyframe decodes.
     """
     found, broken = False, None
-    with open_file(path) as container:
-        stream = find_pictures(container, path)
-        stream.codec_context.skip_frame = "NONKEY"
-        try:
-            for frame in _decode(container, stream, path):
-                found = True
-                yield frame
-        except av.error.FFmpegError as error:
-            broken = error
+    try:
+        for frame in _Reading(path, Account()).frames(None, keyframes=True):
+            found = True
+            yield frame
+    except av.error.FFmpegError as error:
+        broken = error
     if not found:
         raise _refuse(path, "none that decodes") from broken
 
@@ -444,13 +584,9 @@ def open_file(path: Path) -> InputContainer:
         DecodeError: no such file, not a video.
     """
     beginning = _read_beginning(path)
-    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
         # Without "file:", a colon in a name makes what is before it a protocol.
-        return av.open(
-            f"file:{path}", mode="r", container_options=options, metadata_errors="replace",
-            options=_limit_size(),
-        )  # fmt: skip
+        return _open(f"file:{path}")
     except av.error.MemoryError:  # says nothing of the file
         raise MemoryError(f"{path}: no memory to open it") from None
     except av.error.FFmpegError as error:
@@ -460,32 +596,99 @@ def open_file(path: Path) -> InputContainer:
         raise _refuse(path, found, reason=reason) from error
 
 
+def _open(file: str | transport.Part, kind: str | None = None) -> InputContainer:
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    return av.open(
+        file, mode="r", format=kind, container_options=options, metadata_errors="replace",
+        options=_limit_size(),
+    )  # fmt: skip
+
+
 def _limit_size() -> dict[str, str]:
     return {"max_pixels": str(_MAX_PIXELS)}
 
 
 def find_pictures(container: InputContainer, path: Path) -> VideoStream:
-    """Return the stream of pictures, ready to be decoded.
+    """Return the stream of pictures that players show, ready to be decoded.
+
+    That is FFmpeg's best one (av_find_best_stream): flagged as the default, then the one with more
+    pictures and bits. Covers, thumbnails and single pictures count only where there is no other.
 
     Raises:
         DecodeError: there is none; its codec is not known; its pictures are too large.
     """
-    # The cover picture of a song is a video stream too.
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
+    stream = _best(container)
+    if stream is None:
         kinds = sorted({stream.type for stream in container.streams})
         found = f"no video stream, only {' and '.join(kinds) or 'an empty container'}"
         # An MP4 whose index is cut short has no stream, or one that it does not say the kind of.
         reason = Reason.UNREADABLE if set(kinds) <= {"data"} else Reason.NOT_A_VIDEO
         raise _refuse(path, found, reason=reason)
-    if streams[0].codec_context is None:
+    if stream.codec_context is None:
         raise _refuse(path, "a codec that this FFmpeg does not know", "Convert it to H.264")
-    width, height = streams[0].codec_context.width, streams[0].codec_context.height
+    width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > _MAX_PIXELS:
         raise _refuse(path, f"frames of {width} x {height} pixels", "Reduce them to 8K at most")
-    streams[0].codec_context.thread_type = "AUTO"
-    streams[0].codec_context.options = _limit_size()  # later frames may have another size
-    return streams[0]
+    stream.codec_context.thread_type = "AUTO"
+    stream.codec_context.options = _limit_size()  # later frames may have another size
+    return stream
+
+
+def _best(container: InputContainer) -> VideoStream | None:
+    streams = container.streams.video
+    shown = [each for each in streams if not each.disposition & _ASIDE]
+    # A file of nothing but pictures is still one to look at, the cover of a song is not.
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    shown = shown or [each for each in streams if not each.disposition & covers]
+    moving = [each for each in shown if not _is_single(each)]
+    eligible = moving or shown
+    if len(eligible) < 2:
+        return eligible[0] if eligible else None
+    flags = {each: each.disposition for each in streams}
+    try:
+        for each in streams:
+            if each not in eligible:
+                each.disposition = Disposition.visual_impaired  # FFmpeg ranks it below all others
+        best = container.streams.best("video")
+    finally:
+        for each, flag in flags.items():
+            each.disposition = flag
+    return best if isinstance(best, VideoStream) and best in eligible else eligible[0]
+
+
+def _is_single(stream: VideoStream) -> bool:
+    """Return whether a stream holds one picture, as a thumbnail does that says nothing of it."""
+    if stream.frames:
+        return stream.frames == 1
+    length_s = _own_length_s(stream)
+    if length_s is not None:
+        return length_s < 1.5 / (stream.average_rate or 25)
+    context = stream.codec_context
+    return context is not None and context.codec.canonical_name in _PICTURE_CODECS
+
+
+def name_others(container: InputContainer, stream: VideoStream) -> list[str]:
+    """Return the size and codec of each video stream beside the one that is read."""
+    found = []
+    for other in container.streams.video:
+        if other.index == stream.index or other.disposition & _ASIDE:
+            continue
+        context = other.codec_context
+        size = f"{context.width} x {context.height}, " if context and context.width else ""
+        codec = context.codec.canonical_name if context else "of a codec that FFmpeg does not know"
+        found.append(size + codec)
+    return found
+
+
+def _others_end_s(container: InputContainer, stream: VideoStream) -> float:
+    """Return where the last of the other video streams ends, by the clock of the file."""
+    ends_s = [
+        _start_s(other) + length_s
+        for other in container.streams.video
+        if other.index != stream.index and not other.disposition & _ASIDE
+        and not _is_single(other) and (length_s := _own_length_s(other)) is not None
+    ]  # fmt: skip
+    return max(ends_s, default=0.0)
 
 
 def _pixel_ratio(stream: VideoStream) -> float:
@@ -500,52 +703,114 @@ def _pixel_ratio(stream: VideoStream) -> float:
 
 
 def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
-    unit_s = stream.time_base or Fraction(0)
     if container.format.name == "avi" and stream.frames and stream.average_rate:
+        if stream.frames * _AVI_CHUNK_BYTES > container.size:
+            return None  # a recorder that could not go back to write their number
         return float(stream.frames / stream.average_rate)  # its duration is of what is there
+    if (own_s := _own_length_s(stream)) is not None:
+        return own_s
+    # Matroska and FLV count from 0 s on, whenever the video starts. Matroska's header has the end
+    # of the longest stream, often the sound.
+    return container.duration / av.time_base - _start_s(stream) if container.duration else None
+
+
+def _own_length_s(stream: VideoStream) -> float | None:
+    """Return how long a stream is by itself: in its header, or in the tag that Matroska has."""
+    unit_s = stream.time_base or Fraction(0)
     if stream.duration:
         return float(stream.duration * unit_s)
-    # Matroska and FLV count from 0 s on, whenever the video starts. Matroska's header has the end
-    # of the longest stream, often the sound; the video's own is in a tag.
-    start_s = max(0.0, float((stream.start_time or 0) * unit_s))
     if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = tag.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_s
-    return container.duration / av.time_base - start_s if container.duration else None
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - _start_s(stream)
+    return None
+
+
+def _start_s(stream: VideoStream) -> float:
+    return max(0.0, float((stream.start_time or 0) * (stream.time_base or 0)))
+
+
+class _Clock:
+    """Says when a viewer sees each frame, by the times that a file has for them.
+
+    Ordinary times count from the first frame. Where they go back, two recordings were joined, or
+    the counter began anew (33 bits of an MPEG stream last 26.5 hours): the next frame is shown
+    when the one before has been. So it is where a stream leaps that is made to be joined.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.first_s: Fraction | None = None  # what the file calls 0 s
+        self._last_s = self._end_s = Fraction(0)
+        self._begin(stream)
+        self._last_s = -self.step_s
+
+    def _begin(self, stream: VideoStream) -> None:
+        self.step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
+        self.unit_s = stream.time_base or self.step_s
+        self._leaps = stream.container.format.name in _JOINABLE
+
+    def go_on(self, stream: VideoStream) -> "_Clock":
+        """Return itself, for the frames of another stream that follow on those before."""
+        self._begin(stream)
+        self.first_s = None
+        self._last_s = max(self._last_s, self._end_s - self.step_s)
+        return self
+
+    def place(self, stamp: int | None, duration: int) -> tuple[Fraction, Fraction]:
+        """Return when a frame begins to be shown, and for how long its file says that it is."""
+        duration_s = duration * self.unit_s
+        if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
+            duration_s = self.step_s
+        time_s = self._last_s + self.step_s
+        if stamp is not None:
+            if self.first_s is None:  # frames before this one may have no time
+                self.first_s = stamp * self.unit_s - time_s
+            time_s = self._fit(stamp * self.unit_s)
+        self._last_s, self._end_s = time_s, time_s + duration_s
+        return time_s, duration_s
+
+    def _fit(self, stamp_s: Fraction) -> Fraction:
+        assert self.first_s is not None
+        time_s = stamp_s - self.first_s
+        ahead_s = time_s - self._last_s
+        if ahead_s <= -_JOIN_S or (self._leaps and ahead_s > _LEAP_S and self._last_s >= 0):
+            self.first_s = stamp_s - self._end_s
+            return self._end_s
+        if ahead_s > 0:
+            return time_s
+        # Without a time of its own it is shown for a moment. The clock stays as it is: it goes on
+        # from where such frames are in order again.
+        return self._last_s + (self.step_s if ahead_s else self.step_s / 2)
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, path: Path, *, rate_fps: float | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    path: Path,
+    clock: _Clock,
+    account: Account,
+    *,
+    rate_fps: float | None = None,
+    heard: Callable[[float], None] | None = None,
 ) -> Iterator[Frame]:
     """Yield frames with rising times; raise FFmpegError where the file stops being readable.
 
-    With rate_fps, frames that are shown at no tick may be left out.
+    With rate_fps, frames that are shown at no tick may be left out. heard is told where the sound
+    ends, by the clock of the pictures.
     """
     # AVI stores no times: with B-frames its pts come in decoding order, its dts do not.
     by_dts = container.format.name == "avi"
-    step_s = 1 / (stream.guessed_rate or stream.average_rate or Fraction(25))
-    unit_s = stream.time_base or step_s
     pixel_ratio = _pixel_ratio(stream)
     signals = colour.Signals(stream.codec_context, container.format.name)
-    first_s: Fraction | None = None  # what the file calls 0 s
-    last_s = -step_s
-    skipper = _Skipper(stream, unit_s, rate_fps) if rate_fps and not by_dts else None
+    skipper = _Skipper(stream, clock, rate_fps) if rate_fps and not by_dts else None
     turn_deg, is_mirrored = math.nan, False
-    for picture in _decode_pictures(container, stream, path, skipper):
-        stamp = picture.dts if by_dts else picture.pts
-        time_s = last_s + step_s
-        if stamp is not None:
-            if first_s is None:  # frames before this one may have no time
-                first_s = stamp * unit_s - time_s
-                if skipper:
-                    skipper.start(first_s)
-            time_s = stamp * unit_s - first_s
-        if time_s <= last_s:
-            continue
-        last_s = time_s
-        duration_s = picture.duration * unit_s
-        if duration_s < 2 * _TOLERANCE_S:  # unknown: some writers put a single time unit
-            duration_s = step_s
+
+    def hear(end_s: Fraction) -> None:
+        if heard is not None and clock.first_s is not None:
+            heard(float(end_s - clock.first_s))
+
+    packets = _demux(container, stream, None if heard is None else hear)
+    for picture in _decode_pictures(container, stream, path, packets, skipper, account):
+        time_s, duration_s = clock.place(picture.dts if by_dts else picture.pts, picture.duration)
         reading = signals.read(picture)
         # Once a turn: a picture asked for its side data is freed only by the garbage collector.
         if picture.rotation != turn_deg:
@@ -569,20 +834,18 @@ class _Skipper:
 
     Two of three frames of a video with B-frames at 30 frames/s are not cropped at 10, and half of
     these are used by no other. Which frame is next on the screen is seen in the packets around one:
-    codecs reorder by 16 frames at most.
+    codecs reorder by 16 frames at most. From where times are no longer in order, all is decoded.
     """
 
     _AROUND = 24  # packets
 
-    def __init__(self, stream: VideoStream, unit_s: Fraction, rate_fps: float) -> None:
+    def __init__(self, stream: VideoStream, clock: _Clock, rate_fps: float) -> None:
         self._context = stream.codec_context
-        self._unit_s, self._rate_fps = unit_s, rate_fps
-        self._first_s: Fraction | None = None
+        self._clock, self._rate_fps = clock, rate_fps
         self._before: deque[int] = deque(maxlen=self._AROUND)  # times of packets gone by
-
-    def start(self, first_s: Fraction) -> None:
-        """Count ticks from this time on; before, nothing is skipped."""
-        self._first_s = first_s
+        self._last_pts: int | None = None  # of the latest packet
+        self._last_dts: int | None = None
+        self._in_order = clock.first_s is None  # not where the clock goes on from another part
 
     def order(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
         """Yield the packets, each after the decoder was told what to do with it."""
@@ -590,6 +853,7 @@ class _Skipper:
         broken = None
         try:
             for packet in packets:
+                self._watch(packet, waiting)
                 waiting.append(packet)
                 if len(waiting) > self._AROUND:
                     yield self._tell(waiting)
@@ -600,6 +864,21 @@ class _Skipper:
         if broken:
             raise broken
 
+    def _watch(self, packet: _Packet, waiting: deque[_Packet]) -> None:
+        if not packet.size:
+            return
+        if packet.pts is None:
+            self._in_order = False
+            return
+        is_twice = any(packet.pts == other.pts for other in waiting)
+        ahead = 0 if self._last_pts is None else packet.pts - self._last_pts
+        goes_back = (
+            packet.dts is not None and self._last_dts is not None and packet.dts < self._last_dts
+        )
+        if is_twice or goes_back or not -_JOIN_S < ahead * self._clock.unit_s < _LEAP_S:
+            self._in_order = False
+        self._last_pts, self._last_dts = packet.pts, packet.dts
+
     def _tell(self, waiting: deque[_Packet]) -> _Packet:
         packet = waiting.popleft()
         self._context.skip_frame = "DEFAULT" if self._is_needed(packet, waiting) else "NONREF"
@@ -608,49 +887,126 @@ class _Skipper:
         return packet
 
     def _is_needed(self, packet: _Packet, waiting: deque[_Packet]) -> bool:
-        first_s = self._first_s
-        if first_s is None or packet.pts is None or not packet.size:
+        first_s = self._clock.first_s
+        if not self._in_order or first_s is None or packet.pts is None or not packet.size:
             return True
         ahead = [other.pts for other in waiting]
         later = [t for t in (*self._before, *ahead) if t is not None and t > packet.pts]
         if None in ahead or not later:
             return True
-        start, end = (float(t * self._unit_s - first_s) for t in (packet.pts, min(later)))
+        unit_s = self._clock.unit_s
+        start, end = (float(t * unit_s - first_s) for t in (packet.pts, min(later)))
         return _count_ticks(end, self._rate_fps) > _count_ticks(start, self._rate_fps)
 
 
-def _demux(container: InputContainer, stream: VideoStream) -> Iterator[_Packet]:
-    for packet in container.demux(stream):
-        yield packet
-        # The empty one that drains the decoder: PyAV goes on to streams that appeared since, and
-        # fails.
-        if not packet.buffer_ptr:
+def _demux(
+    container: InputContainer, stream: VideoStream, heard: Callable[[Fraction], None] | None
+) -> Iterator[_Packet]:
+    """Yield a stream's packets, at last an empty one that drains the decoder.
+
+    heard is told when each packet of the sound ends.
+    """
+    sound = container.streams.audio[:1] if heard is not None else ()
+    for packet in container.demux(stream, *sound):
+        if packet.stream is not stream:  # the last one's own index is always 0
+            if heard is not None and packet.pts is not None:
+                heard((packet.pts + (packet.duration or 0)) * packet.time_base)
+            continue
+        is_last = not packet.buffer_ptr and packet.dts is None and packet.pts is None
+        if is_last or packet.size:  # AVI has an empty one where a picture goes on to be shown
+            yield packet  # type: ignore[misc]  # of that stream
+        # PyAV goes on to streams that appeared since, and fails.
+        if is_last:
             return
 
 
 def _decode_pictures(
-    container: InputContainer, stream: VideoStream, path: Path, skipper: _Skipper | None
+    container: InputContainer,
+    stream: VideoStream,
+    path: Path,
+    packets: Iterator[_Packet],
+    skipper: _Skipper | None,
+    account: Account,
 ) -> Iterator[av.VideoFrame]:
     # "Corrupt" is a packet that the end of the file cuts short: half of its picture would be grey.
     # MPEG-TS says so of a whole packet, too, where two recordings join.
     joins = container.format.name == "mpegts"
-    skipped = 0
-    packets = _demux(container, stream)
+    missing = _Missing(stream)
+    damaged = 0
     try:
         for packet in skipper.order(packets) if skipper else packets:
             try:
-                pictures = [] if packet.is_corrupt and not joins else packet.decode()
+                is_cut = packet.is_corrupt and not joins
+                pictures = [] if is_cut else packet.decode()
+                damaged += is_cut
+                if not is_cut:
+                    missing.expect(packet)
             except av.error.InvalidDataError:
                 pictures = []
-                skipped += 1
-            yield from pictures
+                damaged += missing.has_begun(packet)
+            for picture in pictures:
+                missing.came(picture)
+                yield picture
     except av.error.MemoryError:  # an FFmpegError too, of which callers think that the file broke
         raise MemoryError(f"{path}: no memory to decode it") from None
     except av.error.FFmpegError:
+        _tell_left_out(path, account, damaged, 0)
         yield from stream.decode(None)
         raise
-    if skipped:
-        _log.warning("%s: skipped %d damaged packets", path, skipped)
+    _tell_left_out(path, account, damaged, missing.count())
+
+
+def _tell_left_out(path: Path, account: Account, damaged: int, lost: int) -> None:
+    if damaged:
+        _log.warning("%s: skipped %d damaged packets", path, damaged)
+        account.left_out["damaged packets"] += damaged
+    if lost:
+        _log.warning("%s: %d frames did not come out of the decoder", path, lost)
+        account.left_out["frames that do not decode"] += lost
+
+
+class _Missing:
+    """Counts the frames that a decoder should give and does not, without saying so.
+
+    It does not show what depends on a picture that was lost. Not counted is what comes before the
+    first picture that decodes by itself: a recording that begins in the middle of a broadcast.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        context = stream.codec_context
+        self._counts = (
+            context.codec.canonical_name in _ONE_EACH and str(context.skip_frame) == "DEFAULT"
+        )
+        self._context = context
+        self._expected: set[int] = set()
+        self._first: int | None = None  # time of the first frame
+        self._began = False
+
+    def has_begun(self, packet: _Packet) -> bool:
+        """Return whether a packet is the first that decodes by itself, or comes after it."""
+        self._began |= packet.is_keyframe
+        return self._began
+
+    def expect(self, packet: _Packet) -> None:
+        """Take note of a packet that the decoder took, once its first frames may be out."""
+        is_asked_for = str(self._context.skip_frame) == "DEFAULT" and not packet.is_discard
+        has_begun = self.has_begun(packet)
+        if has_begun and self._counts and is_asked_for and packet.size and packet.pts is not None:
+            self._expected.add(packet.pts)
+
+    def came(self, picture: av.VideoFrame) -> None:
+        """Take note of a frame that came out."""
+        if picture.interlaced_frame:  # two packets may have been one frame each of its fields
+            self._counts = False
+        if picture.pts is not None:
+            self._first = picture.pts if self._first is None else self._first
+            self._expected.discard(picture.pts)
+
+    def count(self) -> int:
+        """Return how many frames never came."""
+        if not self._counts or self._first is None:
+            return 0
+        return sum(stamp > self._first for stamp in self._expected)
 
 
 @contextmanager
