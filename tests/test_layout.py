@@ -101,8 +101,10 @@ LAYERS = (
         "gate",
     ),
     ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
+    ("checkout", "scratch"),
     ("disk", "digests", "groups"),
-    ("errors", "geometry"),
+    ("terminal",),
+    ("errors", "geometry", "plain_text"),
 )
 DEPTHS = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
@@ -129,6 +131,7 @@ OWNERS = {
         "mlflow_client",
         "model_source",
     },
+    "dulwich": {"checkout"},
     "dvc": {"sagemaker_data", "model_source"},
     "dvc_data": {"model_source"},
     "docker": {"federated_local"},
@@ -149,9 +152,9 @@ OWNERS = {
 APART = {"__init__", "params", "doors"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "mlflow_client", "provenance", "sagemaker", "sagemaker_checks",
-    "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool", "track_mlflow", "track_wandb",
-    "tracking",
+    "errors", "geometry", "mlflow_client", "plain_text", "provenance", "sagemaker",
+    "sagemaker_checks", "sagemaker_jobs", "sagemaker_local", "sagemaker_wishes", "spool",
+    "terminal", "track_mlflow", "track_wandb", "tracking",
 }  # fmt: skip
 
 # Who imports such a module runs the scripts in that folder too, in processes of their own: they and
@@ -183,7 +186,7 @@ UNTESTED = {
 # Modules with commands in them.
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
-    for name in ("cli", "federated_cli", "gate_cli", "predict_cli", "serve_cli")
+    for name in ("cli", "federated_cli", "gate_cli", "predict_cli", "serve_cli", "terminal")
 }
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.

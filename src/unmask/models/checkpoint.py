@@ -1,17 +1,17 @@
 """A model's folder: weights, and the params that made their input. Loads weights only."""
 
 import json
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from unmask.errors import WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.records import write_atomically
+from unmask.runtime.disk import read_regular
 from unmask.scoring.verdicts import Limits, limits_from
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings n
 
 FORMAT = 4
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
+_MAX_SETTINGS_BYTES = 2**20
 HISTORY = "history.csv"  # the training's epochs
 
 
@@ -114,7 +115,7 @@ def read_settings(folder: Path) -> Checkpoint:
     """
     path = folder / SETTINGS
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(read_regular(path, _MAX_SETTINGS_BYTES))
         if values["format"] != FORMAT:
             raise WeightsError(
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "
@@ -124,16 +125,28 @@ def read_settings(folder: Path) -> Checkpoint:
             faces=Faces.model_validate(values["faces"]),
             clips=Clips.model_validate(values["clips"]),
             model=Model.model_validate(values["model"]),
-            temperature=float(values["temperature"]),
+            temperature=_temperature(values["temperature"]),
             limits=limits_from(values["limits"]),
-            run_key=values["run_key"],
+            run_key=_run_key(values["run_key"]),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(
             f"Asked for the model in {folder}; {path} is not there. Run `make repro` to train one, "
             "or `dvc pull model` to fetch it."
         ) from error
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
         ) from error
+
+
+def _temperature(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ValueError(f"temperature should be a number above 0; found {value!r:.80}")
+    return float(value)
+
+
+def _run_key(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 200:
+        raise ValueError(f"run_key should be a line of text; found {value!r:.80}")
+    return value

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
+from unmask.runtime.plain_text import clean_name
 from unmask.serve import page
 from unmask.serve.inference import Refusal, Refused, Result
 from unmask.serve.queue import LOOK_S, Desk, FullError, Limits, State, Ticket
@@ -39,6 +40,7 @@ _STATUS = {
     Refused.TIMED_OUT: HTTPStatus.GATEWAY_TIMEOUT,
     Refused.CANCELLED: HTTPStatus.SERVICE_UNAVAILABLE,
     Refused.FAILED: HTTPStatus.INSUFFICIENT_STORAGE,
+    Refused.BROKEN: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 
@@ -63,6 +65,7 @@ def run(listening: socket.socket, desk: Desk, rules: Rules) -> None:
     """Answer until the process is told to stop."""
     config = uvicorn.Config(
         build(desk, rules), log_level="error", server_header=False, timeout_keep_alive=10,
+        log_config=None,  # its words go where ours go, as plain text
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )  # fmt: skip
     _Server(config, desk).run(sockets=[listening])
@@ -221,7 +224,7 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
             if is_form:
                 await _receive_form(request, chunks, ticket)
             else:
-                ticket.name = request.query_params.get("name", "")
+                ticket.name = clean_name(request.query_params.get("name", ""))
                 with ticket.video.open("wb") as file:
                     async for chunk in chunks:
                         file.write(chunk)
@@ -258,7 +261,7 @@ async def _receive_form(
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if not files:
             raise _no_file("a form without a file")
-        ticket.name = files[0].filename or ""
+        ticket.name = clean_name(files[0].filename or "")
         with ticket.video.open("wb") as file:
             await asyncio.to_thread(shutil.copyfileobj, files[0].file, file)
     finally:
