@@ -281,3 +281,9 @@ def _logging_of_its_own() -> Iterator[None]:
 def pytest_collection_modifyitems(items):
     """Run the slow tests last: what is quick to fail fails first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def own_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what a command that runs in this process sets for its children."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
