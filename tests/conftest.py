@@ -304,3 +304,9 @@ def find_workers(parent: int | None = None) -> "list[psutil.Process]":
             if any("be_child" in word for word in words) and "bwrap" not in words[0]:
                 found.append(child)
     return found
+
+
+@pytest.fixture(autouse=True)
+def own_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what a command that runs in this process sets for its children."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")

@@ -68,6 +68,7 @@ OWNERS = {
         "answers.model_source",
     },
     "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
     "substra": {
@@ -87,9 +88,11 @@ OWNERS = {
 APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "runtime.addresses", "runtime.code", "sagemaker.checks",
-    "sagemaker.config", "sagemaker.jobs", "sagemaker.local", "sagemaker.submit",
-    "tracking.mlflow_client", "tracking.mlflow_tracker", "tracking.offline_queue", "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
+    "errors", "geometry", "runtime.addresses", "runtime.checkout", "runtime.code",
+    "runtime.plain_text", "runtime.terminal", "sagemaker.checks", "sagemaker.config",
+    "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "tracking.mlflow_client",
+    "tracking.mlflow_tracker", "tracking.offline_queue", "tracking.provenance",
+    "tracking.tracker", "tracking.wandb_tracker",
 }  # fmt: skip
 
 # Who imports such a module runs the scripts in that folder too, in processes of their own: they and
@@ -119,8 +122,11 @@ UNTESTED = {
 
 # Modules with commands in them.
 SPEAKERS = {
-    f"{PACKAGE}/cli/{name}.py" for name in ("main", "federated", "gate", "predict", "serve")
-}
+    f"{PACKAGE}/{name}.py"
+    for name in (
+        "cli/main", "cli/federated", "cli/gate", "cli/predict", "cli/serve", "runtime/terminal",
+    )
+}  # fmt: skip
 
 # How a stage's params list all of a file: `- params.yaml:`, without keys.
 ALL = "all of params.yaml"

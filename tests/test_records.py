@@ -18,6 +18,7 @@ from unmask.records import (
     VideoRecord,
     VideoScore,
 )
+from unmask.runtime import disk
 
 REAL = VideoRecord("aaaa", "aaaa.mp4", 0, "person 1", "real", "train")
 FAKE = VideoRecord("bbbb", "sub/bbbb.mp4", 1, "person 1", "swap", "train")
@@ -281,7 +282,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full_disk(*_: object, **__: object) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         records.write_index(path, [FAKE])
     assert path.read_bytes() == before
@@ -381,3 +382,29 @@ def test_a_forged_part_holds_a_face_by_the_centre_of_its_box() -> None:
     assert not part.holds(2.1, (10.0, 10.0, 20.0, 20.0))
     assert ForgedPart(None, None, 2.0).holds(0.0, (0.0, 0.0, 1.0, 1.0))
     assert ForgedPart((0.0, 0.0, 9.0, 9.0)).holds(1e6, (0.0, 0.0, 1.0, 1.0))
+
+
+def test_no_planted_link_is_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("dear")
+    for name in (".index.csv.partial", "index.csv"):
+        (tmp_path / name).symlink_to(victim)
+    records.write_atomically(tmp_path / "index.csv", "rows")
+    assert victim.read_text() == "dear"
+    assert (tmp_path / "index.csv").read_text() == "rows"
+    assert not (tmp_path / "index.csv").is_symlink()
+
+
+def test_what_a_killed_writer_left_goes_and_what_is_being_written_stays(tmp_path):
+    path = tmp_path / "index.csv"
+    left, held = disk.new_name(path, "partial"), disk.new_name(path, "partial")
+    left.write_text("half")
+    handle = disk.create(held)
+    others = tmp_path / f".other.csv.{'0' * 16}.partial"
+    others.touch()
+    records.write_atomically(path, "whole")
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, held.name, others.name}
+    os.close(handle)
+    long = tmp_path / ("é" * 127)  # of 254 bytes, the longest name there is
+    records.write_atomically(long, "whole")
+    assert long.read_text() == "whole"

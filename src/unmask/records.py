@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unmask.errors import MALFORMED, DatasetError
-from unmask.runtime.disk import give_name, writing
+from unmask.runtime.disk import create, delete_stale, give_name, new_name, writing
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -172,12 +173,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         DiskError: the disk takes no more; then the old file is as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = new_name(path, "partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        delete_stale(path, "partial")
         try:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-            give_name(partial, path)
+            with os.fdopen(create(partial), "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                give_name(partial, path)  # while its lock is held: nobody takes it for stale
         finally:
             partial.unlink(missing_ok=True)
 

@@ -230,3 +230,36 @@ def test_a_file_that_can_not_be_is_an_error(tmp_path):
 
 def test_every_column_is_a_rows_field(clips):
     assert set(answers_file.COLUMNS) - {"worst_time_s", "worst_face"} <= row_of(clips[0]).keys()
+
+
+def test_names_that_spreadsheets_take_for_formulas_are_text_and_come_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["=HYPERLINK(1).mp4", "+1.mp4", "-1.mp4", "@a.mp4", "\ta.mp4", "'=x.mp4", "'a'.mp4"]
+    for name in names:
+        Path(name).write_bytes(name.encode())
+    rows = [row_of(Path(name)) for name in names]
+    write(Path("a.csv"), "csv", rows)
+    with open("a.csv", newline="", encoding="utf-8") as lines:
+        cells = [line[0] for line in csv.reader(lines)][1:]
+    assert cells == [
+        "'=HYPERLINK(1).mp4", "'+1.mp4", "'-1.mp4", "'@a.mp4", "'\ta.mp4", "''=x.mp4", "'a'.mp4"
+    ]  # fmt: skip
+    found = known(Path("a.csv"), "csv", [Path(name) for name in names])
+    assert [str(path) for path in found] == names
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_link_is_written_through(tmp_path, clips, form):
+    victim, out = tmp_path / "victim", tmp_path / f"out.{form}"
+    out.symlink_to(victim)
+    with pytest.raises(AnswersFileError, match="that is a link"):
+        write(out, form, [])
+    assert not victim.exists()
+    out.unlink()
+    (tmp_path / f".out.{form}.partial").symlink_to(victim)
+    write(out, form, [row_of(clip) for clip in clips])
+    with open_answers(out, form, MAKER, again=False) as answers:
+        answers.forget(clips[:1])  # which writes all anew
+    assert len(out.read_bytes().splitlines()) == 2 + (form == "csv")
+    assert not victim.exists()
+    assert not out.is_symlink()

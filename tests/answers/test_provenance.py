@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import os
+import random
+import sqlite3
 import subprocess
+import time
+from contextlib import closing
 
 import mlflow
 import pytest
@@ -111,3 +116,87 @@ def test_a_card_is_read_in_chapters(tmp_path):
         ("text", "Two lines of code."), ("table", [["a", "b"], ["1", "x 2, y 3"]]),
     )  # fmt: skip
     assert limits == provenance.CardSection("Known limits", (("list", ["one", "two goes on"]),))
+
+
+# ---------------------------------------------------------------- a stranger's files
+
+
+ENDLESS = """
+CREATE VIEW endless AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)
+SELECT x AS run_uuid, 'active' AS lifecycle_stage, 'FINISHED' AS status, 0 AS start_time FROM c;
+CREATE VIEW mine AS SELECT 1 AS run_uuid, 'unmask.run' AS key, 'k' AS value;
+"""
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        ENDLESS.replace("endless", "runs").replace("mine", "tags"),
+        # Tables, so large that the question takes for ever: every pair is looked at.
+        "CREATE TABLE runs (run_uuid, lifecycle_stage, status, start_time);"
+        "CREATE TABLE tags (run_uuid, key, value);"
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 20000)"
+        "INSERT INTO runs SELECT '', 'active', 'FINISHED', x FROM c;"
+        "INSERT INTO tags SELECT '', 'unmask.run', 'k' FROM runs;",
+    ],
+    ids=["views", "pairs"],
+)
+def test_a_database_that_never_answers_is_given_up(tmp_path, schema):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        store.executescript(schema)
+        store.commit()
+    started_s = time.monotonic()
+    found = provenance.collect(None, run_key="k", command=[], mlflow_db=tmp_path / "mlflow.db")
+    assert found.mlflow_run is None
+    assert time.monotonic() - started_s < 30  # it is given 2 s; other work shares the cores
+
+
+def test_pipes_and_large_files_beside_a_model_are_not_waited_for(evaluated):
+    model = evaluated / "model"
+    for path in (model / "MODEL_CARD.md", evaluated / "metrics/comparison.json"):
+        os.mkfifo(path)
+    assert provenance.read_card(model) == ()
+    assert provenance.read_comparison(evaluated, model).values is None
+    (evaluated / "dvc.lock").unlink()
+    os.mkfifo(evaluated / "dvc.lock")
+    assert provenance.read_metrics(evaluated, model, "test").values is None
+    (model / "MODEL_CARD.md").unlink()
+    (model / "MODEL_CARD.md").write_text("\n## Data\n\n" + "a" * 2**18)
+    assert provenance.read_card(model) == ()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"a": NaN}', '{"a": ' + "[" * 100 + "]" * 100 + "}", "[" * 9999]
+)
+def test_metrics_that_no_page_can_hold_are_left_out(evaluated, content):
+    (evaluated / "metrics/test.json").write_text(content)
+    lock = evaluated / "dvc.lock"
+    lock.write_text(lock.read_text().replace(
+        hashlib.md5(b'{"videos": 3}').hexdigest(), hashlib.md5(content.encode()).hexdigest()
+    ))  # fmt: skip
+    assert provenance.read_metrics(evaluated, evaluated / "model", "test").values is None
+
+
+def test_a_lock_of_a_billion_stages_is_refused(evaluated):
+    stages = "a0: &a0 {outs: [{path: metrics/test.json, md5: x}]}\n"
+    for number in range(1, 10):
+        stages += f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n"
+    (evaluated / "dvc.lock").write_text(f"{stages}stages: {{x: *a9}}\n")
+    assert provenance.read_metrics(evaluated, evaluated / "model", "test").values is None
+
+
+def test_every_text_is_a_card(tmp_path):
+    def read(text):
+        (tmp_path / "MODEL_CARD.md").write_bytes(text.encode("utf-8", "surrogatepass"))
+        return provenance.read_card(tmp_path)
+
+    assert read("# x\n\n## Data\n\n**\n\n``\n\n** \n") == (provenance.CardSection("Data", ()),)
+    assert read("\n## \n\n|\n")[0].blocks == (("table", [[""]]),)
+    rng = random.Random(1)
+    parts = ["**", "`", "|", "- ", "\n", "\n\n", "\n## ", "\r", "\x0b", "\x0c", "\u2028", " ", "a"]
+    for _ in range(3000):
+        text = "".join(rng.choices(parts, k=rng.randrange(30)))
+        for section in read(f"\n## {text}"):
+            for kind, block in section.blocks:
+                assert kind in ("text", "list", "table")
+                assert block or kind == "text"

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import time
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +124,65 @@ def test_what_is_no_report_is_refused(tmp_path, page):
         verify.check(tmp_path / "page.html", None, None)
     with pytest.raises(ReportError, match="gone"):
         verify.check(tmp_path / "gone.html", None, None)
+
+
+def test_a_hostile_page_takes_time_in_proportion_to_its_size(tmp_path):
+    opening = '<script type="application/json" id="unmask-report">'
+    for page in (opening * 200_000, opening + '"page_sha256": "' * 600_000):  # 10 MB each
+        (tmp_path / "page.html").write_text(page)
+        started_s = time.process_time()
+        with pytest.raises(ReportError):
+            verify.check(tmp_path / "page.html", None, None)
+        assert time.process_time() - started_s < 5  # it was hours
+
+
+def test_pipes_and_endless_files_are_no_reports(tmp_path):
+    os.mkfifo(tmp_path / "pipe.html")
+    for path in (tmp_path / "pipe.html", Path("/dev/zero")):
+        with pytest.raises(ReportError, match="no regular file"):
+            verify.check(path, None, None)
+    with (tmp_path / "large.html").open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(ReportError, match="more than"):
+        verify.check(tmp_path / "large.html", None, None)
+
+
+ESCAPES = "\x1b[2J\x1b[Hreport  matches"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("video", "sha256"), ESCAPES),
+        (("video", "sha256"), "0" * 64 + "\n"),
+        (("model", "sha256"), ESCAPES),
+        (("model", "sha256"), None),
+        (("answer", "verdict"), ESCAPES),
+        (("answer", "reason"), ESCAPES),
+        (("answer", "probability"), float("nan")),
+        (("answer", "probability"), ESCAPES),
+        (("answer", "probability"), True),
+        (("answer", "probability"), 2),
+        (("format",), ESCAPES),
+        (("answer",), [ESCAPES]),
+    ],
+)
+def test_what_a_page_claims_has_its_type_or_is_no_report(case, place, value):
+    from click.testing import CliRunner
+
+    from unmask.cli.main import main
+
+    text = (case / "report.html").read_text()
+    data = json.loads(text.partition('unmask-report">')[2].partition("</script>")[0])
+    inside = data
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    data["page_sha256"] = verify.BLANK
+    _write(case / "report.html", data)
+    words = ["verify", str(case / "report.html"), str(case / "clip.mp4")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert "damaged" in done.output or "format" in done.output
+    assert "\x1b" not in done.output
+    assert "matches" not in done.output.replace(r"\x1b[Hreport  matches", "")

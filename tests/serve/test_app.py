@@ -38,8 +38,8 @@ from unmask.cli.main import main
 from unmask.errors import DiskError
 from unmask.serve import app
 from unmask.serve import queue as serve_jobs
-from unmask.serve.inference import Refusal, Refused, Result, Settings
-from unmask.serve.queue import Desk, FullError, Limits, State, Ticket
+from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
+from unmask.serve.queue import Desk, FullError, Limits, State, Ticket, _Worker
 from unmask.serve.request_filter import Gate
 from unmask.video.codec import write_video
 
@@ -569,6 +569,35 @@ def test_only_its_own_thread_closes_the_pipe_of_a_worker(
     assert ticket.outcome.kind is Refused.CANCELLED
     assert closed_by == desk._threads
     assert not desk.is_ready
+
+
+def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
+    tmp_path: Path, model: Path, long_video: Path
+) -> None:
+    slot = _Worker(Settings(model, tmp_path, None, ()), set_up_logging)
+    slot.spawn()
+    slot.await_model(lambda: False)
+    process = slot._process
+
+    def ask(task: object, number: int) -> object:
+        if isinstance(task, Task):
+            (tmp_path / str(number)).mkdir()
+            shutil.copyfile(long_video, task.video)
+        slot.connection.send(task)
+        while isinstance(said := slot.connection.recv(), Step):
+            pass
+        return said
+
+    said = ask("no task at all", 0)
+    assert isinstance(said, Refusal)
+    assert said.kind is Refused.BROKEN
+    # A name as no upload brings it any more.
+    said = ask(Task(tmp_path / "1/video", "a\ud800.mp4", True, 600.0), 1)
+    assert isinstance(said, Result)
+    assert said.page is not None
+    assert "a\\ud800.mp4" in said.page
+    assert slot._process is process
+    slot.kill()
 
 
 def alone(work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
 """Spools are written, torn, cut off and sent to a place that is a list."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -225,3 +226,24 @@ def test_a_damaged_opening_and_what_is_no_spool_stay_where_they_are(tmp_path: Pa
     assert list(upload(tmp_path, lambda _: ListSender())) == []
     assert (folder / offline_queue.DAMAGED).read_bytes() == b"\0\0\n"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_strangers_spool_sends_no_file_and_writes_through_no_link(tmp_path, caplog):
+    victim = tmp_path / "secret"
+    victim.write_text("dear")
+    opening = {"kind": "open", "key": "k", "place": "p", "time_ms": 1}
+    for path in ("../../secret", str(victim), 3, "files/out/secret"):
+        folder = tmp_path / "spools/k-00000000000000000001"
+        (folder / "files").mkdir(parents=True)
+        (folder / "files/out").symlink_to(tmp_path)
+        event = {"kind": "file", "time_ms": 2, "path": path}
+        lines = [json.dumps(each) + "\n" for each in (opening, event)]
+        (folder / offline_queue.EVENTS).write_text("".join(lines))
+        assert offline_queue.read_events(folder) == [opening]
+        shutil.rmtree(folder)
+    (folder / "files").mkdir(parents=True)
+    (folder / offline_queue.EVENTS).write_text(json.dumps(opening) + "\n")
+    (folder / offline_queue.LOCK).symlink_to(tmp_path / "made")
+    assert offline_queue.Spool.claim(folder) is None
+    assert "it holds links" in caplog.text
+    assert not (tmp_path / "made").exists()

@@ -1,7 +1,6 @@
 """A clip with each face's box and score drawn into its frames."""
 
 import logging
-import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from unmask.answers.analysis import Answer, FaceAnswer
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.provenance import ANNOTATED
 from unmask.records import Box
+from unmask.runtime.disk import new_name
 from unmask.video import sound
 from unmask.video.codec import Account, TruncatedError, VideoWriter, probe, read_ahead, read_frames
 
@@ -34,7 +34,7 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
         DecodeError: no frame can be read.
         DiskError: the disk takes no more.
     """
-    silent = out.with_name(f".{out.name}.{os.getpid()}.silent")
+    silent = new_name(out, "silent")
     try:
         yield from _write_pictures(silent, answer)
         sound.add(silent, answer.path, out)

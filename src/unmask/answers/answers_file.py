@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unmask.answers.provenance import shown_name
 from unmask.errors import MALFORMED, UnmaskError
 from unmask.records import PASSING, content_digest
-from unmask.runtime.disk import give_name, writing
+from unmask.runtime.disk import create, give_name, new_name, writing
+from unmask.runtime.plain_text import cell_text, plain_cell, shown_name
 
 if TYPE_CHECKING:  # it imports torch
     from unmask.answers.analysis import Answer, FaceAnswer, Moment
@@ -117,7 +117,7 @@ def json_line(row: Row) -> bytes:
 
 
 def csv_line(row: Row) -> bytes:
-    """Return the row's flat fields; a name's bytes stand as they are."""
+    """Return the row's flat fields; a name's bytes stand as they are, but see plain_cell."""
     worst = row["worst"][0] if row["worst"] else {}
     faces = row["faces"]
     flat = row | {
@@ -136,7 +136,8 @@ def csv_header() -> bytes:
 
 def _csv_record(values: Sequence[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
+    safe = [plain_cell(value) if isinstance(value, str) else value for value in values]
+    csv.writer(text, lineterminator="\n").writerow(safe)
     return text.getvalue().encode(errors="surrogateescape")
 
 
@@ -238,12 +239,14 @@ class AnswersFile:
         return header + b"".join(_line(row, self._form) for row in self._rows.values())
 
     def _rewrite(self) -> None:
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        with writing(self._path):
-            handle = _open_locked(partial)
-            os.ftruncate(handle, 0)
-            _write_all(handle, self._content())
-            give_name(partial, self._path)
+        partial = new_name(self._path, "partial")
+        try:
+            with writing(self._path):
+                handle = _locked(create(partial), partial)
+                _write_all(handle, self._content())
+                give_name(partial, self._path)
+        finally:
+            partial.unlink(missing_ok=True)
         self._handle, before = handle, self._handle
         os.close(before)
 
@@ -263,6 +266,11 @@ def open_answers(path: Path, form: Form, maker: Maker, *, again: bool) -> Iterat
             if not again, answers of another model or version.
         DiskError: nothing can be written there.
     """
+    if path.is_symlink():
+        raise AnswersFileError(
+            f"Asked to write answers into {path}; that is a link, which somebody else may have put "
+            "there. Name the file itself."
+        )
     if path.exists() and not path.is_file():
         raise AnswersFileError(f"Asked to write answers into {path}; that is no file. Name a file.")
     handle = _open_locked(path)
@@ -293,12 +301,18 @@ def open_answers(path: Path, form: Form, maker: Maker, *, again: bool) -> Iterat
 def _open_locked(path: Path) -> int:
     try:
         with writing(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(path, flags, 0o666)
     except OSError as error:
         raise AnswersFileError(
             f"Asked to write answers into {path}; the system said: {error.strerror}. Name a file "
             "in a folder where you may write."
         ) from error
+    return _locked(handle, path)
+
+
+def _locked(handle: int, path: Path) -> int:
+    """Return the handle of the file at path, which no other run may write to from now on."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Its last holder may have put another file in its place since it was opened.
@@ -369,7 +383,8 @@ def _from_csv(flat: Mapping[str, str]) -> Row:
         return kind(flat[name]) if flat[name] else None
 
     worst = {"face": number("worst_face", int), "time_s": number("worst_time_s", float)}
-    return dict(flat) | {
+    texts = {name: cell_text(value) for name, value in flat.items()}
+    return texts | {
         "probability": number("probability", float),
         "doubts": [word for word in flat["doubts"].split(LIST_SEPARATOR) if word],
         "reason": flat["reason"] or None,

@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import cv2
 from jinja2 import Environment, StrictUndefined
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from unmask.answers import evidence, messages, timeline, verify
 from unmask.answers import provenance as custody
@@ -20,6 +21,7 @@ from unmask.models.backbones import last_stage
 from unmask.models.predict import Predictor
 from unmask.records import write_atomically
 from unmask.runtime.digests import model_digest
+from unmask.runtime.plain_text import shown_name, shown_text
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import Limits
 from unmask.video.codec import DecodeError, Frame, Info, probe, read_frames
@@ -32,12 +34,70 @@ _JPEG_QUALITY = 82
 _DEGRADED = 5  # that are listed
 
 
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Interval(BaseModel):
+    value: _Number | None
+    low: _Number | None
+    high: _Number | None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        known = [each is not None for each in (self.value, self.low, self.high)]
+        if known[1] != known[2] or known[1] > known[0]:
+            raise ValueError("an interval without its value or an end")
+        return self
+
+
+class _OfVideos(BaseModel):
+    count: int
+    roc_auc: _Interval | None = None
+    accuracy: _Interval | None = None
+
+
+class _Test(BaseModel):
+    """What the page says of metrics/test.json."""
+
+    sources: int
+    video: _OfVideos
+
+
+class _DegradedRow(BaseModel):
+    degradation: str
+    roc_auc: _Interval
+
+
+class _Robustness(BaseModel):
+    """What the page says of metrics/robustness.json."""
+
+    rows: list[_DegradedRow] = []
+
+
+class _Difference(BaseModel):
+    roc_auc: _Interval
+
+
+class _ComparedRow(BaseModel):
+    backbone: str
+    weights: str
+    roc_auc: _Interval
+    first_minus_this: _Difference | None = None
+
+
+class _Comparison(BaseModel):
+    """What the page says of metrics/comparison.json."""
+
+    videos: int
+    rows: list[_ComparedRow]
+
+
 @dataclass(frozen=True)
 class Source:
     """The model's folder, the checkout whose metrics are the model's, and the answer's origin."""
 
     model_dir: Path
-    root: Path
+    root: Path  # with metrics/ and dvc.lock
     provenance: custody.Provenance
     name: str | None = None  # of the video, where the file that is read has another
 
@@ -77,9 +137,11 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         )
     ]  # fmt: skip
     tests = {
-        name: custody.read_metrics(source.root, source.model_dir, name)
-        for name in ("test", "robustness")
-    } | {"comparison": custody.read_comparison(source.root, source.model_dir)}
+        name: _fit(custody.read_metrics(source.root, source.model_dir, name), kind)
+        for name, kind in (("test", _Test), ("robustness", _Robustness))
+    }
+    compared = custody.read_comparison(source.root, source.model_dir)
+    tests["comparison"] = _fit(compared, _Comparison)
     data = page_data(answer, predictor, faces, source, tests)
     page = _template().render(
         data=data,
@@ -115,13 +177,13 @@ def page_data(
     """Return what the page says for machines, as JSON takes it; its digest is still blank."""
     info = _probe(answer)
     # Where the file lay is nobody's business who gets the page.
-    detail = custody.shown_name(answer.detail.replace(str(answer.path), answer.path.name))
+    detail = shown_name(answer.detail.replace(str(answer.path), answer.path.name))
     limits = predictor.checkpoint.limits
     return {
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
         "video": {
-            "name": custody.shown_name(source.name or answer.path.name),
+            "name": shown_name(source.name or answer.path.name),
             "sha256": answer.sha256,
             "bytes": _size(answer.path) if answer.sha256 else None,
             **(asdict(info) if info else {}),
@@ -186,10 +248,29 @@ def _json(data: dict[str, Any]) -> str:
 
 def _template() -> Any:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=_shown,
+    )  # fmt: skip
     text = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
     return environment.from_string(text)
+
+
+def _shown(value: object) -> object:
+    """Return what stands in the page for a value: text shows what it hides, as UTF-8 can hold."""
+    return shown_text(value) if type(value) is str else value
+
+
+def _fit(found: custody.Metrics, kind: type[BaseModel]) -> custody.Metrics:
+    """Return the metrics if they have what the page says of them: they may be a stranger's."""
+    if found.values is None:
+        return found
+    try:
+        kind.model_validate(found.values)
+    except ValidationError as error:
+        places = sorted({".".join(map(str, each["loc"])) for each in error.errors()})
+        remark = f"They are damaged: {', '.join(places):.200}. Write them anew by `dvc repro`."
+        return custody.Metrics(None, remark)
+    return found
 
 
 def _most_degraded(found: custody.Metrics) -> list[tuple[str, dict[str, float]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import WeightsError
+from unmask.runtime import checkout
 from unmask.runtime.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
 from unmask.tracking.mlflow_client import (
     ANSWER_S,
@@ -46,14 +47,23 @@ def named(model: str, rev: str | None, *, cache: Path) -> Path:
     return resolve(model, rev, root=root, cache=cache, tracking_uri=uri)
 
 
-def origin(model_dir: Path) -> tuple[Path, Path | None]:
-    """Return the checkout whose metrics may be the model's, and MLflow's file there if it has one.
+def origin(model_dir: Path) -> tuple[Path, Path | None, Path | None]:
+    """Return the folder whose metrics may be the model's, the checkout to ask, and MLflow's file.
 
-    It is the one that the model lies in, by a dvc.lock beside it, or else the one worked in.
+    The folder is the one that the model lies in, by a dvc.lock beside it, or else the one worked
+    in. Git is only asked of the checkout worked in, and so is MLflow's file, unless
+    MLFLOW_TRACKING_URI names one: where the model lies in another folder, which may be a
+    stranger's, the checkout is None.
     """
+    here = main_checkout(Path.cwd()).resolve()
     beside = model_dir.resolve().parent
-    root = beside if (beside / "dvc.lock").is_file() else main_checkout(Path.cwd())
-    return root, sqlite_file(default_uri(os.environ, main_checkout(root)))
+    if not (beside / "dvc.lock").is_file():
+        beside = here
+    ours = checkout.find(here)
+    is_ours = beside == here or (ours is not None and checkout.find(beside) == ours)
+    # The model of the checkout's top, asked for from a folder in it.
+    at = beside if ours is not None and beside == ours.top else here
+    return beside, beside if is_ours else None, sqlite_file(default_uri(os.environ, at))
 
 
 def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_uri: str) -> Path:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 import platform
 import sqlite3
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ import yaml
 from unmask.models.checkpoint import CARD
 from unmask.records import content_digest
 from unmask.runtime.digests import dvc_digest
+from unmask.runtime.disk import read_regular
+from unmask.runtime.plain_text import shown_name
 from unmask.tracking import provenance
 
 # Those whose version can move a score.
@@ -29,6 +32,12 @@ PACKAGES = (
 ANNOTATED = "boxes and scores by unmask predict --annotate"  # in the metadata of such a clip
 COMPARISON = "metrics/comparison.json"  # benchmarks/compare.py writes it
 RUN_TAG = "unmask.run"  # as track_mlflow writes a training's key
+
+# What lies beside a model may be a stranger's: no more of it is read than such files have.
+_MAX_METRICS_BYTES, _MAX_LOCK_BYTES, _MAX_CARD_BYTES = 2**22, 2**22, 2**18
+_MAX_DEPTH = 30  # of metrics; a summary has 4 levels
+_LOOK_UP_S = 2.0  # for a run in MLflow's file
+_MAX_VALUE_BYTES = 2**20  # of a row or text in it
 
 
 @dataclass(frozen=True)
@@ -56,20 +65,28 @@ class Provenance:
 
 
 def collect(
-    root: Path, *, run_key: str, command: Sequence[str], mlflow_db: Path | None
+    root: Path | None,
+    *,
+    run_key: str,
+    command: Sequence[str],
+    mlflow_db: Path | None,
+    beside: Path | None = None,
 ) -> Provenance:
-    """Return where an answer that is given now, from the checkout in root, comes from.
+    """Return where an answer that is given now comes from.
 
-    mlflow_db is MLflow's SQLite file: a server is never asked.
+    root is the checkout whose commit counts; None where nothing is to be asked of Git. beside is
+    the folder whose dvc.lock counts, root if it is not given. mlflow_db is MLflow's SQLite file: a
+    server is never asked.
     """
-    tags = provenance.source_tags(root)
-    lock = root / "dvc.lock"
+    beside = beside or root
+    tags = provenance.source_tags(root) if root else {}
+    lock = beside / "dvc.lock" if beside else None
     return Provenance(
         made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         command=" ".join(shown_name(word) for word in command),
         git_commit=tags.get("mlflow.source.git.commit"),
-        git_dirty=tags["git.dirty"] == "true" if tags else None,
-        dvc_lock_sha256=content_digest(lock) if lock.is_file() else None,
+        git_dirty=tags["git.dirty"] == "true" if "git.dirty" in tags else None,
+        dvc_lock_sha256=content_digest(lock) if lock and lock.is_file() else None,
         run_key=run_key,
         mlflow_run=_find_run(mlflow_db, run_key) if mlflow_db else None,
         python=platform.python_version(),
@@ -86,9 +103,18 @@ def _version(name: str) -> str | None:
 
 
 def _find_run(mlflow_db: Path, run_key: str) -> str | None:
-    """Return the newest finished run of a training that MLflow's file knows."""
+    """Return the newest finished run of a training that MLflow's file knows.
+
+    None, too, where the file is none of MLflow's, or has no answer within seconds.
+    """
     if not mlflow_db.is_file():
         return None
+    # In a thread: SQLite holds back Ctrl-C and SIGTERM while it works, and would lose them.
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(_query_run, mlflow_db, run_key).result()
+
+
+def _query_run(mlflow_db: Path, run_key: str) -> str | None:
     # MLflow's own client takes two seconds to import, and would move an old file to its schema.
     query = (
         "SELECT runs.run_uuid FROM runs JOIN tags ON runs.run_uuid = tags.run_uuid "
@@ -96,12 +122,24 @@ def _find_run(mlflow_db: Path, run_key: str) -> str | None:
         "AND runs.status = 'FINISHED' "  # another of the same key may be under way
         "ORDER BY runs.start_time DESC"
     )
+    # Views and virtual tables, whose rows a stranger's SQL makes up without end, have no pages.
+    tables = (
+        "SELECT count(*) FROM sqlite_master "
+        "WHERE type = 'table' AND name IN ('runs', 'tags') AND rootpage > 0"
+    )
+    end_s = time.monotonic() + _LOOK_UP_S
     try:
         with closing(sqlite3.connect(f"{mlflow_db.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            store.set_progress_handler(lambda: time.monotonic() > end_s, 10_000)
+            store.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+            store.execute("PRAGMA trusted_schema = OFF")
+            store.execute(f"PRAGMA busy_timeout = {round(1000 * _LOOK_UP_S)}")
+            if store.execute(tables).fetchone() != (2,):
+                return None
             row = store.execute(query, (RUN_TAG, run_key)).fetchone()
     except sqlite3.Error:  # another schema, a lock, no database: then the key alone has to do
         return None
-    return row[0] if row else None
+    return str(row[0]) if row else None
 
 
 def is_page(path: Path) -> bool:
@@ -124,22 +162,6 @@ def _holds(path: Path, mark: bytes) -> bool:
         return False
 
 
-def shown_name(name: str) -> str:
-    r"""Return a file's name as text that any page can hold, which shows what it hides.
-
-    Bytes that are no UTF-8 and letters that are not seen, such as those that turn the direction of
-    writing, are written out.
-
-    >>> shown_name("caf\udce9\n.mp4"), shown_name("clip\u202e4pm.exe")
-    ('caf\\xe9\\n.mp4', 'clip\\u202e4pm.exe')
-    """
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
 # ---------------------------------------------------------------- metrics
 
 
@@ -148,23 +170,26 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
 
     That is so where a stage read a model of this content and wrote metrics of this content.
     """
-    path = root / "metrics" / f"{name}.json"
     shown = f"metrics/{name}.json"
-    if not path.is_file():
+    try:
+        content = read_regular(root / shown, _MAX_METRICS_BYTES)
+    except FileNotFoundError:
         return Metrics(None, f"There is no {shown} beside the model.")
-    content = path.read_bytes()
+    except OSError as error:
+        return Metrics(None, f"{shown} can't be read ({error.strerror}).")
     metrics = hashlib.md5(content, usedforsecurity=False).hexdigest()
     model = dvc_digest(model_dir)
     try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        stages = _read_lock(root / "dvc.lock")["stages"]
         are_its_own = any(
             {"path": shown, "md5": metrics}.items() <= wrote.items()
             and any(read["md5"] == model for read in stage.get("deps", []))
             for stage in stages.values()
             for wrote in stage.get("outs", [])
         )
-        values = json.loads(content)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        values = _parse(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+            yaml.YAMLError):  # fmt: skip
         return Metrics(None, f"{shown} has no dvc.lock beside it that says of which model it is.")
     if not are_its_own:
         return Metrics(
@@ -173,19 +198,56 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
     return Metrics(values, f"{shown} is of this model: dvc.lock holds the digests of both.")
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML without anchors, which DVC never writes: a few make a file of a billion items."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("found an alias")
+        return super().compose_node(parent, index)
+
+
+def _read_lock(path: Path) -> Any:
+    # No subclass of yaml's safe loader makes anything but plain values.
+    return yaml.load(read_regular(path, _MAX_LOCK_BYTES).decode(), _PlainLoader)
+
+
+def _parse(content: bytes) -> Any:
+    """Return JSON's values.
+
+    Raises:
+        ValueError: it is no JSON, holds a number that is none, or lists in lists without end.
+    """
+    values = json.loads(content.decode(), parse_constant=_refuse_constant)
+    waiting = [(values, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError("lists in lists")
+        inside = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list):
+            waiting += [(each, depth + 1) for each in inside]
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def read_comparison(root: Path, model_dir: Path) -> Metrics:
     """Return metrics/comparison.json of a checkout, where a row of it has the model's digest.
 
     That row is the one that `this` numbers.
     """
     try:
-        values = json.loads((root / COMPARISON).read_text(encoding="utf-8"))
+        values = _parse(read_regular(root / COMPARISON, _MAX_METRICS_BYTES))
         digests = [row["model_md5"] for row in values["rows"]]
     except FileNotFoundError:
         return Metrics(
             None, f"There is no {COMPARISON} beside the model: `make compare` writes it."
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return Metrics(None, f"{COMPARISON} can't be read: `make compare` writes it anew.")
     model = dvc_digest(model_dir)
     if model not in digests:
@@ -207,9 +269,9 @@ class CardSection:
 
 
 def read_card(model_dir: Path) -> tuple[CardSection, ...]:
-    """Return the chapters of the model's card; none where it has no card."""
+    """Return the chapters of the model's card; none where it has no card, or one of 256 KiB."""
     try:
-        text = (model_dir / CARD).read_text(encoding="utf-8", errors="replace")
+        text = read_regular(model_dir / CARD, _MAX_CARD_BYTES).decode(errors="replace")
     except OSError:
         return ()
     title, *chapters = f"\n{text}".split("\n## ")
@@ -219,17 +281,20 @@ def read_card(model_dir: Path) -> tuple[CardSection, ...]:
 
 def _chapter(text: str) -> CardSection:
     title, _, body = text.partition("\n")
-    blocks = [_block(block) for block in body.strip("\n").split("\n\n") if block.strip()]
+    blocks = [found for block in body.split("\n\n") if (found := _block(block))]
     return CardSection(title.strip(), tuple(blocks))
 
 
-def _block(text: str) -> tuple[str, Any]:
+def _block(text: str) -> tuple[str, Any] | None:
+    """Return what a paragraph is; None where it is empty but for its marks. Any text is one."""
     plain = text.replace("**", "").replace("`", "")
-    lines = plain.splitlines()
+    lines = [line for line in plain.split("\n") if line.strip()]
+    if not lines:
+        return None
     if lines[0].startswith("|"):
         rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
         return "table", [rows[0], *rows[2:]]
     if lines[0].startswith("- "):
-        items = f"\n{plain}".split("\n- ")[1:]
+        items = "\n".join(["", *lines]).split("\n- ")[1:]
         return "list", [" ".join(item.split()) for item in items]
     return "text", " ".join(plain.split())

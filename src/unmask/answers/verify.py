@@ -6,24 +6,28 @@ forges a page can put a new digest into it.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from unmask.answers.analysis import Answer, analyse
 from unmask.errors import UnmaskError
 from unmask.models.predict import Predictor
-from unmask.records import content_digest
+from unmask.records import Reason, content_digest
 from unmask.runtime.digests import model_digest
+from unmask.runtime.disk import read_regular
+from unmask.scoring.verdicts import Verdict
 
 FORMAT = 1
 TOLERANCE = 0.01  # between machines: decoders, boxes and sums differ in their last digits
 BLANK = "0" * 64
 _BLANK_PLACE = f'"page_sha256": "{BLANK}"'  # a name may be of zeros; no name holds bare quotes
-_DATA = re.compile(rb'<script type="application/json" id="unmask-report">(.*?)</script>', re.DOTALL)
-_DIGEST = re.compile(rb'"page_sha256": "([0-9a-f]{64})"')
+_DATA = b'<script type="application/json" id="unmask-report">'
+_DATA_END = b"</script>"
+_DIGEST = b'"page_sha256": "'
 _MAX_BYTES = 64 * 2**20  # a report has a few millions
 
 # The exit code of the first part that does not match, in this order. 1 is for what can't be read.
@@ -32,6 +36,32 @@ EXIT_CODES = {"report": 3, "file": 4, "model": 5, "score": 6}
 
 class ReportError(UnmaskError):
     """A file is no report of this version."""
+
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Video(BaseModel):
+    sha256: _Digest | None
+
+
+class _Model(BaseModel):
+    sha256: _Digest
+
+
+class _Said(BaseModel):
+    verdict: Verdict
+    probability: Annotated[float, Field(strict=True, ge=0, le=1)] | None
+    reason: Reason | None
+
+
+class Claims(BaseModel):
+    """What a report's page says that can be compared. A page comes from a stranger."""
+
+    page_sha256: str  # compared, never shown
+    video: _Video
+    model: _Model
+    answer: _Said
 
 
 @dataclass(frozen=True)
@@ -45,10 +75,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared, and the report's data."""
+    """What was compared, and what the report says."""
 
     checks: tuple[Check, ...]
-    data: dict[str, Any]
+    claims: Claims
 
     @property
     def exit_code(self) -> int:
@@ -63,9 +93,9 @@ def check(report: Path, video: Path | None, model: Path | None) -> Verification:
         ReportError: the file is no report of this version, or can't be read.
         UnmaskError: the video or the model can't be read.
     """
-    page, data = _read(report)
-    checks = [_check_page(page, data)]
-    wanted = data["video"]["sha256"]
+    page, claims = _read(report)
+    checks = [_check_page(page, claims)]
+    wanted = claims.video.sha256
     if video is None:
         checks.append(Check("file", None, "no video was given"))
     elif wanted is None:
@@ -75,8 +105,8 @@ def check(report: Path, video: Path | None, model: Path | None) -> Verification:
     if model is None:
         checks.append(Check("model", None, "no model was given"))
     else:
-        checks.append(_compare("model", _digest_of(model, model_digest), data["model"]["sha256"]))
-    return Verification(tuple(checks), data)
+        checks.append(_compare("model", _digest_of(model, model_digest), claims.model.sha256))
+    return Verification(tuple(checks), claims)
 
 
 def check_again(
@@ -91,7 +121,7 @@ def check_again(
     """
     found = check(report, video, model)
     (answer,) = analyse(predictor, [video])
-    return replace(found, checks=(*found.checks, _check_score(found.data["answer"], answer)))
+    return replace(found, checks=(*found.checks, _check_score(found.claims.answer, answer)))
 
 
 def seal(page: str) -> str:
@@ -104,26 +134,34 @@ def seal(page: str) -> str:
     return page.replace(_BLANK_PLACE, _BLANK_PLACE.replace(BLANK, digest))
 
 
-def _read(report: Path) -> tuple[bytes, dict[str, Any]]:
+def _read(report: Path) -> tuple[bytes, Claims]:
     try:
-        if report.stat().st_size > _MAX_BYTES:
-            raise _no_report(report, f"a file of more than {_MAX_BYTES >> 20} MiB")
-        page = report.read_bytes()
+        page = read_regular(report, _MAX_BYTES)
     except OSError as error:
         raise _no_report(report, f"that it can't be read ({error.strerror})") from error
-    blocks = _DATA.findall(page)
-    if len(blocks) != 1:
-        raise _no_report(report, f"{len(blocks) or 'no'} blocks of data in it")
+    block = page[slice(*_find_data(report, page))]
     try:
-        data: dict[str, Any] = json.loads(blocks[0])
+        data: dict[str, Any] = json.loads(block)
         if data["format"] != FORMAT:
-            found = f"format {data['format']}, where this version reads {FORMAT}"
+            found = f"format {data['format']!r:.80}, where this version reads {FORMAT}"
             raise _no_report(report, found)
-        data["video"]["sha256"], data["model"]["sha256"], data["answer"]["probability"]
-        data["answer"]["verdict"], data["answer"]["reason"], data["page_sha256"]
+        return page, Claims.model_validate(data)
+    except ValidationError as error:
+        places = sorted({".".join(map(str, each["loc"])) for each in error.errors()})
+        raise _no_report(report, f"that its data is damaged ({', '.join(places)})") from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _no_report(report, f"that its data is damaged ({error!r})") from error
-    return page, data
+        raise _no_report(report, f"that its data is damaged ({error!r:.200})") from error
+
+
+def _find_data(report: Path, page: bytes) -> tuple[int, int]:
+    """Return where the page's data begins and ends. It takes time in proportion to the page."""
+    count = page.count(_DATA)
+    start = page.find(_DATA) + len(_DATA)
+    end = page.find(_DATA_END, start)
+    if count != 1 or end < 0:
+        found = "no end of its data" if count == 1 else f"{count or 'no'} blocks of data in it"
+        raise _no_report(report, found)
+    return start, end
 
 
 def _no_report(path: Path, found: str) -> ReportError:
@@ -133,15 +171,14 @@ def _no_report(path: Path, found: str) -> ReportError:
     )
 
 
-def _check_page(page: bytes, data: dict[str, Any]) -> Check:
-    digest = str(data["page_sha256"]).encode()
-    blank = _DIGEST.sub(_BLANK_PLACE.encode(), page, count=1)
-    actual = hashlib.sha256(blank).hexdigest().encode()
-    if actual == digest:
+def _check_page(page: bytes, claims: Claims) -> Check:
+    """Return whether the page has the digest in it, which is taken with BLANK in its place."""
+    start = page.find(_DIGEST, page.find(_DATA)) + len(_DIGEST)
+    blank = page[:start] + BLANK.encode() + page[start + len(BLANK) :]
+    actual = hashlib.sha256(blank).hexdigest()
+    if actual == claims.page_sha256:
         return Check("report", True, "the page is as it was written")
-    return Check(
-        "report", False, f"the page was changed after it was written: sha256 {actual.decode()}"
-    )
+    return Check("report", False, f"the page was changed after it was written: sha256 {actual}")
 
 
 def _digest_of(path: Path, digest: Callable[[Path], str]) -> str:
@@ -160,14 +197,14 @@ def _compare(part: str, actual: str, wanted: object) -> Check:
     return Check(part, False, f"sha256 {actual}; the report is of {wanted}")
 
 
-def _check_score(claimed: dict[str, Any], answer: Answer) -> Check:
-    was, now = claimed["probability"], answer.probability
+def _check_score(claimed: _Said, answer: Answer) -> Check:
+    was, now = claimed.probability, answer.probability
     if was is None or now is None:
         before, after = (
             f"none ({reason})" if score is None else f"{score:.4f}"
-            for score, reason in ((was, claimed["reason"]), (now, answer.reason))
+            for score, reason in ((was, claimed.reason), (now, answer.reason))
         )
-        same = was is now and claimed["reason"] == answer.reason
+        same = was is now and claimed.reason == answer.reason
         return Check("score", same, f"scored again: {after}; in the report: {before}")
     detail = f"scored again: {now:.4f}; in the report: {was:.4f}; may differ by {TOLERANCE:g}"
     return Check("score", abs(was - now) <= TOLERANCE, detail)

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from unmask import params
 from unmask.errors import UnmaskError
+from unmask.runtime import terminal
+from unmask.runtime.plain_text import shown_message
 from unmask.tracking import mlflow_client, mlflow_tracker, offline_queue, provenance, wandb_tracker
 from unmask.tracking import tracker as tracking
 
@@ -37,12 +39,15 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
     except UnmaskError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {shown_message(str(error))}")
 
 
 def set_up_logging() -> None:
     """Send INFO lines of this project, and warnings of others, to stderr."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(terminal.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[shown])
+    terminal.show_crashes()
     logging.getLogger("unmask").setLevel(logging.INFO)
     # Lightning says which devices there are, and advertises.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)

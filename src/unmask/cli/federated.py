@@ -11,6 +11,7 @@ import click
 from unmask import params
 from unmask.cli.command_group import CommandGroup
 from unmask.errors import UnmaskError
+from unmask.runtime import terminal
 
 if TYPE_CHECKING:
     from unmask.federated.archives import Assets
@@ -78,7 +79,7 @@ def samples(
         for side in ("train", "test"):
             found = [sample for sample in member.samples if sample.side == side]
             reals, fakes = sum(s.reals for s in found), sum(s.fakes for s in found)
-            click.echo(
+            terminal.echo(
                 f"{member.name} {side}: {len(found)} samples, {reals} real and {fakes} fake videos"
             )
 
@@ -216,15 +217,15 @@ def submit(config: Path, kinds: tuple[str, ...], rounds: int, dry_run: bool, fol
         if dry_run:
             for each in federated_remote.preview(network, plans, members, assets, keys):
                 where = network.organisations[each.owner].url
-                click.echo(f"{'send' if each.is_new else 'there'}  {where}  {each.name}")
+                terminal.echo(f"{'send' if each.is_new else 'there'}  {where}  {each.name}")
             return
         steps = federated_remote.submit(network, plans, members, assets, keys, secrets)
         sent = list(progress(steps, total=len(wanted) + len(plans), label="assets"))
     for each in sent:
         if each.name.startswith("plan "):
-            click.echo(f"{each.name}: {'sent' if each.is_new else 'was there'}")
+            terminal.echo(f"{each.name}: {'sent' if each.is_new else 'was there'}")
     new = sum(each.is_new for each in sent)
-    click.echo(f"{new} registered, {len(sent) - new} were there", err=True)
+    terminal.echo(f"{new} registered, {len(sent) - new} were there", err=True)
 
 
 @federated.command()
@@ -251,7 +252,7 @@ def register(config: Path, organisation: str, folder: Path) -> None:
         steps = federated_remote.register(network, wanted, AssetKeys(folder / NAME), secrets)
         sent = list(progress(steps, total=len(wanted), label="samples"))
     new = sum(each.is_new for each in sent)
-    click.echo(f"{new} registered, {len(sent) - new} were there: {folder / NAME}")
+    terminal.echo(f"{new} registered, {len(sent) - new} were there: {folder / NAME}")
 
 
 @federated.command()
@@ -264,7 +265,7 @@ def status(config: Path, folder: Path) -> None:
     with _sent_plans(config, folder) as (node, plans):
         states = [watch.status(node, sent) for sent in plans.values()]
     for state in states:
-        click.echo(watch.table(state))
+        terminal.echo_table(watch.table(state))
     if failed := watch.failures(states):
         raise UnmaskError(f"{failed} task(s) failed; their logs are above.")
 
@@ -295,7 +296,7 @@ def fetch(config: Path, folder: Path) -> None:
     if fetched:
         _show(fetched, folder)
     if problems:
-        raise UnmaskError("\n".join(problems))
+        raise UnmaskError("\n  ".join(problems))
 
 
 def _network(config: Path) -> "tuple[Network, Secrets]":
@@ -341,5 +342,6 @@ def _show(submissions: "Sequence[Submission]", folder: Path, page: Path | None =
     path = page or folder / "leaderboard.html"
     everything = federated_board.read_all(folder / "submissions")
     write_atomically(path, federated_board.page(everything))
-    click.echo(federated_board.table(ranked))
-    click.echo(f"{federated_board.NOTE}\n{path}: all submissions, with their digests", err=True)
+    terminal.echo_table(federated_board.table(ranked))
+    terminal.echo(federated_board.NOTE, err=True)
+    terminal.echo(f"{path}: all submissions, with their digests", err=True)

@@ -7,6 +7,7 @@ import click
 from unmask import params
 from unmask.errors import UnmaskError
 from unmask.evaluation import gate as gates
+from unmask.runtime import terminal
 
 
 @click.command()
@@ -18,7 +19,7 @@ def gate(against: str | None) -> None:
         settings, now = params.load().gate, gates.read_record(root)
         found = (against, gates.record_of(root, against)) if against else gates.last_release(root)
         if found is None:
-            click.echo(
+            terminal.echo(
                 f"No release to compare with: no tag {gates.RELEASES} before this commit has "
                 f"{gates.RECORD}. This passes; the next release is compared with this one."
             )
@@ -26,10 +27,10 @@ def gate(against: str | None) -> None:
         checks = gates.compare(found[1], now, settings)
     except UnmaskError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(gates.table(found[0], checks))
+    terminal.echo_table(gates.table(found[0], checks))
     if worse := [check.what for check in checks if not check.holds]:
         raise click.ClickException(
             f"Worse than {found[0]} by more than gate.max_growth allows: {', '.join(worse)}. Find "
             "out why (docs/robustness.md), or raise the limit in params.yaml and say so."
         )
-    click.echo(f"No worse than {found[0]}, within gate.max_growth of params.yaml.")
+    terminal.echo(f"No worse than {found[0]}, within gate.max_growth of params.yaml.")

@@ -12,6 +12,7 @@ from unmask import params
 from unmask.cli import federated, gate, predict, serve
 from unmask.cli.command_group import CommandGroup
 from unmask.errors import UnmaskError
+from unmask.runtime import terminal
 from unmask.sagemaker import config
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def check(raw: Path) -> None:
     same_pictures.check_across(listings, raw, settings.raw)
     listings = copies.check_copies(listings, settings.raw)
     for listing in listings:
-        click.echo(f"{listing.chunk}\n{leakage.table(listing.records)}\n")
+        terminal.echo_table(f"{listing.chunk}\n{leakage.table(listing.records)}\n")
     together = [record for listing in listings for record in listing.records]
     if len(listings) > 1:
-        click.echo(f"all chunks\n{leakage.table(together)}\n")
+        terminal.echo_table(f"all chunks\n{leakage.table(together)}\n")
     leakage.check(listings, settings.raw)
-    click.echo(f"no leaks found in {len(together)} videos of {len(listings)} chunk(s)")
+    terminal.echo(f"no leaks found in {len(together)} videos of {len(listings)} chunk(s)")
 
 
 @main.command()
@@ -141,9 +142,9 @@ def fake(
     outcomes = forging.make_chunk(files, chunk, settings, workers=workers or common.workers())
     done = list(common.progress(outcomes, total=2 * len(files), label="fake"))
     for line in forging.remarks(done):
-        click.echo(line, err=True)
-    click.echo(forging.summarise(done))
-    click.echo(f"{chunk}: add {chunk.name} to chunks in params.yaml", err=True)
+        terminal.echo(line, err=True)
+    terminal.echo(forging.summarise(done))
+    terminal.echo(f"{chunk}: add {chunk.name} to chunks in params.yaml", err=True)
 
 
 @main.command()
@@ -161,7 +162,7 @@ def log(alias: str | None, model: Path) -> None:
         # Before the rest is sent: if it has to wait, the rest says so.
         common.register_model(root, model, alias, key=checkpoint.read_settings(model).run_key)
     for line in common.upload_runs(root):
-        click.echo(line)
+        terminal.echo(line)
 
 
 @main.command("split-study")
@@ -210,7 +211,7 @@ def split_study(
         found[way] += rows
     summary = study.summarise(found, settings.evaluate)
     study.write(summary, out)
-    click.echo(study.table(summary))
+    terminal.echo_table(study.table(summary))
 
 
 # ---------------------------------------------------------------- training on SageMaker
@@ -286,13 +287,13 @@ def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) ->
     account = sign_in(wishes.region)
     if dry_run:
         prepared = jobs.prepare(account, training, wishes, variables=os.environ)
-        click.echo(json.dumps(prepared.request, indent=2))
+        terminal.echo_table(json.dumps(prepared.request, indent=2))
         return
     found = common.send_training(account, training, wishes)
-    click.echo(found.name)
+    terminal.echo(found.name)
     if wait:
         common.await_job(account, found, wishes)
-        click.echo(
+        terminal.echo(
             "Completed. `UNMASK_TRAIN_ON=sagemaker dvc repro` takes its model in and evaluates it; "
             "`unmask sagemaker fetch` only fetches it.",
             err=True,
@@ -313,7 +314,7 @@ def _train_locally(training: Any, wishes: config.Wishes, image: str, model: Path
         variables={**wishes.environment, "UNMASK_TRACKER": "none"},
         on_gpu=common.has_gpu(),
     )
-    click.echo(f"{model} is there", err=True)
+    terminal.echo(f"{model} is there", err=True)
 
 
 def _find_job(name: str | None, region: str | None) -> "tuple[Account, Job]":
@@ -344,7 +345,7 @@ def _find_job(name: str | None, region: str | None) -> "tuple[Account, Job]":
 def status(job: str | None, region: str | None) -> None:
     """Say how far JOB is; by default the last one of this checkout's params, data and code."""
     _, found = _find_job(job, region)
-    click.echo(found.line)
+    terminal.echo(found.line)
 
 
 @sagemaker.command()
@@ -356,7 +357,7 @@ def stop(job: str | None, region: str | None) -> None:
 
     account, found = _find_job(job, region)
     sagemaker_jobs.stop(account, found.name)
-    click.echo(f"{found.name} was told to stop")
+    terminal.echo(f"{found.name} was told to stop")
 
 
 @sagemaker.command()
@@ -369,4 +370,4 @@ def fetch(job: str | None, model: Path, region: str | None) -> None:
 
     account, found = _find_job(job, region)
     sagemaker_jobs.fetch(account, found, model)
-    click.echo(f"{model} is of {found.name}")
+    terminal.echo(f"{model} is of {found.name}")

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -16,6 +15,9 @@ import click
 
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import UnmaskError
+from unmask.runtime import terminal
+from unmask.runtime.plain_text import shown_name
+from unmask.runtime.scratch import all_in, private_folder
 
 if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
@@ -107,8 +109,8 @@ def predict(
         listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
         found = inputs.find_videos(names, listed)
         for folder in found.unread:
-            shown = provenance.shown_name(str(folder))
-            click.echo(f"{shown}: this user may not look into this folder", err=True)
+            shown = shown_name(str(folder))
+            terminal.echo(f"{shown}: this user may not look into this folder", err=True)
         pages, clips = (
             _targets(found.videos, report, ".html", provenance.is_page),
             _targets(found.videos, annotate, ".mp4", provenance.is_annotated),
@@ -117,10 +119,11 @@ def predict(
         wish = _Wish(found.videos, model_dir, pages, clips, workers or common.workers())
         for row in _answered(wish, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
-        click.echo(answers_file.summary(counts), err=True)
+        terminal.echo(answers_file.summary(counts), err=True)
     except KeyboardInterrupt:
         kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
-        click.echo(f"\nInterrupted{kept}.", err=True)
+        terminal.echo("", err=True)
+        terminal.echo(f"Interrupted{kept}.", err=True)
         sys.exit(INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -200,12 +203,12 @@ def _answered(
     wish: _Wish, out: Path | None, form: "Form | None", *, again: bool
 ) -> "Iterator[Row]":
     """Yield the row of each video in order, after it was written and printed."""
-    from unmask.answers import answers_file, provenance
+    from unmask.answers import answers_file
     from unmask.cli import common
     from unmask.runtime import digests
 
     maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
-    names = [provenance.shown_name(str(video)) for video in wish.videos]
+    names = [shown_name(str(video)) for video in wish.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
         kept, known = None, {}
@@ -252,7 +255,7 @@ def _show(row: "Row", form: "Form | None", width: int) -> None:
 
 def _say(line: bytes) -> None:
     try:
-        click.echo(line, nl=False)
+        terminal.echo_data(line)
     except BrokenPipeError:  # `| head` has seen enough: click ends quietly
         raise
     except OSError as error:
@@ -276,15 +279,16 @@ def _fresh(
     predictor = Predictor.load(wish.model_dir)
     source = _source(wish.model_dir, predictor) if wish.pages else None
     stamps = {video: answers_file.stamp_of(video) for video in videos}
-    with tempfile.TemporaryDirectory(prefix="unmask-") as scratch:
+    with private_folder("predict") as folder, all_in(folder):
+        crops_dir = folder / "crops" if source else None
         answers = analyse(
-            predictor, videos, crops_dir=Path(scratch) if source else None, workers=wish.workers,
+            predictor, videos, crops_dir=crops_dir, workers=wish.workers,
             moments=PAGE_MOMENTS if wish.pages or wish.clips else None,
         )  # fmt: skip
         with closing(answers):  # type: ignore[type-var]  # it is a generator
             for answer in answers:
-                if source:
-                    _write_page(wish.pages[answer.path], answer, predictor, Path(scratch), source)
+                if source and crops_dir:
+                    _write_page(wish.pages[answer.path], answer, predictor, crops_dir, source)
                 if wish.clips:
                     _write_clip(wish.clips[answer.path], answer)
                 row = answers_file.to_row(answer, stamps[answer.path], maker)
@@ -297,13 +301,13 @@ def _source(model_dir: Path, predictor: "Predictor") -> "Source":
     from unmask.answers import model_source, provenance
     from unmask.answers.html_report import Source
 
-    root, mlflow_db = model_source.origin(model_dir)
+    beside, root, mlflow_db = model_source.origin(model_dir)
     found = provenance.collect(
         # Where the program lies is nobody's business who gets the page.
         root, run_key=predictor.checkpoint.run_key, command=("unmask", *sys.argv[1:]),
-        mlflow_db=mlflow_db,
+        mlflow_db=mlflow_db, beside=beside,
     )  # fmt: skip
-    return Source(model_dir, root, found)
+    return Source(model_dir, beside, found)
 
 
 def _write_page(
@@ -321,13 +325,13 @@ def _write_clip(out: Path, answer: "Answer") -> None:
     from unmask.video.codec import DecodeError
 
     if not answer.faces:
-        click.echo(f"{out} was not made: it would show no face", err=True)
+        terminal.echo(f"{out} was not made: it would show no face", err=True)
         return
     try:
         for _ in annotate.write(out, answer):
             pass
     except DecodeError as error:
-        click.echo(f"{out} was not made: {error}", err=True)
+        terminal.echo(f"{out} was not made: {error}", err=True)
 
 
 # ---------------------------------------------------------------- verify
@@ -379,5 +383,5 @@ def verify(
         found = verification.check(report, video, folder)
     words = {True: "matches", False: "DIFFERS", None: "not compared"}
     for check in found.checks:
-        click.echo(f"{check.part:<7} {words[check.matches]:<13} {check.detail}")
+        terminal.echo(f"{check.part:<7} {words[check.matches]:<13} {check.detail}")
     sys.exit(found.exit_code)

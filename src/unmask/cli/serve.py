@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from ipaddress import ip_network
@@ -15,6 +14,8 @@ import click
 
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import UnmaskError
+from unmask.runtime import terminal
+from unmask.runtime.scratch import all_in, private_folder
 
 if TYPE_CHECKING:
     from unmask.serve.queue import Limits
@@ -133,7 +134,7 @@ def serve(
     names = _check_root_path(root_path), allowed_hosts, trusted_proxies
     is_local = host in LOOPBACK
     if not is_local and password is None:
-        click.echo(
+        terminal.echo(
             f"Warning: whoever reaches {host} may use this server, and there is no password. Set "
             "one by --password-file, and put a proxy with TLS before it.",
             err=True,
@@ -144,8 +145,8 @@ def serve(
     # Then what is under way is stopped and deleted on the way out.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with tempfile.TemporaryDirectory(prefix="unmask-serve-") as folder, _all_in(Path(folder)):
-            _serve(Path(folder), model, rev, limits, host, port, password, keep, names, upload_s)
+        with private_folder("serve") as folder, all_in(folder), _without_internet(folder):
+            _serve(folder, model, rev, limits, host, port, password, keep, names, upload_s)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
@@ -153,22 +154,17 @@ def serve(
 
 
 @contextmanager
-def _all_in(folder: Path) -> Iterator[None]:
-    """Have all temporary files meanwhile made in the folder, and Gradio ask nothing elsewhere."""
+def _without_internet(folder: Path) -> Iterator[None]:
+    """Have Gradio ask nothing elsewhere, and put its files into the folder."""
     from unmask.tracking.tracker import environment
 
     # Gradio reads these where it is imported, and its folder for files whenever it needs one.
     variables = {
-        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TMPDIR": str(folder),
+        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
     }  # fmt: skip
-    before = tempfile.tempdir
-    tempfile.tempdir = str(folder)
-    try:
-        with environment(variables):
-            yield
-    finally:
-        tempfile.tempdir = before
+    with environment(variables):
+        yield
 
 
 def _serve(
@@ -191,7 +187,8 @@ def _serve(
 
     with _listen(host, port) as listening:
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
-        settings = Settings(model_dir, *model_source.origin(model_dir), ("unmask", "serve"))
+        beside, root, mlflow_db = model_source.origin(model_dir)
+        settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root)
         with closing(Desk(folder, limits, settings, common.set_up_logging)) as desk:
             desk.open()
             try:
@@ -204,7 +201,7 @@ def _serve(
                 ) from error
             desk.await_model()
             shown = f"[{host}]" if ":" in host else host
-            click.echo(f"http://{shown}:{listening.getsockname()[1]}")
+            terminal.echo(f"http://{shown}:{listening.getsockname()[1]}")
             root_path, allowed_hosts, trusted_proxies = names
             rules = serving.Rules(
                 host, password, keep, allowed_hosts, root_path, trusted_proxies,

@@ -238,7 +238,8 @@ class _Folder(ChunkFiles):
             if error.errno not in NO_HARD_LINK:
                 raise
             self._check_room(path, partial.parent)
-            shutil.copyfile(original, partial)
+            with original.open("rb") as source, partial.open("xb") as copy:  # never into a link
+                shutil.copyfileobj(source, copy, 2**20)
 
 
 def _open_folder(folder: Path) -> _Folder:

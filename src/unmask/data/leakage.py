@@ -86,7 +86,7 @@ def check(listings: Sequence[Listing], settings: Raw) -> None:
         raise DatasetError(
             f"Asked for splits of {', '.join(listing.chunk for listing in listings)} that share "
             f"nothing and hold both classes; found\n{found}\n"
-            "Mend the chunk's own splits or its metadata, or set raw.honour_split to false; add "
+            "  Mend the chunk's own splits or its metadata, or set raw.honour_split to false; add "
             "videos of more sources. Where different people only look alike, lower "
             "raw.alike_ratio."
         )

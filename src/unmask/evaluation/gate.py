@@ -1,7 +1,6 @@
 """May this be released? What a model is worth now against the last release, by what Git keeps."""
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from unmask.errors import MALFORMED, UnmaskError
 from unmask.params import CLEAN, Gate
+from unmask.runtime import checkout
 
 RECORD = "metrics/robustness.json"
 RELEASES = "v*"  # Git tags
@@ -92,7 +92,12 @@ def record_of(root: Path, revision: str) -> Record:
     Raises:
         GateError: there is no such revision, or it has no record, or a damaged one.
     """
-    return _parse(_git(root, "show", f"{revision}:./{RECORD}"), f"{RECORD} of {revision}")
+    # Not `git show`, which has a program that the configuration names make text of the file.
+    # --end-of-options is unknown to cat-file: a revision that begins with a dash is none.
+    if revision.startswith("-"):
+        raise GateError(f"Asked for the record of {revision}; no revision begins with a dash.")
+    content = _git(root, "cat-file", "blob", f"{revision}:./{RECORD}")
+    return _parse(content, f"{RECORD} of {revision}")
 
 
 def compare(released: Record, now: Record, settings: Gate) -> list[Check]:
@@ -166,12 +171,10 @@ def _parse(text: str, where: str) -> Record:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
+    try:
+        return checkout.ask(root, *arguments)
+    except checkout.GitError as error:
         raise GateError(
-            f"Asked Git for `git {' '.join(arguments)}` in {root}; it said: {done.stderr.strip()}. "
+            f"Asked Git for `git {' '.join(arguments)}` in {root}; it said: {error}. "
             "Run this in a clone of the project, and name a revision that `git log` knows."
-        )
-    return done.stdout
+        ) from error

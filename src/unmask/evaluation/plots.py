@@ -7,7 +7,6 @@ only when a picture is drawn.
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -426,6 +425,6 @@ def save(figure: "Figure", path: Path) -> None:
         .convert("RGB")
         .quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     )
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG", optimize=True, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
-    os.replace(partial, path)
+    coded = io.BytesIO()
+    picture.save(coded, format="PNG", optimize=True, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
+    write_atomically(path, coded.getvalue())

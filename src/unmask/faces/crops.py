@@ -43,7 +43,7 @@ from unmask.records import (
 )
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.disk import sole_writer, writing
+from unmask.runtime.disk import open_to_append, sole_writer, writing
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.codec import (
     Account,
@@ -464,7 +464,7 @@ def _fill(
     missing = [job for job in jobs if job.video_id not in rows]
     for row in _crop_all(missing, workers, load_detector):
         rows[row.video_id] = row
-        with writing(journal), journal.open("a", encoding="utf-8") as lines:
+        with writing(journal), open_to_append(journal) as lines:
             lines.write(faces_line(row) + "\n")
         yield row
     _write_rows(journal, rows)

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from unmask import params
 from unmask.faces.crops import crop_video
@@ -18,6 +17,7 @@ from unmask.records import Reason, VideoFaces
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
 from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.scratch import private_folder
 from unmask.video.codec import DecodeError, probe
 
 _CHUNK_BYTES = 2**20
@@ -59,7 +59,7 @@ def crop_files(
     with ExitStack() as stack:
         folder = crops_dir
         if folder is None:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="unmask-")))
+            folder = stack.enter_context(private_folder("crops"))
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         found = run_jobs(

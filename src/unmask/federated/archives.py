@@ -62,7 +62,8 @@ def build_wheel(root: Path, folder: Path) -> Path:
     Raises:
         FederatedError: it can't be built.
     """
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
+    # -P: no module is taken from the checkout itself.
+    command = [sys.executable, "-P", "-m", "hatchling", "build", "-t", "wheel", "-d"]
     command.append(str(folder.resolve()))
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:

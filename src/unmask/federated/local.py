@@ -132,9 +132,11 @@ def run(
         job_file = Path(work, "job.json")
         job_file.write_text(json.dumps(job))
         command = [sys.executable, "-m", "unmask.federated.local", "job.json"]
+        # Functions import what lies beside them, which PYTHONSAFEPATH of `unmask` would forbid.
+        own = {name: text for name, text in environment.items() if name != "PYTHONSAFEPATH"}
         with (logs / "substra.log").open("w") as log:
             child = subprocess.Popen(
-                command, cwd=work, env=dict(environment), stdout=subprocess.PIPE, stderr=log,
+                command, cwd=work, env=own, stdout=subprocess.PIPE, stderr=log,
                 text=True, start_new_session=True,
             )  # fmt: skip
         try:
@@ -169,7 +171,7 @@ def _failure(plan: Plan, done: int, logs: Path) -> FederatedError:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     tail = "\n".join(f"  | {line}" for line in lines[-LOG_LINES:])
     return FederatedError(
-        f"Plan {plan.name}: {what}. {log} ends:\n{tail}\nMend what it names and run again: plans "
+        f"Plan {plan.name}: {what}. {log} ends:\n{tail}\n  Mend what it names and run again: plans "
         "that are done are kept."
     )
 

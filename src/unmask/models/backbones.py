@@ -19,6 +19,7 @@ from torch import nn
 
 from unmask.errors import WeightsError
 from unmask.geometry import GEOMETRIES, STARTS, no_such_start
+from unmask.runtime.disk import create, delete_stale, new_name
 
 with warnings.catch_warnings():
     # pytorchvideo scripts a function at import, of which torch tells every process anew.
@@ -350,11 +351,15 @@ def _fetch_kinetics(file: str, cache_dir: Path) -> Path:
     if path.exists():
         return path
     url = MODEL_ZOO + file
-    partial = path.with_suffix(".partial")
+    partial = new_name(path, "partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    delete_stale(path, "partial")
     logger.info("fetching %s", url)
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer, partial.open("wb") as out:
+        with (
+            urllib.request.urlopen(url, timeout=30) as answer,
+            os.fdopen(create(partial), "wb") as out,
+        ):
             while block := answer.read(1 << 20):
                 out.write(block)
             expected = answer.headers.get("Content-Length")

@@ -11,6 +11,7 @@ from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.records import write_atomically
+from unmask.runtime.disk import read_regular
 from unmask.scoring.verdicts import Limits, limits_from
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings n
 
 FORMAT = 4
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
+_MAX_SETTINGS_BYTES = 2**20
 HISTORY = "history.csv"  # the training's epochs
 
 
@@ -113,7 +115,7 @@ def read_settings(folder: Path) -> Checkpoint:
     """
     path = folder / SETTINGS
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(read_regular(path, _MAX_SETTINGS_BYTES))
         if values["format"] != FORMAT:
             raise WeightsError(
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "

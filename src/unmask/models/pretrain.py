@@ -10,6 +10,7 @@ centred form). Time is learned from there by fine-tuning.
 """
 
 import hashlib
+import io
 import logging
 import shutil
 from collections.abc import Iterator
@@ -350,9 +351,9 @@ def fit(
                 "model": model.state_dict(), "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(), "step": step + 1,
             }  # fmt: skip
-            partial = state_file.with_suffix(".partial")
-            torch.save(state, partial)
-            partial.replace(state_file)
+            content = io.BytesIO()
+            torch.save(state, content)
+            write_atomically(state_file, content.getvalue())
         yield seen, smooth
 
 

@@ -25,6 +25,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from unmask.errors import UnmaskError
 from unmask.records import Chunk
 from unmask.runtime.code import code_digest
+from unmask.runtime.disk import create, delete_stale, give_name, new_name
 
 logger = logging.getLogger(__name__)
 
@@ -162,9 +163,9 @@ class SwapIO(TorchCheckpointIO):
         assert storage_options is None
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
+        partial = new_name(path, "partial")
+        delete_stale(path, "partial")
+        with os.fdopen(create(partial), "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
-            os.fsync(file.fileno())  # or a power failure may leave the new name without content
-        os.replace(partial, path)
+            give_name(partial, path)

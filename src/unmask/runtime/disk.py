@@ -4,13 +4,19 @@ import errno
 import fcntl
 import logging
 import os
+import re
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from unmask.errors import DiskError
 
 _log = logging.getLogger(__name__)
+
+_NAME_BYTES = 200  # file systems take 255
 
 # What only a write can meet: an error of reading a bad video is never taken for one of these.
 _REMEDIES = {
@@ -79,3 +85,75 @@ def give_name(part: Path, path: Path) -> None:
     with part.open("rb") as whole:
         os.fsync(whole.fileno())
     os.replace(part, path)
+
+
+def new_name(path: Path, ending: str) -> Path:
+    """Return an unused name beside path, which nobody can guess, for a file that becomes path.
+
+    A link of a name that could be guessed may lie in wait for what is written there.
+    """
+    return path.with_name(f".{_beginning(path)}.{secrets.token_hex(8)}.{ending}")
+
+
+def _beginning(path: Path) -> str:
+    """Return as much of a file's name as leaves room for more."""
+    return os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+
+
+def create(path: Path) -> int:
+    """Make a new file, with the rights that open() gives, and return its handle, which is locked.
+
+    The lock shows that the file is being written: see delete_stale.
+
+    Raises:
+        FileExistsError: something of that name is there, were it a link: it is never followed.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(path, flags, 0o666)
+    with suppress(OSError):  # not every file system can
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def delete_stale(path: Path, ending: str) -> None:
+    """Delete the files of new_name(path, ending) that a killed process left: nobody locks them."""
+    ours = re.compile(rf"\.{re.escape(_beginning(path))}\.[0-9a-f]{{16}}\.{ending}")
+    for stale in [each for each in path.parent.iterdir() if ours.fullmatch(each.name)]:
+        with suppress(OSError):  # one that is being written, or gone by now
+            handle = os.open(stale, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stale.unlink()
+            finally:
+                os.close(handle)
+
+
+def open_to_append(path: Path) -> TextIO:
+    """Return a text file that grows at its end. A link in its place is refused.
+
+    Raises:
+        OSError: it can't be opened, or is a link.
+    """
+    return open(path, "a", encoding="utf-8", opener=_no_link)
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file that a stranger may have put there.
+
+    Raises:
+        OSError: there is none; or it is no regular file, such as a pipe, which would be waited for,
+            or has more than most_bytes.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "It is no regular file", str(path))
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EINVAL, f"It has more than {most_bytes:,} bytes", str(path))
+    return content

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from unmask.records import content_digest, write_atomically
-from unmask.runtime.disk import sole_writer, writing
+from unmask.runtime.disk import open_to_append, sole_writer, writing
 
 _SCRATCH = ".partial-"
 
@@ -77,7 +77,7 @@ class Ledger:
         self._rows[name] = row
         # The line first: until a file has arrived, what is there has another digest.
         with writing(self._path):
-            with self._path.open("a", encoding="utf-8") as lines:
+            with open_to_append(self._path) as lines:
                 lines.write(_line(row))
             for file in files:
                 os.replace(self.scratch / file, self._folder / file)

@@ -130,7 +130,7 @@ def read_hyperparameters(encoded: Mapping[str, str]) -> JobParams:
         raise ParamsError(
             "The job's hyperparameters are not those of this image's unmask:\n  "
             + "\n  ".join(problems)
-            + "\nBuild the image from the commit that submits: containers/build_and_push."
+            + "\n  Build the image from the commit that submits: containers/build_and_push."
         ) from error
 
 

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
+from unmask.runtime.plain_text import clean_name
 from unmask.serve import forms
 from unmask.serve import page as serve_page
 from unmask.serve.connections import Crowd, Patience, Server, make_room
@@ -35,6 +36,7 @@ _STATUS = {
     Refused.TIMED_OUT: HTTPStatus.GATEWAY_TIMEOUT,
     Refused.CANCELLED: HTTPStatus.SERVICE_UNAVAILABLE,
     Refused.FAILED: HTTPStatus.INSUFFICIENT_STORAGE,
+    Refused.BROKEN: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 
@@ -205,9 +207,9 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
     try:
         with writing(ticket.video), ticket.video.open("wb") as file:
             if forms.is_form(kind):
-                ticket.name = await forms.receive(kind, chunks, file)
+                ticket.name = clean_name(await forms.receive(kind, chunks, file))
             else:
-                ticket.name = request.query_params.get("name", "")
+                ticket.name = clean_name(request.query_params.get("name", ""))
                 async for chunk in chunks:
                     await asyncio.to_thread(file.write, chunk)
     except ClientDisconnect as error:

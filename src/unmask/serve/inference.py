@@ -1,5 +1,6 @@
 """What a process of `unmask serve` does: it holds the model and answers one video after another."""
 
+import logging
 import os
 import tempfile
 import threading
@@ -21,6 +22,8 @@ from unmask.runtime.processes import count_beats
 if TYPE_CHECKING:  # these import torch, which the server itself does without
     from unmask.answers.analysis import Answer
 
+_log = logging.getLogger(__name__)
+
 _LOOK_S = 0.3  # between two words on how far the faces are
 _FACES, _SCORES, _PAGE = 0.75, 0.9, 0.97  # how far an answer is when these are done
 
@@ -41,6 +44,7 @@ class Refused(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
     FAILED = "failed"  # this machine did: its disk is full, say
+    BROKEN = "broken"  # this program did: a mistake of ours
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,10 @@ class Settings:
     """What answers are made with, and what a report says of it."""
 
     model_dir: Path
-    root: Path  # the checkout
+    beside: Path  # the folder whose metrics and dvc.lock may be the model's
     mlflow_db: Path | None
     command: tuple[str, ...]
+    root: Path | None = None  # the checkout whose commit is told; None asks nothing of Git
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ _OUT_OF_MEMORY = Refusal(
     f"Answering this video takes more than the {MEMORY_BYTES // confinement.GIB} GiB of memory "
     "that one video may have here. Convert it to a smaller size, for example 1080p.",
 )
+_BROKEN = Refusal(
+    Refused.BROKEN,
+    "The server failed on this video by a mistake of its own, which it has written into its log.",
+)
 
 
 def work(connection: Connection, settings: Settings, start: Callable[[], None]) -> None:
@@ -114,10 +123,13 @@ def work(connection: Connection, settings: Settings, start: Callable[[], None]) 
             connection.send(_OUT_OF_MEMORY if limit.is_spent() else answer)
         except UnmaskError as error:
             connection.send(Refusal(Refused.FAILED, str(error)))
-        except Exception as error:
-            if not confinement.is_out_of_memory(error):
-                raise
-            connection.send(_OUT_OF_MEMORY)
+        # A mistake of this program costs one answer, not the process that holds the model.
+        except Exception as error:  # noqa: BLE001 -- which mistakes there are, nobody knows; it is logged
+            if confinement.is_out_of_memory(error):
+                connection.send(_OUT_OF_MEMORY)
+            else:
+                _log.exception("Asked for the answer of a video; this program failed on it")
+                connection.send(_BROKEN)  # where the parent is gone this ends the process
         if limit.is_spent():  # another process has all of its memory again
             return
 
@@ -177,9 +189,11 @@ class _Analyst:
         from unmask.faces.files import crop_file
 
         torch.set_num_threads(1)  # as where predict crops
-        with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
-            cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
-        torch.set_num_threads(self._threads)
+        try:
+            with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
+                cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
+        finally:
+            torch.set_num_threads(self._threads)
         faces = len(cropped.found.tracks)
         tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
         moments = analysis.PAGE_MOMENTS if task.wants_report else None
@@ -191,9 +205,10 @@ class _Analyst:
         found = provenance.collect(
             self._settings.root, run_key=self._predictor.checkpoint.run_key,
             command=self._settings.command, mlflow_db=self._settings.mlflow_db,
+            beside=self._settings.beside,
         )  # fmt: skip
         source = html_report.Source(
-            self._settings.model_dir, self._settings.root, found, name=task.name or None
+            self._settings.model_dir, self._settings.beside, found, name=task.name or None
         )
         out = task.video.with_name("report.html")
         html_report.write(out, answer, self._predictor, crops_dir, source)

@@ -87,6 +87,13 @@ class Spool:
 
         Where only refused events are left it is one with refused_too, to ask for them again.
         """
+        if any(path.is_symlink() for path in folder.glob("*")):  # spools have none
+            logger.warning(
+                "%s was read for events that wait; it holds links, which unmask puts nowhere. "
+                "Nothing of it is sent: delete that folder.",
+                folder,
+            )
+            return None
         try:
             lock = (folder / LOCK).open("ab")
         except FileNotFoundError:
@@ -207,8 +214,17 @@ def _read(folder: Path) -> tuple[list[Event], int | None]:
             return events, number
         if not isinstance(event, dict) or not NEEDED[number > 1] <= event.keys():
             return events, number
+        if "path" in event and not _is_kept(folder, event["path"]):
+            return events, number
         events.append(event)
     return events, None
+
+
+def _is_kept(folder: Path, path: object) -> bool:
+    """Say whether an event's file is a copy in the spool: a stranger's may name any file here."""
+    if not isinstance(path, str):
+        return False
+    return (folder / path).resolve().is_relative_to((folder / FILES).resolve())
 
 
 @cache

@@ -1,8 +1,9 @@
 """Where a run comes from: its commit, its data, its checkout."""
 
 import re
-import subprocess
 from pathlib import Path
+
+from unmask.runtime import checkout
 
 # What is in the image of training jobs, or decides what is; its README only describes the wheel.
 IMAGE = (".dockerignore", "LICENSE", "containers", "pyproject.toml", "src")
@@ -21,21 +22,22 @@ def main_checkout(root: Path) -> Path:
 def source_tags(root: Path) -> dict[str, str]:
     """Return the Git commit and whether files differ from it; nothing where there is no Git.
 
-    dvc.lock and metrics do not count as a difference: DVC rewrites the one while the stages run,
-    and takes the other away before evaluate does.
+    Nothing that the checkout's configuration names is run: see checkout. Without `git.dirty` it is
+    not known whether files differ. dvc.lock and metrics do not count as a difference: DVC rewrites
+    the one while the stages run, and takes the other away before evaluate does.
     """
-    commit = _git(root, "rev-parse", "HEAD")
-    if not commit:
+    found = checkout.find(root)
+    commit = found and found.head()
+    if not found or not commit:
         return {}
-    written = [f":(exclude){path}" for path in ("dvc.lock", "metrics")]
-    changes = _git(root, "status", "--porcelain", "-uno", "--", ".", *written)
-    return {
+    tags = {
         # Without a name the page hides the commit.
         "mlflow.source.name": main_checkout(root).resolve().name,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit,
-        "git.dirty": str(bool(changes)).lower(),
     }
+    changes = found.changes(root, written=("dvc.lock", "metrics"))
+    return tags if changes is None else tags | {"git.dirty": str(bool(changes)).lower()}
 
 
 def image_commit(root: Path) -> str | None:
@@ -44,24 +46,27 @@ def image_commit(root: Path) -> str | None:
     A commit of metrics or params needs no other image. None where there is no commit, or where a
     shallow clone hides which one it was.
     """
-    if _git(root, "rev-parse", "--is-shallow-repository") == "true":
+    try:
+        if checkout.ask(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+            return None
+        return checkout.ask(root, "rev-list", "-1", "HEAD", "--", *IMAGE).strip() or None
+    except checkout.GitError:
         return None
-    return _git(root, "log", "-1", "--format=%H", "--", *IMAGE) or None
 
 
 def image_changes(root: Path) -> str:
-    """Return what of the image's content differs from the commit, as `git status` lists it."""
-    return _git(root, "status", "--porcelain", "--", *IMAGE) or ""
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    # No locks: DVC may be using the repository too.
-    command = ["git", "-C", str(root), "--no-optional-locks", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    """Return what of the image's content differs from the commit: a line for each file, or ""."""
+    found = checkout.find(root)
+    if not found or not found.head():
+        return ""
+    changed = found.changes(root)
+    if changed is None:
+        return f"not known, as Git's files in {root} can't be read"
+    prefix = root.resolve().relative_to(found.top)
+    paths = [(prefix / path).as_posix() for path in IMAGE]
+    ours = [path for path in changed if any(path == p or path.startswith(f"{p}/") for p in paths)]
+    lines = [f"changed: {path}" for path in ours]
+    return "\n".join(lines + [f"untracked: {path}" for path in found.untracked(paths)])
 
 
 def lock_digests(root: Path, *, stage: str | None) -> dict[str, str]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from unmask.errors import UnmaskError
 from unmask.records import Reason
-from unmask.runtime.disk import give_name, writing
+from unmask.runtime.disk import create, give_name, new_name, writing
 from unmask.video import colour, endings, transport
 from unmask.video.light import Mapping, Primaries, Transfer
 
@@ -1094,7 +1094,7 @@ class VideoWriter:
     ) -> None:
         self.frames_written = 0
         self._path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._part = new_name(path, "part")
         self._rate = Fraction(rate_fps).limit_denominator(1001)  # 29.97... is 30000/1001
         # Without macroblock-tree: x264's AVX-512 code for it, with B-frames, gave other bytes from
         # encode to encode (11 results of 30 encodes of the same frames); files grow by 15 %.
@@ -1102,6 +1102,7 @@ class VideoWriter:
         self._open = True
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with writing(path):
+            os.close(create(self._part))  # FFmpeg would follow a link
             self._container = av.open(
                 f"file:{self._part}", "w", format="mp4", container_options=options
             )

@@ -13,7 +13,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from unmask.runtime.disk import give_name, writing
+from unmask.runtime.disk import create, give_name, new_name, writing
 from unmask.video.codec import find_pictures, open_file
 
 _log = logging.getLogger(__name__)
@@ -33,12 +33,13 @@ def add(pictures: Path, source: Path, out: Path) -> None:
         DecodeError: source is no video.
         DiskError: the disk takes no more.
     """
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    part = new_name(out, "part")
     with open_file(source) as container:
         stream = _find(container, source)
         try:
             if stream is not None:
                 with writing(out):
+                    os.close(create(part))  # FFmpeg would follow a link
                     _copy(pictures, _packets(container, stream, source), stream, part)
                     give_name(part, out)
                 return
