@@ -100,7 +100,7 @@ LAYERS = (
         "inputs",
         "gate",
     ),
-    ("archive", "records", "params", "scores", "processes", "provenance", "verdicts"),
+    ("archive", "records", "params", "scores", "stretches", "processes", "provenance", "verdicts"),
     ("disk", "digests", "groups"),
     ("errors", "geometry"),
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from painted import faces_over_noise
 
@@ -37,7 +38,7 @@ def videos(tmp_path_factory):
 
 def predictor(limits):
     settings = params.load()
-    clips = settings.clips.model_copy(update={"max_per_track": 2})
+    clips = settings.clips.model_copy(update={"max_per_track": 3})
     checkpoint = Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""
     )
@@ -74,9 +75,11 @@ def test_an_answer_is_that_of_the_stages(videos, answers, tmp_path):
 def test_a_timeline_is_denser_where_asked_and_the_worst_moments_are_its_own(answers):
     answer = answers["face.mp4"]
     [face] = answer.faces
-    assert len(face.score.clip_logits) == 2
+    assert face.score.clip_starts_s == pytest.approx([0, 2.35, 4.7])
+    # Of 5.9 s: pictures stand for 0.4 s on either side, so 0.35 are not seen after each clip.
+    assert face.look.looked_at_ratio == pytest.approx(5.2 / 5.9)
     starts_s = [moment.time_s for moment in face.timeline]
-    assert starts_s == pytest.approx([0, 2.35, 4.7])  # 1.2 s each in 5.9, 0.4 apart
+    assert starts_s == pytest.approx(np.linspace(0, 4.7, 4))  # 1.2 s each in 5.9, 0.37 apart
     chances = sorted((moment.probability for moment in face.timeline), reverse=True)
     assert [moment.probability for _, moment in answer.worst] == chances[:3]
     assert all(face.timeline.index(moment) >= 0 and place == 0 for place, moment in answer.worst)
