@@ -234,6 +234,14 @@ def test_the_split_must_leave_videos_to_train_on(
     assert message(path).endswith("must leave something to train on")  # not the whole input
 
 
+def test_stretches_take_a_part_of_the_errors(changed: Callable[..., Path]) -> None:
+    whole = changed({"verdicts.stretch_error_ratio": 0.1})
+    assert "stretch_error_ratio 0.1 is a part of max_error_ratio 0.1: set it lower" in message(
+        whole
+    )
+    params.load(changed({"verdicts.stretch_error_ratio": 0.0}))
+
+
 @pytest.mark.parametrize(
     ("crf", "said"), [([26, 20], "lower end first; found [26, 20]"), ([26, 41], "sample.crf.1: ")]
 )

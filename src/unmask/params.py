@@ -105,6 +105,7 @@ class Clips(Section):
     interval_s: Positive | None
     side_px: Annotated[int, Field(ge=64, le=512)] | None
     max_per_track: Count
+    stretch_s: Positive
     max_padding_ratio: Annotated[float, Field(ge=0, lt=1)]
 
     def geometry(self, backbone: str) -> Geometry:
@@ -155,7 +156,17 @@ class Verdicts(Section):
     """When an answer says fake or real, and when it says neither: verdicts.learn."""
 
     max_error_ratio: Annotated[float, Field(gt=0, lt=0.5)]
+    stretch_error_ratio: Annotated[float, Field(ge=0, lt=0.5)]
     outlier_ratio: Annotated[float, Field(ge=0, lt=0.5)]
+
+    @model_validator(mode="after")
+    def _leaves_errors_for_whole_tracks(self) -> "Verdicts":
+        if self.stretch_error_ratio >= self.max_error_ratio:
+            raise ValueError(
+                f"stretch_error_ratio {self.stretch_error_ratio:g} is a part of max_error_ratio "
+                f"{self.max_error_ratio:g}: set it lower, 0 for no verdict by a stretch"
+            )
+        return self
 
 
 class Evaluate(Section):

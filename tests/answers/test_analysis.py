@@ -4,18 +4,20 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from painted import faces_over_noise
 
 from tests.conftest import make_video_file
-from tests.models.test_predict import Brightness
+from tests.models.test_predict import Brightness, write_track
 from unmask import params
 from unmask.answers.analysis import analyse, answer
+from unmask.answers.answers_file import Maker, human_line, to_row
 from unmask.faces.crops import crop_chunk
-from unmask.faces.files import crop_file
+from unmask.faces.files import Cropped, crop_file
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor, probability
-from unmask.records import FileDoubt, Reason
+from unmask.records import FileDoubt, Reason, VideoFaces
 from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, Verdict
 
 STILL = sorted((Path(__file__).parents[2] / "data/sources/stills").glob("*_neutral.jpg"))[0]
@@ -39,7 +41,7 @@ def videos(tmp_path_factory):
 
 def predictor(limits):
     settings = params.load()
-    clips = settings.clips.model_copy(update={"max_per_track": 2})
+    clips = settings.clips.model_copy(update={"max_per_track": 3})
     checkpoint = Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""
     )
@@ -76,9 +78,11 @@ def test_an_answer_is_that_of_the_stages(videos, answers, tmp_path):
 def test_a_timeline_is_denser_where_asked_and_the_worst_moments_are_its_own(answers):
     answer = answers["face.mp4"]
     [face] = answer.faces
-    assert len(face.score.clip_logits) == 2
+    assert face.score.clip_starts_s == pytest.approx([0, 2.35, 4.7])
+    # Of 5.9 s: pictures stand for 0.4 s on either side, so 0.35 are not seen after each clip.
+    assert face.look.looked_at_ratio == pytest.approx(5.2 / 5.9)
     starts_s = [moment.time_s for moment in face.timeline]
-    assert starts_s == pytest.approx([0, 2.35, 4.7])  # 1.2 s each in 5.9, 0.4 apart
+    assert starts_s == pytest.approx(np.linspace(0, 4.7, 4))  # 1.2 s each in 5.9, 0.37 apart
     chances = sorted((moment.probability for moment in face.timeline), reverse=True)
     assert [moment.probability for _, moment in answer.worst] == chances[:3]
     assert all(face.timeline.index(moment) >= 0 and place == 0 for place, moment in answer.worst)
@@ -167,3 +171,48 @@ def test_doubts_of_the_file_reach_its_answer(videos, tmp_path, doubt, verdict):
     all_fake = predictor(replace(NOTHING_LEARNED, fake_from=0.5, real_to=0.001))
     fake = answer(all_fake, doubted, None)
     assert fake.verdict is verdict
+
+
+def dim_then_bright(folder, *levels):
+    """Return the answer for faces whose crops have these levels, a tenth of a second each."""
+    settings = params.load()
+    clips = settings.clips.model_copy(update={"side_px": 64})
+    limits = replace(NOTHING_LEARNED, fake_from=0.95, real_to=0.9)
+    checkpoint = Checkpoint(
+        settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""
+    )
+    tracks = tuple(write_track(folder, number, own) for number, own in enumerate(levels))
+    found = VideoFaces("v", "", tracks)
+    cropped = Cropped(0, folder / "v.mp4", folder, found, None, None)
+    return answer(Predictor(Brightness(), checkpoint, device="cpu"), cropped, None)
+
+
+def test_three_forged_seconds_after_twelve_real_ones_are_found_and_told(tmp_path):
+    # A clip's logit is that of its last frame: 2 for dim ones, 8 for bright ones. Nine clips begin
+    # every 1.725 s in 15 s; those from 12.075 s on are bright. 30 / 9 / 2 = 1.667 as a whole.
+    dim, bright = [51] * 121, [204] * 30
+    whole = dim_then_bright(tmp_path, dim)
+    assert (whole.verdict, whole.doubts) == (Verdict.REAL, ())
+    found = dim_then_bright(tmp_path, dim + bright, dim)
+    assert (found.verdict, found.doubts) == (Verdict.INCONCLUSIVE, (Doubt.SUSPICIOUS_STRETCH,))
+    assert found.probability == pytest.approx(0.841, abs=0.01)
+    face, other = found.faces
+    assert (face.part.start_s, face.part.end_s) == pytest.approx((12.075, 15.0))
+    assert face.part.probability == pytest.approx(0.982, abs=0.003)
+    # 8 stretches of this face and 6 of the other's 7 clips.
+    assert (face.part.count, other.part.count) == (14, 14)
+    assert (other.verdict, face.look.looked_at_ratio) == (Verdict.REAL, pytest.approx(1.0))
+    row = to_row(found, None, Maker("m", "1"))
+    assert {"face": 0, "start_s": 12.075, "end_s": 15.0}.items() <= row["stretch"].items()
+    assert "suspicious stretch, from 0:12.1 to 0:15.0 0.98" in human_line(row, width=5)
+
+
+def test_real_seconds_before_and_after_never_hide_them(tmp_path):
+    for before, after in ((60, 60), (10, 300), (400, 7)):
+        levels = [51] * before + [204] * 30 + [51] * after
+        found = dim_then_bright(tmp_path, levels)
+        assert found.doubts == (Doubt.SUSPICIOUS_STRETCH,)
+        [face] = found.faces
+        begin_s, end_s = before / 10, before / 10 + 3
+        assert face.part.start_s < end_s
+        assert face.part.end_s > begin_s

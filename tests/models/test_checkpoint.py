@@ -29,7 +29,8 @@ CARRIED = Checkpoint(
         stall_s=60.0,
     ),
     clips=Clips(
-        frames=5, interval_s=None, side_px=96, max_per_track=8, max_padding_ratio=0.5
+        frames=5, interval_s=None, side_px=96, max_per_track=8, stretch_s=2.5,
+        max_padding_ratio=0.5,
     ),
     model=Model(
         backbone="x3d_xs", weights="weights/größe.safetensors", weights_sha256="ab" * 32,
@@ -40,6 +41,7 @@ CARRIED = Checkpoint(
         fake_from=0.7813319700143926, real_to=None, min_face_px=40.5, min_track_s=1.2,
         min_sharpness=0.01, max_sharpness=0.3, min_brightness=0.2, max_brightness=0.7,
         max_error_ratio=0.1, reals=16, fakes=8, tracks=132,
+        stretches=((2, 0.8), (4, 0.9000000000000001)),
     ),
     run_key="0123abc",
 )  # fmt: skip
@@ -111,7 +113,12 @@ def test_a_net_in_another_memory_layout_is_saved_the_same(folder: Path, tmp_path
         CARRIED,
         replaced(
             clips=Clips(
-                frames=None, interval_s=0.25, side_px=None, max_per_track=1, max_padding_ratio=0.0
+                frames=None,
+                interval_s=0.25,
+                side_px=None,
+                max_per_track=1,
+                stretch_s=3.0,
+                max_padding_ratio=0.0,
             )
         ),
         replaced(
@@ -147,7 +154,7 @@ def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: 
     assert len(modes) == 1, "who may read one may read the other"
     assert load_file(folder / WEIGHTS).keys() == net.state_dict().keys()
     values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    assert values["format"] == 4
+    assert values["format"] == 5
     assert values["temperature"] == CARRIED.temperature
     assert values["model"] == {
         "backbone": "x3d_xs", "weights": "weights/größe.safetensors", "weights_sha256": "ab" * 32,
@@ -184,7 +191,7 @@ def test_a_missing_model_says_how_to_get_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"format": 4', "[]", "null", '"format"', "1", "{}", '{"format": 4}', "\0\1"],
+    ["", "{", '{"format": 5', "[]", "null", '"format"', "1", "{}", '{"format": 5}', "\0\1"],
 )
 def test_settings_that_are_none_are_refused(folder: Path, text: str) -> None:
     (folder / SETTINGS).write_text(text)
@@ -262,7 +269,7 @@ def test_settings_that_may_not_be_read_are_an_error(folder: Path) -> None:
 def test_another_format_is_refused_by_its_number(folder: Path, number: Any) -> None:
     # A later format may have other keys: the number is read first.
     edit(folder, lambda values: (values.clear(), values.update(format=number)))
-    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 4"):
+    with pytest.raises(WeightsError, match=f"has format {number}; this version reads 5"):
         checkpoint.load(folder)
 
 

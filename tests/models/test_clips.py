@@ -26,11 +26,14 @@ from unmask.models.clips import (
     EpochSampler,
     augment,
     clip_items,
+    count_clips,
     different_fps,
     forge_clip,
     frame_indices,
+    looked_at_ratio,
     moving_starts,
     read_clips,
+    shortest_alike_s,
     spread_starts,
     to_input,
 )
@@ -243,15 +246,65 @@ def test_clips_are_taken_where_a_face_moves() -> None:
 
 
 def test_clips_cover_the_first_and_the_last_frame_of_a_track() -> None:
-    # Four clips of 1.2 s, each 0.4 s after the last, take 6.0 s: 61 frames, but not 60.
-    assert spread_starts(track(ticks(60)), XS, most=8) == pytest.approx([0.0, 2.35, 4.7])
+    # Four clips of 1.2 s, each 0.4 s after the last, take 6.0 s: 61 frames.
     assert spread_starts(track(ticks(61)), XS, most=8) == pytest.approx([0.0, 1.6, 3.2, 4.8])
+    # Two take 2.8 s, and lie at most 0.8 s apart, two frames of theirs, in up to 3.2 s.
+    assert spread_starts(track(ticks(29)), XS, most=8) == pytest.approx([0.0, 1.6])
+    assert spread_starts(track(ticks(33)), XS, most=8) == pytest.approx([0.0, 2.0])
+    assert spread_starts(track(ticks(34)), XS, most=8) == pytest.approx([0.0, 1.05, 2.1])
+    # In 5.9 s three would leave out 1.15 s after each.
+    found = spread_starts(track(ticks(60)), XS, most=8)
+    assert found == pytest.approx([0.0, 4.7 / 3, 9.4 / 3, 4.7])
+
+
+@pytest.mark.parametrize("geometry", [XS, S, M], ids=["xs", "s", "m"])
+def test_no_moment_of_a_track_of_whatever_length_is_far_from_a_picture(geometry: Geometry) -> None:
+    before, reach_s = 0, 2 * geometry.interval_s + 1e-6
+    for frames in range(13, 400):
+        last_s = (frames - 1) / 10
+        starts_s = spread_starts(track(ticks(frames)), geometry, most=1000)
+        shown_s = [
+            start_s + n * geometry.interval_s
+            for start_s in starts_s
+            for n in range(geometry.frames)
+        ]
+        gaps = np.diff([0.0, *shown_s, last_s])
+        assert gaps.max() <= reach_s, frames
+        assert len(starts_s) >= before
+        before = len(starts_s)
+
+
+@pytest.mark.parametrize("geometry", [XS, S, M], ids=["xs", "s", "m"])
+def test_the_shortest_track_alike_is_the_shortest(geometry: Geometry) -> None:
+    for count in range(1, 30):
+        longest_s = next(
+            n / 100 for n in range(10**5) if count_clips(n / 100, geometry, most=99) > count
+        )
+        shortest_s = shortest_alike_s(longest_s - 0.02, geometry, most=99)
+        if count > 1:
+            assert count_clips(shortest_s + 1e-3, geometry, most=99) == count
+            assert count_clips(shortest_s - 1e-3, geometry, most=99) == count - 1
+
+
+def test_what_clips_show_is_counted_once_and_to_the_tracks_ends() -> None:
+    # Pictures at 0 to 1.2 and 1.7 to 2.9 s, of which each stands for 0.4 s on either side.
+    assert looked_at_ratio(track(ticks(30)), [0.0, 1.7], XS) == 1.0
+    assert looked_at_ratio(track(ticks(30)), [0.0], XS) == pytest.approx(1.6 / 2.9)
+    assert looked_at_ratio(track(ticks(101)), [4.0], XS) == pytest.approx(0.2)
+    assert looked_at_ratio(track(ticks(101)), [1.0, 1.4, 4.0], XS) == pytest.approx(0.44)
+    assert looked_at_ratio(track((4.2,)), [4.2], XS) == 1.0
+    # An hour by 2400 clips, and ten of them.
+    hour = track(ticks(36001))
+    starts_s = spread_starts(hour, XS, most=2400)
+    assert (len(starts_s), looked_at_ratio(hour, starts_s, XS)) == (2250, pytest.approx(1.0))
+    starts_s = spread_starts(hour, XS, most=240)
+    assert looked_at_ratio(hour, starts_s, XS) == pytest.approx(240 * 2.0 / 3600, abs=0.001)
 
 
 @pytest.mark.parametrize("frames", [13, 28, 29, 45, 77, 100, 301])
 @pytest.mark.parametrize("first_s", [0.0, 2.7])
 @pytest.mark.parametrize("geometry", [XS, S, M], ids=["xs", "s", "m"])
-def test_clips_stay_on_the_track_evenly_and_share_no_frame(
+def test_clips_stay_on_the_track_evenly_and_share_no_frame_where_they_fit(
     geometry: Geometry, frames: int, first_s: float
 ) -> None:
     times_T = ticks(frames, first_s=first_s)
@@ -265,10 +318,15 @@ def test_clips_stay_on_the_track_evenly_and_share_no_frame(
     assert per_clip[-1][-1] == frames - 1
     steps = np.diff(starts_s)
     assert steps == pytest.approx(steps[0])
-    used = [index for indices in per_clip for index in indices]
-    assert len(set(used)) == len(used)
-    # One more would not fit side by side.
-    assert steps[0] * len(steps) / (len(steps) + 1) < geometry.span_s + geometry.interval_s
+    side_by_side_s = geometry.span_s + geometry.interval_s
+    if steps[0] >= side_by_side_s - 1e-6:
+        used = [index for indices in per_clip for index in indices]
+        assert len(set(used)) == len(used)
+        # One more would not fit side by side.
+        assert steps[0] * len(steps) / (len(steps) + 1) < side_by_side_s
+    elif len(steps) > 1:  # one clip less would leave out more than a picture of theirs
+        fewer_s = steps[0] * len(steps) / (len(steps) - 1)
+        assert fewer_s > side_by_side_s + geometry.interval_s
 
 
 def test_most_bounds_the_count_but_not_the_cover() -> None:

@@ -58,6 +58,12 @@ def test_model_card_says_when_it_says_what():
         "to 0.69.",
     ):
         assert said in card, said
+    assert "No stretch is enough to call a longer face `fake`" in card
+    longer = replace(LIMITS, stretches=((2, 0.91), (4, 0.95)))
+    told = " ".join(model_card(replace(FACTS, limits=longer)).split())
+    assert (
+        "up to 4 stretches one is enough to call a face `fake`, from a probability of 0.910" in told
+    )
     mute = replace(LIMITS, fake_from=None, real_to=None)
     card = " ".join(model_card(replace(FACTS, limits=mute)).split())
     assert "It never says `fake`, and never `real`; what is between is `inconclusive`" in card

@@ -48,13 +48,13 @@ def write_track(folder, track, levels):
 
 
 def test_a_tracks_logit_is_the_mean_over_clips_that_cover_it(tmp_path, checkpoint):
-    # 4 frames, 0.4 s apart, span 1.2 s: in 3.7 s there is room for two, from 0 s and from 2.5 s,
-    # that end at frames 12 and 37.
-    levels = [0] * 38
-    levels[12], levels[37] = 51, 204
+    # 4 frames, 0.4 s apart, span 1.2 s: in 3.1 s there is room for two, from 0 s and from 1.9 s,
+    # that end at frames 12 and 31.
+    levels = [0] * 32
+    levels[12], levels[31] = 51, 204
     predictor = Predictor(Brightness(), checkpoint, device="cpu")
     [score] = predictor.score_tracks(tmp_path, [write_track(tmp_path, 0, levels)])
-    assert score.clip_starts_s == pytest.approx((0, 2.5))
+    assert score.clip_starts_s == pytest.approx((0, 1.9))
     assert score.clip_logits == pytest.approx((2, 8), abs=0.15)
     assert score.logit == pytest.approx(sum(score.clip_logits) / 2)
 

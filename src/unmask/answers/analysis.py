@@ -9,7 +9,7 @@ from pathlib import Path
 from unmask.faces.files import Cropped, crop_files
 from unmask.models.predict import Predictor, probability
 from unmask.records import FaceTrack, Reason, TrackScore
-from unmask.scoring.verdicts import Doubt, Look, Verdict, judge, judge_video
+from unmask.scoring.verdicts import Doubt, Look, Part, Verdict, judge, judge_video
 
 WORST_MOMENTS = 3
 PAGE_MOMENTS = 60  # of a face's timeline where people look at it
@@ -34,6 +34,7 @@ class FaceAnswer:
     doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
     timeline: tuple[Moment, ...]  # in order of time; those of score, or denser where asked
     look: Look
+    part: Part  # its most suspicious stretch; the whole track where that is no longer
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,11 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
     found, folder = cropped.found, cropped.crops_dir
     tracks = [track for track in found.tracks if predictor.moves(track)]
     still = [track for track in found.tracks if track not in tracks]
+    studied = predictor.study_tracks(folder, tracks)
+    parts = _parts(tracks, [score for score, _ in studied], predictor)
     faces = tuple(
-        _face_answer(predictor, folder, track, score, look, moments)
-        for track, (score, look) in zip(tracks, predictor.study_tracks(folder, tracks), strict=True)
+        _face_answer(predictor, folder, track, score, look, part, moments)
+        for track, (score, look), part in zip(tracks, studied, parts, strict=True)
     )
     reason, detail = found.reason, found.detail
     of_file = [Doubt(doubt) for doubt in found.doubts]
@@ -130,17 +133,43 @@ def _say_still(predictor: Predictor, path: Path, still: Sequence[FaceTrack]) -> 
     )
 
 
+def _parts(
+    tracks: Sequence[FaceTrack], scores: Sequence[TrackScore], predictor: Predictor
+) -> list[Part]:
+    """Return the most suspicious part of each of a video's faces."""
+    stretches = [predictor.stretch_of(score) for score in scores]
+    count = sum(stretch.count for stretch in stretches if stretch.count > 1)
+    temperature, span_s = predictor.checkpoint.temperature, predictor.checkpoint.geometry.span_s
+    parts = []
+    for track, score, stretch in zip(tracks, scores, stretches, strict=True):
+        start_s, end_s = track.times_T[0], track.times_T[-1]
+        if stretch.count > 1:
+            start_s = score.clip_starts_s[stretch.first]
+            end_s = score.clip_starts_s[stretch.last] + span_s
+        parts.append(
+            Part(
+                start_s=start_s,
+                end_s=end_s,
+                probability=probability(stretch.logit, temperature),
+                count=count if stretch.count > 1 else 1,
+                moment=probability(max(score.clip_logits), temperature),
+            )
+        )
+    return parts
+
+
 def _face_answer(
     predictor: Predictor,
     folder: Path,
     track: FaceTrack,
     score: TrackScore,
     look: Look,
+    part: Part,
     moments: int | None,
 ) -> FaceAnswer:
     checkpoint = predictor.checkpoint
     chance = probability(score.logit, checkpoint.temperature)
-    verdict, doubts = judge(chance, look, checkpoint.limits)
+    verdict, doubts = judge(chance, part, look, checkpoint.limits)
     clips = list(zip(score.clip_starts_s, score.clip_logits, strict=True))
     if moments is not None and moments > checkpoint.clips.max_per_track:
         # On their own: a logit may differ in its last digit by which clips share its batch.
@@ -148,4 +177,4 @@ def _face_answer(
     timeline = tuple(
         Moment(start_s, probability(logit, checkpoint.temperature)) for start_s, logit in clips
     )
-    return FaceAnswer(track, score, chance, verdict, doubts, timeline, look)
+    return FaceAnswer(track, score, chance, verdict, doubts, timeline, look, part)

@@ -31,10 +31,12 @@ Row = dict[str, Any]
 
 COLUMNS = (
     "path", "verdict", "probability", "doubts", "reason", "detail", "worst_time_s", "worst_face",
+    "stretch_start_s", "stretch_end_s", "stretch_probability", "stretch_face",
     "faces", "duration_s", "bytes", "mtime_ns", "sha256", "model", "version",
 )  # fmt: skip
 NO_ANSWER = "without an answer"
 OUTCOMES = ("fake", "real", "inconclusive", NO_ANSWER)
+_STRETCH = ("start_s", "end_s", "probability", "face")
 LIST_SEPARATOR = "|"
 _KINDS = {  # what is read of a row that is gone on from
     "path": str, "verdict": str, "model": str, "version": str, "sha256": str | None,
@@ -68,6 +70,7 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, maker: Maker)
         "reason": None if answer.reason is None else str(answer.reason),
         "detail": answer.detail,
         "worst": [{"face": face, **_moment(moment)} for face, moment in answer.worst],
+        "stretch": _worst_stretch(answer),
         "faces": [_face(face) for face in answer.faces],
         "duration_s": answer.duration_s,
         "clip_s": answer.clip_s,
@@ -76,6 +79,22 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, maker: Maker)
         "sha256": answer.sha256,
         "model": maker.model,
         "version": maker.version,
+    }
+
+
+def _worst_stretch(answer: "Answer") -> Row | None:
+    if not answer.faces:
+        return None
+    place = max(range(len(answer.faces)), key=lambda n: answer.faces[n].part.probability)
+    return {"face": place, **_stretch(answer.faces[place])}
+
+
+def _stretch(face: "FaceAnswer") -> Row:
+    part = face.part
+    return {
+        "start_s": round(part.start_s, 3),
+        "end_s": round(part.end_s, 3),
+        "probability": part.probability,
     }
 
 
@@ -91,6 +110,8 @@ def _face(face: "FaceAnswer") -> Row:
         "track_s": face.look.track_s,
         "sharpness": face.look.sharpness,
         "brightness": face.look.brightness,
+        "looked_at_ratio": face.look.looked_at_ratio,
+        "stretch": _stretch(face),
         "timeline": [_moment(moment) for moment in face.timeline],
     }
 
@@ -120,10 +141,12 @@ def csv_line(row: Row) -> bytes:
     """Return the row's flat fields; a name's bytes stand as they are, but see plain_cell."""
     worst = row["worst"][0] if row["worst"] else {}
     faces = row["faces"]
+    stretch = row["stretch"] or {}
     flat = row | {
         "doubts": LIST_SEPARATOR.join(row["doubts"]),
         "worst_time_s": worst.get("time_s"),
         "worst_face": worst.get("face"),
+        **{f"stretch_{name}": stretch.get(name) for name in _STRETCH},
         "faces": faces if isinstance(faces, int) else len(faces),
     }
     return _csv_record([flat[name] for name in COLUMNS])
@@ -142,13 +165,31 @@ def _csv_record(values: Sequence[object]) -> bytes:
 
 
 def human_line(row: Row, *, width: int) -> str:
-    """Return verdict, probability, when it looks worst, the path padded to width, and why."""
+    """Return verdict, probability, when it looks worst, the path padded to width, and why.
+
+    Why is: the doubts and the reason, from when to when a part looks fake, how much was looked at.
+    """
     probability = "-" if row["probability"] is None else f"{row['probability']:.3f}"
     worst = f"at {_clock(row['worst'][0]['time_s'])}" if row["worst"] else ""
     words = [word for word in (*row["doubts"], row["reason"]) if word and word != "no_score"]
-    why = ", ".join(dict.fromkeys(words)).replace("_", " ")
+    said = [word.replace("_", " ") for word in dict.fromkeys(words)]
+    why = ", ".join([*said, *_local_words(row)])
     name = shown_name(row["path"])
     return f"{row['verdict']:<12} {probability:>5}  {worst:<10}  {name:<{width}}  {why}".rstrip()
+
+
+def _local_words(row: Row) -> Iterator[str]:
+    """Yield from when to when a part of a face looks fake, and how much of a face was looked at."""
+    stretch, faces = row["stretch"], row["faces"]
+    if not stretch or isinstance(faces, int):  # of a CSV
+        return
+    face = faces[stretch["face"]]
+    is_part = (face["start_s"], face["end_s"]) != (stretch["start_s"], stretch["end_s"])
+    if (row["verdict"] == "fake" and is_part) or "suspicious_stretch" in row["doubts"]:
+        begin, end = _clock(stretch["start_s"]), _clock(stretch["end_s"])
+        yield f"from {begin} to {end} {stretch['probability']:.3f}"
+    if (least := min(each["looked_at_ratio"] for each in faces)) < 1:
+        yield f"{least:.0%} looked at"
 
 
 def _clock(time_s: float) -> str:
@@ -389,6 +430,11 @@ def _from_csv(flat: Mapping[str, str]) -> Row:
         "doubts": [word for word in flat["doubts"].split(LIST_SEPARATOR) if word],
         "reason": flat["reason"] or None,
         "worst": [worst] if flat["worst_time_s"] else [],
+        "stretch": {
+            name: number(f"stretch_{name}", int if name == "face" else float) for name in _STRETCH
+        }
+        if flat["stretch_face"]
+        else None,
         "faces": int(flat["faces"]),
         "duration_s": number("duration_s", float),
         "bytes": number("bytes", int),

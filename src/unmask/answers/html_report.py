@@ -30,6 +30,7 @@ TEMPLATE = "case_report.html"
 _FRAMES = 3  # pictures of worst moments
 _FRAME_PX, _CROP_PX = 640, 256
 _MOST_EXPLAINED = 12  # faces: a crowd would make the page too large to mail
+_MOST_MAPPED = 24  # clips of a face: each takes as long as three that are scored
 _JPEG_QUALITY = 82
 _DEGRADED = 5  # that are listed
 
@@ -235,6 +236,11 @@ def _face_data(view: FaceView) -> dict[str, Any]:
         "verdict": face.verdict,
         "doubts": list(face.doubts),
         "look": asdict(face.look),
+        "stretch": {
+            "start_s": face.part.start_s,
+            "end_s": face.part.end_s,
+            "probability": face.part.probability,
+        },
         "timeline": [asdict(moment) for moment in face.timeline],
         "heat": heat,
     }
@@ -294,9 +300,20 @@ def _explain(
         if face.track.track in chosen:
             found = evidence.explain(
                 predictor.net, last_stage(predictor.net), crops_dir, face.track,
-                face.score.clip_starts_s, predictor.checkpoint.geometry,
+                _mapped_starts(face), predictor.checkpoint.geometry,
             )  # fmt: skip
         yield face, found
+
+
+def _mapped_starts(face: FaceAnswer) -> list[float]:
+    """Return the starts of the clips to map: spread over the track, and the worst stretch's."""
+    starts_s, part = face.score.clip_starts_s, face.part
+    step = -(-len(starts_s) // _MOST_MAPPED)
+    return [
+        start_s
+        for number, start_s in enumerate(starts_s)
+        if number % step == 0 or part.start_s <= start_s < part.end_s
+    ]
 
 
 def _view(
@@ -311,7 +328,7 @@ def _view(
             whole = evidence.overlay(found.crop_HWC, found.heat_HW)
             pictures += [
                 Shown(_uri(moment, _CROP_PX), f"What spoke for a fake at {at}"),
-                Shown(_uri(whole, _CROP_PX), "The same over all clips"),
+                Shown(_uri(whole, _CROP_PX), "The same over the whole track"),
             ]
     return FaceView(
         number, face, messages.doubts_of_face(face, limits),

@@ -33,6 +33,9 @@ REASONS = {
 _PLAIN = {
     Doubt.NO_SCORE: "There is no score.",
     Doubt.BETWEEN_THRESHOLDS: "A score is neither high nor low enough to tell.",
+    Doubt.SUSPICIOUS_STRETCH: "A part of a face's time looks fake, though the face as a whole does "
+    "not.",
+    Doubt.PARTLY_SEEN: "A face is seen for so long that much of its time was not looked at.",
     Doubt.FACE_TOO_SMALL: "A face is smaller than those that the model knows.",
     Doubt.TOO_SHORT: "A face is seen for a shorter time than those that the model knows.",
     Doubt.TOO_BLURRED: "A face is more blurred than those that the model knows.",
@@ -62,21 +65,45 @@ def sentence(answer: Answer) -> str:
 def doubts_of(answer: Answer) -> list[str]:
     """Return why a video has no verdict, or what else is wrong with it, a sentence each."""
     said = [REASONS[answer.reason]] if answer.reason else []
+    if words := stretch_of(answer):
+        said.append(words)
     # The reason says these better.
-    told = {Doubt.NO_SCORE, Doubt.BROKEN_OFF}
+    told = {Doubt.NO_SCORE, Doubt.BROKEN_OFF} | ({Doubt.SUSPICIOUS_STRETCH} if words else set())
     if answer.reason is Reason.INCOMPLETE:
         told.add(Doubt.NOT_ALL_SEEN)
     return said + [_PLAIN[doubt] for doubt in answer.doubts if doubt not in told]
 
 
+def stretch_of(answer: Answer) -> str | None:
+    """Return from when to when a part of the video looks fake, where it is a part that does."""
+    parts = [
+        (number, face.part)
+        for number, face in enumerate(answer.faces, start=1)
+        if Doubt.SUSPICIOUS_STRETCH in face.doubts
+        or (face.verdict is Verdict.FAKE and face.part.count > 1)
+    ]
+    if not parts:
+        return None
+    number, part = max(parts, key=lambda each: each[1].probability)
+    return (
+        f"Face {number} looks most like a fake from {part.start_s:.1f} to {part.end_s:.1f} s: "
+        f"that part alone has a score of {percent(part.probability)}."
+    )
+
+
 def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
     """Return why a face has no verdict, a sentence each, with its numbers and the model's."""
-    look = face.look
+    look, part = face.look, face.part
     # Where nothing is called fake, all scores up to the highest lie in between.
     low, high = (percent(limits.real_to or 0.0), percent(limits.fake_from or 1.0))
     said = {
         Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, lies between {low} "
         f"(real) and {high} (fake).",
+        Doubt.SUSPICIOUS_STRETCH: f"As a whole it looks real, but from {part.start_s:.1f} to "
+        f"{part.end_s:.1f} s its score is {percent(part.probability)}, and that of a single clip "
+        f"up to {percent(part.moment)}.",
+        Doubt.PARTLY_SEEN: f"Only {look.looked_at_ratio:.0%} of its time was looked at: it is seen "
+        f"for {look.track_s:.0f} s, more than the model's clips can cover.",
         Doubt.FACE_TOO_SMALL: f"It is {look.face_px:.0f} px in size; the model knows faces of "
         f"{limits.min_face_px:.0f} px and more.",
         Doubt.TOO_SHORT: f"It is seen for {look.track_s:.1f} s; the model knows faces that are "
@@ -102,6 +129,19 @@ def rules(limits: Limits) -> list[str]:
         said.append("No score of this model is low enough to call a face real.")
     else:
         said.append(f"A face is called real at a score of {percent(limits.real_to)} or less.")
+    if limits.stretches:
+        said.append(
+            "In a longer face a stretch of a few seconds is enough to call it fake, at a score of "
+            f"{percent(limits.stretches[0][1])} or more, the higher the more stretches the video "
+            f"has: at most {limits.stretches[-1][0]}."
+        )
+    else:
+        said.append("No stretch of a longer face is enough by itself to call it fake.")
+    if limits.real_to is not None:
+        said.append(
+            "No face is called real in which a stretch of a few seconds by itself has a higher "
+            "score than that, or in which a single clip is as high as a fake's."
+        )
     said.append(
         f"These limits were learned from {limits.reals} real and {limits.fakes} fake examples, so "
         f"that of videos like those at most {limits.max_error_ratio:.0%} of each class are called "

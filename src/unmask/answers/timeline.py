@@ -1,9 +1,9 @@
 """A face's scores over time as the places of marks on a picture: numbers for a drawing in SVG."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from unmask.answers.analysis import Answer, FaceAnswer
+from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.evidence import Evidence
 from unmask.scoring.verdicts import Limits
 
@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 720, 372
 LEFT, RIGHT, TOP = 68, 594, 16
 SCORES_BOTTOM = 216  # of the panel of scores; below it the panel of heat
 HEAT_TOP, HEAT_BOTTOM = 254, 318
+MOST_MARKS = 60  # that can be told apart
 _MOST_TICKS = 7
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 
@@ -64,7 +65,7 @@ def lay_out(
             f"{moment.time_s:.1f} to {moment.time_s + answer.clip_s:.1f} s: score "
             f"{moment.probability:.2f}",
         )
-        for moment in face.timeline
+        for moment in _thinned(face.timeline)
     )  # fmt: skip
     return Timeline(
         marks=marks,
@@ -75,6 +76,22 @@ def lay_out(
         fake_y=None if fake_from is None else y(fake_from),
         real_y=None if real_to is None else y(real_to),
     )
+
+
+def group(count: int) -> int:
+    """Return how many neighbours share a mark, of which there are MOST_MARKS at most.
+
+    >>> group(60), group(61), group(2400)
+    (1, 2, 40)
+    """
+    return -(-count // MOST_MARKS)
+
+
+def _thinned(moments: Sequence[Moment]) -> list[Moment]:
+    """Return the worst of each group of neighbours."""
+    step = group(len(moments))
+    groups = [moments[start : start + step] for start in range(0, len(moments), step)]
+    return [max(each, key=lambda moment: moment.probability) for each in groups]
 
 
 def clock(time_s: float) -> str:

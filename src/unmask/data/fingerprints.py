@@ -34,13 +34,9 @@ _log = logging.getLogger(__name__)
 
 # A change of these takes all fingerprints anew.
 _CODE = (
-    "data/fingerprints",
-    "video/codec",
-    "video/colour",
-    "video/light",
-    "video/endings",
+    "data/fingerprints", "video/codec", "video/colour", "video/endings", "video/light",
     "video/transport",
-)
+)  # fmt: skip
 # Hashing 30 GB from a slow disk, or finding no second keyframe in them, takes as long.
 _STALL_S = 300.0
 _SAVE_EVERY = 200  # videos; a run that is killed loses no more

@@ -48,9 +48,9 @@ _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
     "geometry", "evaluation/robustness", "faces/cascade", "faces/crops", "faces/detector",
-    "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones", "models/checkpoint",
-    "models/clips", "models/predict", "scoring/scores", "video/codec",
-    "video/colour", "video/light", "video/endings",
+    "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones",
+    "models/checkpoint", "models/clips", "models/predict", "scoring/scores",
+    "scoring/stretches", "video/codec", "video/colour", "video/endings", "video/light",
     "video/transport",
 )  # fmt: skip
 

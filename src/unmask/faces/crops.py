@@ -61,9 +61,8 @@ _INDEX = "index.jsonl"
 _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
 _CODE = (
-    "faces/cascade", "faces/crops", "faces/detector", "faces/search", "faces/tracks", "video/codec",
-    "video/colour", "video/light", "video/endings",
-    "video/transport",
+    "faces/cascade", "faces/crops", "faces/detector", "faces/search", "faces/tracks",
+    "video/codec", "video/colour", "video/endings", "video/light", "video/transport",
 )  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,

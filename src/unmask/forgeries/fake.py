@@ -44,7 +44,7 @@ _LEDGER = ".fake.jsonl"
 # A change of these makes videos anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/landmarks", "faces/tracks", "forgeries/blend",
-    "forgeries/fake", "video/codec", "video/colour", "video/light", "video/endings",
+    "forgeries/fake", "video/codec", "video/colour", "video/endings", "video/light",
     "video/transport",
 )  # fmt: skip
 _GONE = "gone"  # in the second pass

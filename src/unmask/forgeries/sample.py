@@ -40,8 +40,7 @@ _LEDGER = ".sample.jsonl"
 # A change of these makes pairs anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
-    "video/codec", "video/colour", "video/light", "video/endings",
-    "video/transport",
+    "video/codec", "video/colour", "video/endings", "video/light", "video/transport",
 )  # fmt: skip
 
 

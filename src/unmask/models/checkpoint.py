@@ -17,7 +17,7 @@ from unmask.scoring.verdicts import Limits, limits_from
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
     from torch import nn
 
-FORMAT = 4
+FORMAT = 5
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
 _MAX_SETTINGS_BYTES = 2**20
 HISTORY = "history.csv"  # the training's epochs

@@ -105,7 +105,7 @@ def count_classes(items: Sequence[ClipItem]) -> tuple[float, float]:
 def spread_starts(track: FaceTrack, geometry: Geometry, *, most: int) -> list[float]:
     """Return the start times, in seconds, of clips that cover the whole track evenly.
 
-    As many as fit side by side, at most `most`; a track shorter than a clip gives one.
+    They lie side by side, at most `most` of them; a track shorter than a clip gives one.
     """
     first, last = track.times_T[0], track.times_T[-1]
     spare = max(last - first - geometry.span_s, 0.0)
@@ -116,10 +116,17 @@ def spread_starts(track: FaceTrack, geometry: Geometry, *, most: int) -> list[fl
 
 
 def count_clips(track_s: float, geometry: Geometry, *, most: int) -> int:
-    """Return how many clips fit side by side into a track of that length: 1 to `most`."""
+    """Return how many clips a track of that length is scored by: 1 to `most`.
+
+    As many as fit side by side, and one more where those would leave out more than a frame of
+    the clips' own rate between two of them, or before the first and after the last.
+    """
     # One step further on than the last frame, so that neighbours do not share a frame.
     step_s = geometry.span_s + geometry.interval_s
-    return min(1 + int(max(track_s - geometry.span_s, 0.0) / step_s + 1e-6), most)
+    spare_s = max(track_s - geometry.span_s, 0.0)
+    count = 1 + int(spare_s / step_s + 1e-6)
+    gap_s = spare_s / 2 if count == 1 else spare_s / (count - 1) - geometry.span_s
+    return min(count + (gap_s > 2 * geometry.interval_s + 1e-6), most)
 
 
 def shortest_alike_s(track_s: float, geometry: Geometry, *, most: int) -> float:
@@ -128,10 +135,33 @@ def shortest_alike_s(track_s: float, geometry: Geometry, *, most: int) -> float:
     One clip may be longer than its track: then it is that track's length.
     """
     count = count_clips(track_s, geometry, most=most)
-    return min(track_s, count * geometry.span_s + (count - 1) * geometry.interval_s)
+    if count == 1:
+        return min(track_s, geometry.span_s)
+    side_by_side_s = (count - 1) * (geometry.span_s + geometry.interval_s)
+    # Beyond this one clip less would leave out too much.
+    reach_s = 2 * geometry.interval_s
+    apart_s = 2 * reach_s if count == 2 else (count - 2) * (geometry.span_s + reach_s)
+    return geometry.span_s + min(side_by_side_s, apart_s)
 
 
-def frame_indices(times_T: Sequence[float], start_s: float, geometry: Geometry) -> list[int]:
+def looked_at_ratio(track: FaceTrack, starts_s: Sequence[float], geometry: Geometry) -> float:
+    """Return the share of a track's time that its clips show, in (0, 1].
+
+    A moment is shown where a picture of a clip lies no further from it than the time between two
+    pictures of a clip.
+    """
+    first, last = track.times_T[0], track.times_T[-1]
+    if last == first:
+        return 1.0
+    shown_s, until_s = 0.0, first
+    for start_s in starts_s:
+        begin_s = max(start_s - geometry.interval_s, until_s)
+        until_s = max(min(start_s + geometry.span_s + geometry.interval_s, last), until_s)
+        shown_s += max(until_s - begin_s, 0.0)
+    return min(shown_s / (last - first), 1.0)
+
+
+def frame_indices(times_T: npt.ArrayLike, start_s: float, geometry: Geometry) -> list[int]:
     """Return which frames of the crop file make the clip: the nearest to each asked time.
 
     Beyond the track's end its last frame is repeated.
@@ -191,7 +221,8 @@ def read_clips(
     Raises:
         DatasetError: the file holds fewer frames than its row says.
     """
-    wanted = [frame_indices(times_T, start_s, geometry) for start_s in starts_s]
+    times = np.asarray(times_T)  # once: an hour has thousands of clips and of frames
+    wanted = [frame_indices(times, start_s, geometry) for start_s in starts_s]
     last_use = {index: clip for clip, indices in enumerate(wanted) for index in indices}
     kept: dict[int, Image] = {}
     clip = 0

@@ -174,7 +174,19 @@ def _card_verdicts(facts: CardFacts) -> str:
         f"{limits.max_sharpness:.3f} or a brightness outside {limits.min_brightness:.2f} to "
         f"{limits.max_brightness:.2f}. That says what the model saw, not where it begins to err."
     )
-    return f"## When it says fake, real or neither\n\n{sure}\n\n{known}"
+    few = "No stretch is enough to call a longer face `fake`: that takes more validation videos."
+    if limits.stretches:
+        most, lowest = limits.stretches[-1][0], limits.stretches[0][1]
+        few = (
+            f"In a video of up to {most} stretches one is enough to call a face `fake`, from a "
+            f"probability of {lowest:.3f} on, the higher the more there are."
+        )
+    local = _wrapped(
+        "A face that is seen for longer is also judged by its most suspicious stretch of a few "
+        "seconds. It is `real` only where that stretch by itself would be called so, too, and no "
+        f"single clip looks fake. {few}"
+    )
+    return f"## When it says fake, real or neither\n\n{sure}\n\n{local}\n\n{known}"
 
 
 def _card_licence(facts: CardFacts) -> str:

@@ -13,6 +13,7 @@ from unmask.models import checkpoint as checkpoints
 from unmask.models.checkpoint import Checkpoint
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
 from unmask.scoring.scores import sigmoid
+from unmask.scoring.stretches import Stretch, clips_in, worst
 from unmask.scoring.verdicts import Look
 
 if TYPE_CHECKING:  # importing torch takes seconds: in these, workers already look for faces
@@ -121,8 +122,13 @@ class Predictor:
         for track, starts_s, seen in zip(tracks, starts, measured, strict=True):
             own = tuple(next(logits) for _ in starts_s)
             score = TrackScore(track.track, math.fsum(own) / len(own), tuple(starts_s), own)
-            found.append((score, self._look(track, seen)))
+            found.append((score, self._look(track, starts_s, seen)))
         return found
+
+    def stretch_of(self, score: TrackScore) -> Stretch:
+        """Return the most suspicious stretch of a track that was scored."""
+        checkpoint = self.checkpoint
+        return worst(score.clip_logits, clips_in(checkpoint.clips.stretch_s, checkpoint.geometry))
 
     def score_moments(
         self, faces_dir: Path, track: FaceTrack, *, most: int
@@ -137,8 +143,10 @@ class Predictor:
 
     def look_at(self, faces_dir: Path, track: FaceTrack) -> Look:
         """Return how a face looks in the clips that would be scored."""
-        clips = self._read(faces_dir, track, self.starts(track))
-        return self._look(track, [measure(frame_HWC) for clip in clips for frame_HWC in clip])
+        starts_s = self.starts(track)
+        clips = self._read(faces_dir, track, starts_s)
+        measured = [measure(frame_HWC) for clip in clips for frame_HWC in clip]
+        return self._look(track, starts_s, measured)
 
     def starts(self, track: FaceTrack, *, most: int | None = None) -> list[float]:
         """Return when the clips begin that score a track; or those of a longer list of moments.
@@ -155,7 +163,11 @@ class Predictor:
 
         return read_clips(faces_dir / track.file, track.times_T, starts_s, self.checkpoint.geometry)
 
-    def _look(self, track: FaceTrack, measured: Sequence[tuple[float, float]]) -> Look:
+    def _look(
+        self, track: FaceTrack, starts_s: Sequence[float], measured: Sequence[tuple[float, float]]
+    ) -> Look:
+        from unmask.models.clips import looked_at_ratio
+
         sides_px = median(right - left for left, _, right, _ in track.boxes_T4)
         sharpness, brightness = zip(*measured, strict=True)
         return Look(
@@ -163,6 +175,7 @@ class Predictor:
             track_s=track.end_s - track.times_T[0],
             sharpness=median(sharpness),
             brightness=median(brightness),
+            looked_at_ratio=looked_at_ratio(track, starts_s, self.checkpoint.geometry),
         )
 
     def score_clips(self, clips: Iterable["torch.Tensor"]) -> Iterator[float]:

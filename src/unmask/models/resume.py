@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 # code or other libraries an epoch that is done would not be the one that would be done now.
 CODE = (
     "geometry", "forgeries/blend", "models/backbones", "models/classifier", "models/clips",
-    "models/predict", "models/resume", "models/train", "scoring/scores", "scoring/verdicts",
-    "video/codec", "video/colour", "video/light", "video/endings",
+    "models/predict", "models/resume", "models/train", "scoring/scores", "scoring/stretches",
+    "scoring/verdicts", "video/codec", "video/colour", "video/endings", "video/light",
     "video/transport",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's

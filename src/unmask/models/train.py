@@ -36,8 +36,17 @@ from unmask.models.clips import (
 from unmask.models.predict import Predictor, probability
 from unmask.models.resume import Keeper, SwapIO
 from unmask.params import Augment, Clips, Faces, Model, Raw, Train, Verdicts, check_memory
-from unmask.records import SPLITS, Chunk, Epoch, epoch_line, write_history
+from unmask.records import (
+    SPLITS,
+    Chunk,
+    Epoch,
+    VideoRecord,
+    VideoScore,
+    epoch_line,
+    write_history,
+)
 from unmask.scoring import scores, verdicts
+from unmask.scoring.stretches import clips_in, means
 from unmask.scoring.verdicts import Limits, Look
 from unmask.tracking.tracker import Tracker
 
@@ -358,11 +367,24 @@ def _calibrate(
     predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset, settings: Verdicts
 ) -> Checkpoint:
     """Return the predictor's checkpoint with its temperature and limits."""
-    labels, logits = _score_validation(predictor, chunks, validation)
+    answers = _score_validation(predictor, chunks)
+    if any(item.self_blend for item in validation.items):  # twins have no crop file to score
+        clips = (validation[0, index][0] for index in range(len(validation)))
+        labels = [item.label for item in validation.items]
+        logits = list(predictor.score_clips(clips))
+    else:
+        labels = [record.label for record, _ in answers]
+        logits = [max(track.logit for track in score.tracks) for _, score in answers]
     temperature = scores.fit_temperature(labels, logits)
+    stretches = [
+        [probability(logit, temperature) for logit in _stretches(predictor, score)]
+        for record, score in answers
+        if record.label == 0
+    ]
     limits = verdicts.learn(
         labels, [probability(logit, temperature) for logit in logits], _looks(predictor, chunks),
         max_error_ratio=settings.max_error_ratio, outlier_ratio=settings.outlier_ratio,
+        real_stretches=stretches, stretch_error_ratio=settings.stretch_error_ratio,
     )  # fmt: skip
     # A track's score is as sure as its clips are many: it need not be longer than these.
     most = predictor.checkpoint.clips.max_per_track
@@ -372,20 +394,25 @@ def _calibrate(
 
 
 def _score_validation(
-    predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset
-) -> tuple[list[int], list[float]]:
-    if any(item.self_blend for item in validation.items):  # twins have no crop file to score
-        clips = (validation[0, index][0] for index in range(len(validation)))
-        return [item.label for item in validation.items], list(predictor.score_clips(clips))
-    labels, logits = [], []
+    predictor: Predictor, chunks: Sequence[Chunk]
+) -> list[tuple[VideoRecord, VideoScore]]:
+    """Return the validation videos that have a face, with their scores."""
+    found = []
     for chunk in chunks:
         videos = chunk.of("validation")
-        answers = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
-        for (record, _), score in zip(videos, answers, strict=True):
-            if score.worst is not None:
-                labels.append(record.label)
-                logits.append(score.worst.logit)
-    return labels, logits
+        answers = predictor.score_videos(chunk.faces_dir, [faces for _, faces in videos])
+        found += [
+            (record, score)
+            for (record, _), score in zip(videos, answers, strict=True)
+            if score.tracks
+        ]
+    return found
+
+
+def _stretches(predictor: Predictor, score: VideoScore) -> list[float]:
+    """Return the logits of all stretches of a video's faces."""
+    width = clips_in(predictor.checkpoint.clips.stretch_s, predictor.checkpoint.geometry)
+    return [logit for track in score.tracks for logit in means(track.clip_logits, width)]
 
 
 def _looks(predictor: Predictor, chunks: Sequence[Chunk]) -> list[Look]:

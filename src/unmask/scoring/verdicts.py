@@ -25,6 +25,8 @@ class Doubt(StrEnum):
 
     NO_SCORE = "no_score"  # no face, or no video that can be read: the answer's reason says which
     BETWEEN_THRESHOLDS = "between_thresholds"  # neither low nor high enough to tell
+    SUSPICIOUS_STRETCH = "suspicious_stretch"  # as a whole it looks real, a part of it does not
+    PARTLY_SEEN = "partly_seen"  # so long a track that its clips leave out too much of it
     FACE_TOO_SMALL = "face_too_small"  # these compare a face with those the model was made with
     TOO_SHORT = "too_short"
     TOO_BLURRED = "too_blurred"
@@ -35,6 +37,22 @@ class Doubt(StrEnum):
     COLOUR_NOT_UNDERSTOOD = "colour_not_understood"  # no score of such pixels can be trusted
 
 
+LEAST_LOOKED_AT = 0.7  # of a face's time, which its clips must show for it to be called real
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of a face's track says by itself."""
+
+    start_s: float  # the most suspicious stretch, from its first picture to its last
+    end_s: float
+    probability: float  # of that stretch's mean, calibrated as that of a whole track
+    # How many stretches it is the worst of: those of all the video's faces that are longer than a
+    # stretch. 1 where it is the whole track.
+    count: int
+    moment: float  # the probability of the most suspicious single clip
+
+
 @dataclass(frozen=True)
 class Look:
     """How a face looks over its track: what says whether the model knows such faces."""
@@ -43,6 +61,7 @@ class Look:
     track_s: float  # from the track's first frame to its last
     sharpness: float  # variance of the crops' Laplacian over that of their grey; the median
     brightness: float  # mean grey of the crops, in [0, 1]; the median
+    looked_at_ratio: float = 1.0  # share of the track's time that its clips show
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,13 @@ class Limits:
     reals: int  # what they were learned from: validation videos, or clips if those are twins
     fakes: int
     tracks: int  # faces that the other limits were learned from
+    # (count, probability): of up to so many stretches, one from that probability on says fake.
+    # Rising in both. Empty: no stretch does.
+    stretches: tuple[tuple[int, float], ...] = ()
+
+    def stretch_from(self, count: int) -> float | None:
+        """Return the probability from which on the worst of so many stretches says fake."""
+        return next((chance for most, chance in self.stretches if count <= most), None)
 
 
 NOTHING_LEARNED = Limits(None, None, 0.0, 0.0, 0.0, math.inf, 0.0, 1.0, 0.0, 0, 0, 0)
@@ -73,12 +99,19 @@ def learn(
     *,
     max_error_ratio: float,
     outlier_ratio: float,
+    real_stretches: Sequence[Sequence[float]] = (),
+    stretch_error_ratio: float = 0.0,
 ) -> Limits:
     """Return the limits that scored validation videos and the looks of known faces teach.
 
-    Label 1 is fake. Of the faces looked at, a share of at most outlier_ratio, but at least one
-    face, marks each limit or lies beyond it: with few, a limit is the least or most that was seen
-    (an outlier's conformal p-value: Bates et al., 2023, arXiv:2104.08279, section 2.1).
+    Label 1 is fake. real_stretches has the probabilities of all stretches of each real video.
+    stretch_error_ratio is the part of max_error_ratio that is spent on stretches: the thresholds
+    of whole tracks are learned for the rest of it, so that a real video is called fake with a
+    chance of at most max_error_ratio in all.
+
+    Of the faces looked at, a share of at most outlier_ratio, but at least one face, marks each
+    limit or lies beyond it: with few, a limit is the least or most that was seen (an outlier's
+    conformal p-value: Bates et al., 2023, arXiv:2104.08279, section 2.1).
     """
     lower = max(1, math.floor(outlier_ratio * (len(looks) + 1) + 1e-9)) - 1
     upper = -1 - lower
@@ -86,7 +119,7 @@ def learn(
     brightness = sorted(look.brightness for look in looks)
     reals = [p for p, label in zip(probabilities_N, labels_N, strict=True) if label == 0]
     fakes = [p for p, label in zip(probabilities_N, labels_N, strict=True) if label == 1]
-    fake_from, real_to = thresholds(reals, fakes, max_error_ratio)
+    fake_from, real_to = thresholds(reals, fakes, max_error_ratio - stretch_error_ratio)
     return Limits(
         fake_from=fake_from,
         real_to=real_to,
@@ -100,7 +133,54 @@ def learn(
         reals=len(reals),
         fakes=len(fakes),
         tracks=len(looks),
+        stretches=tuple(
+            (count, max(chance, fake_from))
+            for count, chance in stretch_thresholds(real_stretches, stretch_error_ratio)
+            if fake_from is not None
+        ),
     )
+
+
+def stretch_thresholds(
+    real_stretches: Sequence[Sequence[float]], max_error_ratio: float
+) -> list[tuple[int, float]]:
+    """Return (count, probability): from which on the worst of up to `count` stretches says fake.
+
+    real_stretches has the probabilities of all stretches of each real video, one sequence a video.
+    The p-value of one stretch of a new video is (1 + the sum over the n real videos of the share
+    of their stretches that are as probable) / (n + 1): hierarchical conformal prediction (Lee,
+    Barber & Willett, 2023, arXiv:2306.06342, section 3), in which a video counts once however long
+    it is. The worst of m stretches says fake where m times its p-value is at most max_error_ratio
+    (Bonferroni's correction). So a real video whose stretches are like the known ones' is called
+    fake by one of them with at most that chance, however long it is and however alike its
+    stretches are. That takes m / max_error_ratio - 1 real videos. Counts are powers of two.
+
+    >>> stretch_thresholds([[0.1, 0.2]] * 39, 0.05)  # 2 stretches: no known one in 40 may be above
+    [(2, 0.5)]
+    >>> stretch_thresholds([[0.1, 0.2]] * 38 + [[0.1, 0.9]], 0.05)
+    [(2, 0.9000000000000001)]
+    >>> stretch_thresholds([[0.1, 0.2]] * 38, 0.05)  # 2 / 39 is more than 0.05
+    []
+    """
+    weighed = sorted(
+        ((chance, 1 / len(video)) for video in real_stretches for chance in video), reverse=True
+    )
+    found: list[tuple[int, float]] = []
+    count = 2
+    while True:
+        allowed = max_error_ratio * (len(real_stretches) + 1) / count - 1 + 1e-9
+        if allowed < 0:
+            return found
+        above, highest = 0.0, 0.0
+        for chance, weight in weighed:
+            above += weight
+            if above > allowed:
+                highest = math.nextafter(chance, math.inf)
+                break
+        if highest > 1:
+            return found
+        found.append((count, max(highest, 0.5)))
+        count *= 2
 
 
 def thresholds(
@@ -147,17 +227,34 @@ def _at_rank(ordered: Sequence[float], ratio: float) -> float | None:
     return ordered[rank - 1] if rank else None
 
 
-def judge(probability: float, look: Look, limits: Limits) -> tuple[Verdict, tuple[Doubt, ...]]:
-    """Return a face's verdict, and the doubts that make it inconclusive."""
+def judge(
+    probability: float, part: Part, look: Look, limits: Limits
+) -> tuple[Verdict, tuple[Doubt, ...]]:
+    """Return a face's verdict, and the doubts that make it inconclusive.
+
+    probability is that of the whole track. Fake it is called by that, or by its worst stretch;
+    real only where the stretch by itself would be called so, too, and no single clip looks fake.
+    """
     sharpness, brightness = look.sharpness, look.brightness
     is_known = (
         sharpness <= limits.max_sharpness
         and limits.min_brightness <= brightness <= limits.max_brightness
     )
-    fake = limits.fake_from is not None and probability >= limits.fake_from
-    real = limits.real_to is not None and probability <= limits.real_to
+    fake_from = math.inf if limits.fake_from is None else limits.fake_from
+    stretch_from = limits.stretch_from(part.count) if part.count > 1 else None
+    fake = probability >= fake_from or (
+        stretch_from is not None and part.probability >= stretch_from
+    )
+    looks_real = limits.real_to is not None and probability <= limits.real_to
+    is_real_throughout = (
+        limits.real_to is not None
+        and part.probability <= limits.real_to
+        and part.moment < fake_from
+    )
     found = {
-        Doubt.BETWEEN_THRESHOLDS: not (fake or real),
+        Doubt.BETWEEN_THRESHOLDS: not (fake or looks_real),
+        Doubt.SUSPICIOUS_STRETCH: looks_real and not fake and not is_real_throughout,
+        Doubt.PARTLY_SEEN: not fake and look.looked_at_ratio < LEAST_LOOKED_AT,
         Doubt.FACE_TOO_SMALL: look.face_px < limits.min_face_px,
         Doubt.TOO_SHORT: look.track_s < limits.min_track_s - 1e-6,  # times have four digits
         Doubt.TOO_BLURRED: sharpness < limits.min_sharpness,
@@ -207,9 +304,12 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
     names = {field.name for field in fields(Limits)}
     if unknown := sorted(set(values) - names):
         raise ValueError(f"limits has an unknown key {unknown[0]!r}")
-    limits = Limits(**{name: values[name] for name in names})
+    limits = Limits(
+        **{name: values[name] for name in names if name != "stretches"},
+        stretches=_stretches_from(values["stretches"]),
+    )
     for name, value in vars(limits).items():
-        if value is None and name in ("fake_from", "real_to"):
+        if (value is None and name in ("fake_from", "real_to")) or name == "stretches":
             continue
         kinds = (int,) if name in ("reals", "fakes", "tracks") else (int, float)
         # Whole numbers have no end in JSON, and none beyond a float's can be compared with one.
@@ -221,12 +321,45 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
     return limits
 
 
+def _stretches_from(values: Any) -> tuple[tuple[int, float], ...]:
+    """Return the pairs of Limits.stretches from JSON.
+
+    Raises:
+        ValueError: they are no such pairs.
+    """
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"limits.stretches should be a list of pairs; found {values!r:.60}")
+    pairs = []
+    before = (1, 0.5)
+    for pair in values:
+        is_pair = (
+            isinstance(pair, list | tuple)
+            and [type(value) for value in pair] in ([int, float], [int, int])
+            and pair[0] > before[0]
+            and before[1] <= pair[1] <= 1
+        )
+        if not is_pair:
+            raise ValueError(
+                "limits.stretches should be pairs of a count and a probability, both rising; "
+                f"found {pair!r:.60}"
+            )
+        before = pair[0], float(pair[1])
+        pairs.append(before)
+    return tuple(pairs)
+
+
 def strictest(several: Sequence[Limits]) -> Limits:
     """Return limits within which all of several stand: those of a mean of models.
 
     Nobody validated the mean, so it says no more than each of them would. Organisations that saw
     nothing alike leave nothing to say: then every verdict is inconclusive.
     """
+    stretches = []
+    for count in sorted({count for limits in several for count, _ in limits.stretches}):
+        chances = [limits.stretch_from(count) for limits in several]
+        known = [chance for chance in chances if chance is not None]
+        if len(known) == len(several):
+            stretches.append((count, max(known)))
     fakes_from = [limits.fake_from for limits in several]
     reals_to = [limits.real_to for limits in several]
     return Limits(
@@ -242,4 +375,5 @@ def strictest(several: Sequence[Limits]) -> Limits:
         reals=sum(limits.reals for limits in several),
         fakes=sum(limits.fakes for limits in several),
         tracks=sum(limits.tracks for limits in several),
+        stretches=tuple(stretches),
     )

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from unmask.answers.messages import percent
+from unmask.answers.timeline import group
 from unmask.serve.inference import Result
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 60, 540, 12, 156
@@ -48,13 +49,25 @@ def _draw_face(number: int, face: Mapping[str, Any], clip_s: float, end_s: float
 
     step_s = next((s for s in _STEPS_S if end_s / s <= _MOST_TICKS), _STEPS_S[-1])
     ticks = [step_s * index for index in range(int(end_s / step_s) + 1)]
-    moments = face["timeline"]
+    step = group(len(face["timeline"]))
+    moments = [
+        max(face["timeline"][start : start + step], key=lambda moment: moment["probability"])
+        for start in range(0, len(face["timeline"]), step)
+    ]
     worst = max(moments, key=lambda moment: moment["probability"])
     words = (
         f"Face {number}, seen from {face['start_s']:.1f} to {face['end_s']:.1f} s: "
         f"{face['verdict']}, {percent(face['probability'])}. Highest at {worst['time_s']:.1f} s: "
         f"{percent(worst['probability'])}."
     )
+    stretch = face["stretch"]
+    if (stretch["start_s"], stretch["end_s"]) != (face["start_s"], face["end_s"]):
+        words += (
+            f" Most like a fake from {stretch['start_s']:.1f} to {stretch['end_s']:.1f} s: "
+            f"{percent(stretch['probability'])}."
+        )
+    if face["looked_at_ratio"] < 1:
+        words += f" Looked at: {percent(face['looked_at_ratio'])} of that time."
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y(score)}" y2="{y(score)}"/>'
         f'<text x="{_LEFT - 6}" y="{y(score) + 4}" text-anchor="end">{score:.0%}</text>'
