@@ -25,7 +25,7 @@ from unmask.geometry import Geometry
 from unmask.models import backbones
 from unmask.models.backbones import clip_logits
 from unmask.params import Clips, Evaluate
-from unmask.records import write_atomically
+from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 from unmask.scoring.metrics import Measured
 

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from unmask import params
 from unmask.faces.crops import crop_chunk, find_videos
 from unmask.faces.tracks import Detection
-from unmask.records import Box, FaceTrack, Reason, VideoFaces, read_faces
+from unmask.records import Box, FaceTrack, Reason, VideoFaces
+from unmask.runtime.record_files import read_faces
 from unmask.video.codec import DecodeError, Frame, read_frames
 
 SETTINGS = params.Faces(

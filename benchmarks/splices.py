@@ -24,7 +24,8 @@ import numpy as np
 from unmask.answers.analysis import analyse
 from unmask.models.clips import read_clips, spread_starts, to_input
 from unmask.models.predict import Predictor, probability
-from unmask.records import FaceTrack, VideoRecord, read_chunks
+from unmask.records import FaceTrack, VideoRecord
+from unmask.runtime.record_files import read_chunks
 from unmask.scoring.stretches import clips_in, worst
 from unmask.scoring.verdicts import Look, Part, Verdict, judge
 from unmask.video.codec import read_frames, write_video

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unmask import params, records
+from unmask import params
 from unmask.data import copies
 from unmask.evaluation import evaluate
 from unmask.models import train
 from unmask.models.predict import Predictor
 from unmask.records import Chunk, ForgedPart, VideoFaces
+from unmask.runtime import record_files
 from unmask.tracking.tracker import NullTracker
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +74,7 @@ def test_of(chunks: Sequence[Chunk], settings: params.Params, scratch: Path) -> 
 if __name__ == "__main__":
     chosen = params.load()
     raw, crops = ROOT / "raw", ROOT / "faces"
-    sample = copies.settle(records.read_chunks(chosen.chunks, raw, crops), raw)
+    sample = copies.settle(record_files.read_chunks(chosen.chunks, raw, crops), raw)
     ways = {
         "one face, forged": sample,
         "two, both taken for forged": [with_strangers(chunk, marked=False) for chunk in sample],

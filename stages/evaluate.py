@@ -3,19 +3,20 @@
 import sys
 from pathlib import Path
 
-from unmask import params, records
+from unmask import params
 from unmask.cli.common import open_tracker, progress, registration_wish, run_stage
 from unmask.data import copies
 from unmask.evaluation import evaluate
 from unmask.models import checkpoint
 from unmask.models.predict import Predictor
+from unmask.runtime import record_files
 
 
 def main() -> None:
     raw, faces, model, metrics, plots = map(Path, sys.argv[1:])
     settings = params.load()
     alias = registration_wish()  # a mistake in it shows before the work
-    chunks = copies.settle(records.read_chunks(settings.chunks, raw, faces), raw)
+    chunks = copies.settle(record_files.read_chunks(settings.chunks, raw, faces), raw)
     predictor = Predictor.load(model)
     total = sum(len(chunk.of(split)) for chunk in chunks for split in evaluate.EVALUATED)
     scored = progress(evaluate.score_chunks(chunks, predictor), total=total, label="evaluate")
@@ -24,7 +25,7 @@ def main() -> None:
             list(scored),
             predictor.checkpoint.temperature,
             settings.evaluate,
-            records.read_history(model / checkpoint.HISTORY),
+            record_files.read_history(model / checkpoint.HISTORY),
             metrics,
             plots,
             tracker,

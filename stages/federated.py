@@ -4,12 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-from unmask import params, records
+from unmask import params
 from unmask.cli.common import open_tracker, progress, run_stage, weights_cache
 from unmask.data import copies
 from unmask.federated import archives, leaderboard, local, results, runs
 from unmask.federated.samples import cropped
 from unmask.models.train import Settings
+from unmask.runtime import record_files
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     made_by = settings.faces.model_dump(mode="json")
     materials = [
         cropped(chunk, made_by)
-        for chunk in copies.settle(records.read_chunks(settings.chunks, raw, faces), raw)
+        for chunk in copies.settle(record_files.read_chunks(settings.chunks, raw, faces), raw)
     ]
     members = runs.deal(materials, names, folder)
     assets = runs.pack(training, folder, weights_cache=weights_cache())

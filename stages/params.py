@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unmask import params
 from unmask.cli.common import memory_bytes, run_stage
-from unmask.records import write_atomically
+from unmask.runtime.disk import write_atomically
 
 
 def main() -> None:

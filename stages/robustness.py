@@ -8,18 +8,19 @@ from pathlib import Path
 
 import torch
 
-from unmask import params, records
+from unmask import params
 from unmask.cli.common import has_gpu, open_tracker, progress, run_stage, workers
 from unmask.data import copies
 from unmask.evaluation import robustness
 from unmask.faces.shared_detector import best_detector
 from unmask.models.predict import Predictor
+from unmask.runtime.record_files import read_chunks
 
 
 def main() -> None:
     raw, faces, model, answers, metrics, plots = map(Path, sys.argv[1:])
     settings = params.load()
-    chunks = copies.settle(records.read_chunks(settings.chunks, raw, faces), raw)
+    chunks = copies.settle(read_chunks(settings.chunks, raw, faces), raw)
     videos = robustness.draw(robustness.find_originals(chunks, raw), settings.robustness)
     predictor = Predictor.load(model)
     # The workers have the other cores, and the answers don't depend on how many there are.

@@ -20,7 +20,8 @@ from unmask.answers.answers_file import (
     stamp_of,
     to_row,
 )
-from unmask.records import FaceTrack, Reason, TrackScore, content_digest
+from unmask.records import FaceTrack, Reason, TrackScore
+from unmask.runtime.disk import content_digest
 from unmask.scoring.verdicts import Doubt, Look, Part, Verdict
 
 MAKER = Maker("a" * 64, "1.0")

@@ -18,7 +18,7 @@ from unmask.federated.leaderboard import read_all
 from unmask.federated.local import task_environment
 from unmask.federated.samples import read_manifest, read_videos
 from unmask.federated.tasks import lay_out
-from unmask.records import faces_line, write_index
+from unmask.runtime.record_files import faces_line, write_index
 
 CARRIED = ("federated", "src", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
 

@@ -10,7 +10,8 @@ from unmask.data import copies
 from unmask.data.copies import Copies, Listing, Video, find_copies
 from unmask.errors import DatasetError
 from unmask.params import Raw
-from unmask.records import Chunk, Fingerprint, Split, VideoRecord, write_fingerprints
+from unmask.records import Chunk, Fingerprint, Split, VideoRecord
+from unmask.runtime.record_files import write_fingerprints
 
 REFUSE = params.load().raw.model_copy(update={"contradictions": "refuse", "copies": "refuse"})
 DROP = REFUSE.model_copy(update={"contradictions": "drop", "copies": "drop"})

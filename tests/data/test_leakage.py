@@ -20,10 +20,8 @@ from unmask.data import leakage
 from unmask.data.copies import Listing
 from unmask.errors import DatasetError
 from unmask.params import Raw
-from unmask.records import (
-    SPLITS,
-    Fingerprint,
-    VideoRecord,
+from unmask.records import SPLITS, Fingerprint, VideoRecord
+from unmask.runtime.record_files import (
     read_fingerprints,
     read_index,
     write_fingerprints,

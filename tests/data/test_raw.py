@@ -16,8 +16,9 @@ import pytest
 from unmask import params
 from unmask.data import raw
 from unmask.errors import DatasetError, DiskError
-from unmask.records import ForgedPart, read_fingerprints, read_index
+from unmask.records import ForgedPart
 from unmask.runtime.disk import sole_writer
+from unmask.runtime.record_files import read_fingerprints, read_index
 from unmask.video.codec import read_frames, write_video
 
 PEOPLE = 16

@@ -14,7 +14,8 @@ from unmask.data.copies import Listing
 from unmask.data.fingerprints import hash_video
 from unmask.data.same_pictures import find_recoded, shows_nothing_else
 from unmask.errors import DatasetError
-from unmask.records import Fingerprint, VideoRecord, content_digest
+from unmask.records import Fingerprint, VideoRecord
+from unmask.runtime.disk import content_digest
 from unmask.video.codec import write_video
 
 Picture = NDArray[np.uint8]

@@ -20,16 +20,9 @@ from unmask.models import checkpoint
 from unmask.models.backbones import DEVIATION, MEAN
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
-from unmask.records import (
-    Fingerprint,
-    Reason,
-    VideoRecord,
-    VideoScore,
-    content_digest,
-    read_chunk,
-    write_fingerprints,
-    write_index,
-)
+from unmask.records import Fingerprint, Reason, VideoRecord, VideoScore
+from unmask.runtime.disk import content_digest
+from unmask.runtime.record_files import read_chunk, write_fingerprints, write_index
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import NOTHING_LEARNED
 from unmask.tracking.tracker import NullTracker

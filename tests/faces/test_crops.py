@@ -40,7 +40,8 @@ from unmask.faces import search
 from unmask.faces.crops import crop_chunk, cut_square
 from unmask.faces.detector import Detector
 from unmask.faces.tracks import Detection
-from unmask.records import Box, FileDoubt, Reason, VideoFaces, faces_line, read_faces
+from unmask.records import Box, FileDoubt, Reason, VideoFaces
+from unmask.runtime.record_files import faces_line, read_faces
 from unmask.video import codec as video
 
 ROOT = Path(__file__).parents[2]

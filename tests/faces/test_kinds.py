@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from painted import RED, SETTINGS, at, crop, iou, load_squares, show
 
 from unmask.faces import crops as faces
-from unmask.records import Box, FaceTrack, Reason, VideoFaces, read_faces
+from unmask.records import Box, FaceTrack, Reason, VideoFaces
+from unmask.runtime.record_files import read_faces
 from unmask.video import codec as video
 
 Picture = NDArray[np.uint8]

@@ -22,7 +22,7 @@ from small_project import ROOT
 
 from tests.conftest import Picture, make_video_file
 from tests.faces.test_crops import at, squares
-from unmask.records import read_faces
+from unmask.runtime.record_files import read_faces
 from unmask.video.codec import read_frames
 
 VIDEOS = 25

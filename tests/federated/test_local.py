@@ -17,7 +17,7 @@ from unmask.federated.local import run, task_environment
 from unmask.federated.plans import FUNCTIONS, METRICS, Organisation, check, fedavg, single
 from unmask.federated.samples import FederatedError, read_videos
 from unmask.federated.state import write_zip
-from unmask.records import content_digest
+from unmask.runtime.disk import content_digest
 
 SRC = str(Path(__file__).parents[2] / "src")
 

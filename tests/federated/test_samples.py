@@ -22,7 +22,8 @@ from unmask.federated.samples import (
     read_videos,
     uncropped,
 )
-from unmask.records import VideoRecord, write_index
+from unmask.records import VideoRecord
+from unmask.runtime.record_files import write_index
 
 ORGS = ["north", "south"]
 

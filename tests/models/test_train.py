@@ -15,7 +15,8 @@ from unmask.models import checkpoint
 from unmask.models.clips import clip_items, count_classes
 from unmask.models.predict import Predictor
 from unmask.models.train import Settings, forget, items_of, plan, train
-from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord, read_history
+from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord
+from unmask.runtime.record_files import read_history
 from unmask.tracking.tracker import NullTracker
 from unmask.video.codec import write_video
 

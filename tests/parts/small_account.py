@@ -26,14 +26,9 @@ from tests.models.test_train import make_chunk
 
 from unmask import params
 from unmask.models import backbones, checkpoint
-from unmask.records import (
-    Fingerprint,
-    content_digest,
-    faces_line,
-    write_fingerprints,
-    write_history,
-    write_index,
-)
+from unmask.records import Fingerprint
+from unmask.runtime.disk import content_digest
+from unmask.runtime.record_files import faces_line, write_fingerprints, write_history, write_index
 from unmask.scoring.verdicts import NOTHING_LEARNED
 
 REGION, NUMBER, BUCKET = "eu-west-1", "123456789012", "the-jobs"

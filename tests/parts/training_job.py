@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
 
-from unmask import params, records
+from unmask import params
 from unmask.models import train
+from unmask.runtime import record_files
 from unmask.sagemaker import contract
 
 
@@ -20,7 +21,7 @@ def sections(settings: params.Params) -> train.Settings:
 
 def key(root: Path, settings: params.Params) -> str:
     """Return the key of the training of a checkout; weights are named from the current folder."""
-    chunks = records.read_chunks(settings.chunks, root / "raw", root / "faces")
+    chunks = record_files.read_chunks(settings.chunks, root / "raw", root / "faces")
     plan = train.plan(chunks, sections(settings), scratch=root / "no", weights_cache=root)
     return plan.key
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 from small_project import ask_mlflow, predict, run
 
-from unmask.records import Reason, read_faces, read_index
+from unmask.records import Reason
+from unmask.runtime.record_files import read_faces, read_index
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unmask.errors import DiskError
-from unmask.records import write_atomically
-from unmask.runtime.disk import give_name, sole_writer, writing
+from unmask.runtime.disk import give_name, sole_writer, write_atomically, writing
 from unmask.video.codec import write_video
 
 HOLDER = """

@@ -20,10 +20,11 @@ import torch
 from training_job import files, key, lay_down, sections
 
 from tests.models.test_train import make_chunk
-from unmask import params, records
+from unmask import params
 from unmask.models import checkpoint, train
 from unmask.models.predict import Predictor
 from unmask.records import Fingerprint
+from unmask.runtime import record_files
 from unmask.sagemaker import contract as job
 from unmask.tracking.tracker import NullTracker
 
@@ -70,11 +71,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     # Three validation videos: two hosts can't share them out evenly.
     made.records[:] = [record for record in made.records if record.video_id != "real4"]
     del made.faces["real4"]
-    lines = [records.faces_line(found) for found in made.faces.values()]
+    lines = [record_files.faces_line(found) for found in made.faces.values()]
     (root / "faces/made/index.jsonl").write_text("".join(f"{line}\n" for line in lines))
     (root / "raw/made").mkdir(parents=True)
-    records.write_index(root / "raw/made/index.csv", made.records)
-    records.write_fingerprints(
+    record_files.write_index(root / "raw/made/index.csv", made.records)
+    record_files.write_fingerprints(
         root / "raw/made/fingerprints.csv",
         [
             Fingerprint(record.video_id, sha256(record.video_id.encode()).hexdigest(), "made", ())
@@ -136,7 +137,7 @@ def train_locally(root: str, settings: str) -> None:
     """Run in a process of its own: do what the stage does."""
     torch.set_num_threads(1)
     folder, wanted = Path(root), params.Params.model_validate_json(settings)
-    chunks = records.read_chunks(wanted.chunks, folder / "raw", folder / "faces")
+    chunks = record_files.read_chunks(wanted.chunks, folder / "raw", folder / "faces")
     scratch = folder / "scratch"
     plan = train.plan(chunks, sections(wanted), scratch=scratch, weights_cache=folder)
     train.train(
@@ -169,7 +170,7 @@ def test_a_job_makes_the_model_that_a_local_training_makes(
     assert (carried.clips, carried.model) == (project.settings.clips, project.settings.model)
     assert not net.training
     # What SageMaker will draw is what the model's history says.
-    history = records.read_history(base / "model" / checkpoint.HISTORY)
+    history = record_files.read_history(base / "model" / checkpoint.HISTORY)
     for name, pattern in job.METRICS.items():
         drawn = [float(value) for value in re.findall(pattern, said(base))]
         assert drawn == pytest.approx([row[name] for row in history], abs=1e-6), name
@@ -220,7 +221,7 @@ def test_two_hosts_make_one_model_and_must_agree_where_they_go_on(
     assert carried.run_key == project.wanted.key
     assert model(bases[0]).keys() >= {checkpoint.WEIGHTS, checkpoint.CARD}
     # Each validation clip counts once, though both hosts see two of the three.
-    chunk = records.read_chunk(
+    chunk = record_files.read_chunk(
         "made", project.root / "raw/made/index.csv", project.root / "faces/made"
     )
     videos = chunk.of("validation")
@@ -231,7 +232,7 @@ def test_two_hosts_make_one_model_and_must_agree_where_they_go_on(
         np.logaddexp(0, -score.worst.logit if record.label else score.worst.logit)
         for (record, _), score in zip(videos, answers, strict=True)
     ]
-    history = records.read_history(bases[0] / "model" / checkpoint.HISTORY)
+    history = record_files.read_history(bases[0] / "model" / checkpoint.HISTORY)
     assert np.mean(losses) == pytest.approx(min(row["val_loss"] for row in history), rel=1e-4)
     assert content(bases[1] / "model") == {}
     assert not (bases[1] / "checkpoints/training/last.ckpt").exists()

@@ -8,7 +8,8 @@ import pytest
 
 from unmask import params
 from unmask.errors import ParamsError
-from unmask.records import content_digest, epoch_line
+from unmask.runtime.disk import content_digest
+from unmask.runtime.record_files import epoch_line
 from unmask.sagemaker import contract
 
 ROOT = Path(__file__).parents[2]

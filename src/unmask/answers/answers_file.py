@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unmask.errors import MALFORMED, UnmaskError
-from unmask.records import PASSING, content_digest
-from unmask.runtime.disk import create, give_name, new_name, writing
+from unmask.records import PASSING
+from unmask.runtime.disk import content_digest, create, give_name, new_name, writing
 from unmask.runtime.plain_text import cell_text, plain_cell, shown_name
 
 if TYPE_CHECKING:  # it imports torch

@@ -19,8 +19,8 @@ from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.evidence import Evidence
 from unmask.models.backbones import last_stage
 from unmask.models.predict import Predictor
-from unmask.records import write_atomically
 from unmask.runtime.digests import model_digest
+from unmask.runtime.disk import write_atomically
 from unmask.runtime.plain_text import shown_name, shown_text
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import Limits

@@ -18,9 +18,8 @@ from typing import Any
 import yaml
 
 from unmask.models.checkpoint import CARD
-from unmask.records import content_digest
 from unmask.runtime.digests import dvc_digest
-from unmask.runtime.disk import read_regular
+from unmask.runtime.disk import content_digest, read_regular
 from unmask.runtime.plain_text import shown_name
 from unmask.tracking import provenance
 

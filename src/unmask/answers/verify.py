@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field, ValidationError
 from unmask.answers.analysis import Answer, analyse
 from unmask.errors import UnmaskError
 from unmask.models.predict import Predictor
-from unmask.records import Reason, content_digest
+from unmask.records import Reason
 from unmask.runtime.digests import model_digest
-from unmask.runtime.disk import read_regular
+from unmask.runtime.disk import content_digest, read_regular
 from unmask.scoring.verdicts import Verdict
 
 FORMAT = 1

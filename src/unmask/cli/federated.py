@@ -88,10 +88,10 @@ def _deal(
     names: Sequence[str], chunks: Sequence[str], folder: Path, raw: Path, faces: Path, *,
     whole_videos: bool,
 ) -> "list[Participant]":  # fmt: skip
-    from unmask import records
     from unmask.data import copies
     from unmask.federated import runs
     from unmask.federated import samples as federated_samples
+    from unmask.runtime import record_files
 
     settings = params.load()
     wanted = chunks or settings.chunks
@@ -101,7 +101,7 @@ def _deal(
         section = settings.faces.model_dump(mode="json")
         materials = [
             federated_samples.cropped(chunk, section)
-            for chunk in copies.settle(records.read_chunks(wanted, raw, faces), raw)
+            for chunk in copies.settle(record_files.read_chunks(wanted, raw, faces), raw)
         ]
     return runs.deal(materials, names, folder)
 
@@ -336,7 +336,7 @@ def leaderboard(folder: Path, page: Path | None) -> None:
 
 def _show(submissions: "Sequence[Submission]", folder: Path, page: Path | None = None) -> None:
     from unmask.federated import leaderboard as federated_board
-    from unmask.records import write_atomically
+    from unmask.runtime.disk import write_atomically
 
     ranked = federated_board.ranked(submissions)
     path = page or folder / "leaderboard.html"

@@ -13,7 +13,8 @@ from pathlib import Path
 from unmask.data.words import join_spellings, say_joined
 from unmask.errors import DatasetError
 from unmask.params import Raw
-from unmask.records import Chunk, Fingerprint, VideoRecord, read_fingerprints
+from unmask.records import Chunk, Fingerprint, VideoRecord
+from unmask.runtime.record_files import read_fingerprints
 
 MAX_NAMED = 5  # groups of one kind that a message names
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of no bytes

@@ -19,15 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.errors import DatasetError
-from unmask.records import (
-    Fingerprint,
-    content_digest,
-    read_fingerprints,
-    write_fingerprints,
-)
+from unmask.records import Fingerprint
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
+from unmask.runtime.disk import content_digest
 from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.record_files import read_fingerprints, write_fingerprints
 from unmask.video.codec import DecodeError, Frame, read_coded, read_frames, read_keyframes
 
 _log = logging.getLogger(__name__)

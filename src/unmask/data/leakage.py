@@ -16,14 +16,8 @@ from unmask.data.copies import EMPTY, Listing, Video
 from unmask.data.words import key_of
 from unmask.errors import DatasetError
 from unmask.params import Raw
-from unmask.records import (
-    SPLITS,
-    Fingerprint,
-    Split,
-    VideoRecord,
-    read_fingerprints,
-    read_index,
-)
+from unmask.records import SPLITS, Fingerprint, Split, VideoRecord
+from unmask.runtime.record_files import read_fingerprints, read_index
 
 MAX_NAMED = 5  # leaks of one kind that a message names
 PICTURE_BITS = 256  # of a perceptual hash

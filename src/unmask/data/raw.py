@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 
 from unmask.data import archive, copies, datasets, fingerprints, leakage, same_pictures, splits
 from unmask.params import Raw
-from unmask.records import VideoRecord, write_index
+from unmask.records import VideoRecord
 from unmask.runtime.disk import sole_writer
+from unmask.runtime.record_files import write_index
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from unmask.errors import DatasetError
 from unmask.evaluation import plots
 from unmask.models.predict import Predictor, probability
 from unmask.params import Evaluate
-from unmask.records import Chunk, Epoch, Split, VideoRecord, VideoScore, write_atomically
+from unmask.records import Chunk, Epoch, Split, VideoRecord, VideoScore
+from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 from unmask.tracking.tracker import Tracker
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unmask.records import EPOCH_COLUMNS, Epoch, write_atomically
+from unmask.records import EPOCH_COLUMNS, Epoch
+from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 from unmask.scoring.scores import Floats, Ints, roc_auc
 

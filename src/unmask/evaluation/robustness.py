@@ -21,19 +21,11 @@ from unmask.forgeries.degrade import RECIPE, Copy, crop_copies
 from unmask.models import checkpoint
 from unmask.models.predict import Predictor
 from unmask.params import CLEAN
-from unmask.records import (
-    PASSING,
-    Chunk,
-    Reason,
-    VideoFaces,
-    VideoRecord,
-    VideoScore,
-    content_digest,
-    read_fingerprints,
-    write_atomically,
-)
+from unmask.records import PASSING, Chunk, Reason, VideoFaces, VideoRecord, VideoScore
 from unmask.runtime.code import code_digest
+from unmask.runtime.disk import content_digest, write_atomically
 from unmask.runtime.ledger import Ledger, Made, key_of
+from unmask.runtime.record_files import read_fingerprints
 from unmask.scoring import metrics
 from unmask.scoring.scores import roc_auc
 from unmask.tracking.tracker import Tracker

@@ -20,7 +20,8 @@ from unmask.evaluation import plots
 from unmask.models import train
 from unmask.models.predict import Predictor
 from unmask.params import Evaluate
-from unmask.records import Chunk, Split, VideoRecord, write_atomically
+from unmask.records import Chunk, Split, VideoRecord
+from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 from unmask.tracking.tracker import NullTracker
 

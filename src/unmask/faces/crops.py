@@ -28,23 +28,18 @@ from unmask.faces.detector import (
 )
 from unmask.faces.search import Sighting, find_faces
 from unmask.faces.tracks import Linker, Track, align_square, square_around
-from unmask.records import (
-    PASSING,
-    Box,
-    FaceTrack,
-    FileDoubt,
-    Points,
-    Reason,
-    VideoFaces,
-    content_digest,
-    faces_from_line,
-    faces_line,
-    write_atomically,
-)
+from unmask.records import PASSING, Box, FaceTrack, FileDoubt, Points, Reason, VideoFaces
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.disk import open_to_append, sole_writer, writing
+from unmask.runtime.disk import (
+    content_digest,
+    open_to_append,
+    sole_writer,
+    write_atomically,
+    writing,
+)
 from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.record_files import faces_from_line, faces_line
 from unmask.video.codec import (
     Account,
     DecodeError,

@@ -15,8 +15,8 @@ from pathlib import Path
 from unmask.federated.plans import FUNCTIONS
 from unmask.federated.samples import FederatedError
 from unmask.federated.state import write_zip
-from unmask.records import content_digest
 from unmask.runtime.code import PACKAGE
+from unmask.runtime.disk import content_digest
 
 LOCK = "requirements.lock"
 LIGHT = ("numpy", "safetensors", "substratools")  # all that a mean or a metric imports

@@ -10,7 +10,7 @@ from pathlib import Path
 from unmask.errors import MALFORMED
 from unmask.federated.plans import METRICS, Plan
 from unmask.federated.samples import FederatedError
-from unmask.records import write_atomically
+from unmask.runtime.disk import write_atomically
 from unmask.tracking.tracker import Tracker
 
 FORMAT = 1

@@ -12,7 +12,8 @@ from typing import Any
 
 from unmask.errors import MALFORMED
 from unmask.federated.samples import FederatedError, Videos
-from unmask.records import VideoScore, write_atomically
+from unmask.records import VideoScore
+from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 from unmask.scoring.scores import read_two_classes, roc_auc
 

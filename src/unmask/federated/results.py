@@ -17,7 +17,7 @@ from unmask.federated.leaderboard import POOLED
 from unmask.federated.local import Participant
 from unmask.federated.samples import FederatedError, read_videos
 from unmask.params import Evaluate
-from unmask.records import write_atomically
+from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 
 HEADLINE = ("log_loss", "roc_auc")

@@ -15,8 +15,7 @@ from unmask.federated.leaderboard import Submission
 from unmask.federated.local import PREDICTIONS, Backend, Participant
 from unmask.federated.plans import FUNCTIONS, Organisation, Plan
 from unmask.federated.samples import FederatedError, Material, read_manifest
-from unmask.records import content_digest
-from unmask.runtime.disk import sole_writer
+from unmask.runtime.disk import content_digest, sole_writer
 
 if TYPE_CHECKING:
     from unmask.models.train import Settings

@@ -18,19 +18,9 @@ from typing import Any, Literal
 
 from unmask.data.words import join_spellings, key_of
 from unmask.errors import MALFORMED, DatasetError, UnmaskError
-from unmask.records import (
-    SPLITS,
-    Chunk,
-    VideoFaces,
-    VideoRecord,
-    content_digest,
-    faces_line,
-    read_faces,
-    read_index,
-    write_atomically,
-    write_index,
-)
-from unmask.runtime.disk import writing
+from unmask.records import SPLITS, Chunk, VideoFaces, VideoRecord
+from unmask.runtime.disk import content_digest, write_atomically, writing
+from unmask.runtime.record_files import faces_line, read_faces, read_index, write_index
 
 Side = Literal["train", "test"]
 SIDES: tuple[Side, ...] = ("train", "test")

@@ -28,9 +28,10 @@ from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.faces.landmarks import Face, find_face, read_ticks
 from unmask.forgeries.blend import METHODS, Floats, Image, Method, draw_recipe, forge_frame
 from unmask.params import Faces
-from unmask.records import PASSING, Reason, content_digest, write_atomically
+from unmask.records import PASSING, Reason
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
+from unmask.runtime.disk import content_digest, write_atomically
 from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
 from unmask.video.codec import DecodeError, TruncatedError, VideoWriter

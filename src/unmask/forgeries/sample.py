@@ -24,8 +24,9 @@ from unmask.faces.detector import Detector, detector_of_worker, start_worker
 from unmask.faces.tracks import Detection
 from unmask.forgeries.blend import METHODS, Floats, Image, Method, Recipe, draw_recipe, forge_frame
 from unmask.params import Sample
-from unmask.records import SPLITS, content_digest, write_atomically
+from unmask.records import SPLITS
 from unmask.runtime.code import code_digest
+from unmask.runtime.disk import content_digest, write_atomically
 from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
 from unmask.video.codec import probe, read_frames, write_video

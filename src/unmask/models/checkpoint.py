@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
-from unmask.records import write_atomically
-from unmask.runtime.disk import read_regular
+from unmask.runtime.disk import read_regular, write_atomically
 from unmask.scoring.verdicts import Limits, limits_from
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait

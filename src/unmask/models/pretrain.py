@@ -32,7 +32,7 @@ from unmask.forgeries.blend import METHODS, Floats, Image, draw_recipe, forge_fr
 from unmask.forgeries.sample import draw_camera_path, film, largest, read_sources, read_still
 from unmask.models import backbones
 from unmask.params import Detect, Pretrain
-from unmask.records import write_atomically
+from unmask.runtime.disk import write_atomically
 from unmask.runtime.processes import run_jobs
 from unmask.scoring import metrics, scores
 from unmask.video.codec import read_frames

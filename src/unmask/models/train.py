@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from torch import nn
 from torch.utils.data import DataLoader
 
-from unmask import records
 from unmask.data import copies, leakage, same_pictures
 from unmask.errors import DatasetError, UnmaskError
 from unmask.geometry import Geometry
@@ -36,15 +35,9 @@ from unmask.models.clips import (
 from unmask.models.predict import Predictor, probability
 from unmask.models.resume import Keeper, SwapIO
 from unmask.params import Augment, Clips, Faces, Model, Raw, Train, Verdicts, check_memory
-from unmask.records import (
-    SPLITS,
-    Chunk,
-    Epoch,
-    VideoRecord,
-    VideoScore,
-    epoch_line,
-    write_history,
-)
+from unmask.records import SPLITS, Chunk, Epoch, VideoRecord, VideoScore
+from unmask.runtime import record_files
+from unmask.runtime.record_files import epoch_line, write_history
 from unmask.scoring import scores, verdicts
 from unmask.scoring.stretches import clips_in, means
 from unmask.scoring.verdicts import Limits, Look
@@ -83,7 +76,7 @@ def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) 
     return [
         replace(chunk, records=list(listing.records))
         for chunk, listing in zip(
-            records.read_chunks(names, raw_dir, faces_dir), listings, strict=True
+            record_files.read_chunks(names, raw_dir, faces_dir), listings, strict=True
         )
     ]
 

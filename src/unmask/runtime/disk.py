@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -157,3 +158,30 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise OSError(errno.EINVAL, f"It has more than {most_bytes:,} bytes", str(path))
     return content
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file by content at once, through a new file.
+
+    Never in place: the old one may be a hard link into DVC's cache, which would change with it.
+
+    Raises:
+        DiskError: the disk takes no more; then the old file is as it was.
+    """
+    partial = new_name(path, "partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        delete_stale(path, "partial")
+        try:
+            with os.fdopen(create(partial), "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                give_name(partial, path)  # while its lock is held: nobody takes it for stale
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

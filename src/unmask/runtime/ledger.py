@@ -12,8 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from unmask.records import content_digest, write_atomically
-from unmask.runtime.disk import open_to_append, sole_writer, writing
+from unmask.runtime.disk import (
+    content_digest,
+    open_to_append,
+    sole_writer,
+    write_atomically,
+    writing,
+)
 
 _SCRATCH = ".partial-"
 

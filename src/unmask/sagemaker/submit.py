@@ -346,13 +346,13 @@ def import_sdk() -> Any:
 
 def report(tracker: Tracker, training: Training, model_dir: Path) -> None:
     """Tell a tracker here what a job would have told that could not reach it."""
-    from unmask import records
     from unmask.models import checkpoint
+    from unmask.runtime import record_files
 
     wanted = contract.job_params(training.settings, training.key)
     sections = ("faces", "clips", "augment", "model", "train", "verdicts")
     tracker.log_params({name: getattr(wanted, name).model_dump(mode="json") for name in sections})
-    for row in records.read_history(model_dir / checkpoint.HISTORY):
+    for row in record_files.read_history(model_dir / checkpoint.HISTORY):
         known = {name: value for name, value in row.items() if value is not None}
         tracker.log_metrics(known, step=int(row["epoch"] or 0))
     tracker.log_file(model_dir / checkpoint.CARD)

@@ -55,7 +55,8 @@ from unmask.federated.samples import (
 )
 from unmask.federated.state import write_zip
 from unmask.federated.synthetic_samples import paint_samples
-from unmask.records import Chunk, content_digest
+from unmask.records import Chunk
+from unmask.runtime.disk import content_digest
 from unmask.scoring.verdicts import NOTHING_LEARNED
 
 ROOT = Path(__file__).parents[3]

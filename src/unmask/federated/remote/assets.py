@@ -16,7 +16,7 @@ from unmask.federated.archives import Asset, Assets
 from unmask.federated.plans import FUNCTIONS, Organisation, Plan
 from unmask.federated.remote.config import Network
 from unmask.federated.samples import SIDES, FederatedError, Side
-from unmask.records import content_digest
+from unmask.runtime.disk import content_digest
 
 KINDS = ("single", "sequence", "fedavg")  # pooled would move the videos
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from unmask.errors import MALFORMED
 from unmask.federated.samples import FederatedError
-from unmask.records import write_atomically
+from unmask.runtime.disk import write_atomically
 
 FORMAT = 1
 NAME = "assets_keys.json"

@@ -15,7 +15,7 @@ from unmask.federated.plans import METRICS, Plan
 from unmask.federated.remote.client import Node
 from unmask.federated.remote.keys import SentPlan
 from unmask.federated.samples import FederatedError
-from unmask.records import content_digest
+from unmask.runtime.disk import content_digest
 
 LOG_LINES = 25  # of a failed task
 DONE, FAILED = models.ComputeTaskStatus.done, models.ComputeTaskStatus.failed

@@ -18,7 +18,7 @@ from unmask.records import (
     VideoRecord,
     VideoScore,
 )
-from unmask.runtime import disk
+from unmask.runtime import disk, record_files
 
 REAL = VideoRecord("aaaa", "aaaa.mp4", 0, "person 1", "real", "train")
 FAKE = VideoRecord("bbbb", "sub/bbbb.mp4", 1, "person 1", "swap", "train")
@@ -55,20 +55,20 @@ TRICKY = [
 def test_an_index_is_plain_csv_sorted_by_id(tmp_path: Path) -> None:
     path = tmp_path / "raw" / "sample" / "index.csv"  # its folder is made
     swap = replace(FAKE, donors=("person 2", "person 3"))
-    records.write_index(path, [swap, REAL])
+    record_files.write_index(path, [swap, REAL])
     assert path.read_text(encoding="utf-8") == (
         HEADER
         + "aaaa,aaaa.mp4,0,person 1,real,train,\n"
         + "bbbb,sub/bbbb.mp4,1,person 1,swap,train,person 2|person 3\n"
     )
-    assert records.read_index(path) == [REAL, swap]
+    assert record_files.read_index(path) == [REAL, swap]
     assert swap.identities == ("person 1", "person 2", "person 3")
 
 
 def test_the_order_of_writing_does_not_show_in_the_file(tmp_path: Path) -> None:
     videos = [replace(REAL, video_id=f"video {number}") for number in range(12)]
-    records.write_index(tmp_path / "a.csv", videos)
-    records.write_index(tmp_path / "b.csv", reversed(videos))
+    record_files.write_index(tmp_path / "a.csv", videos)
+    record_files.write_index(tmp_path / "b.csv", reversed(videos))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
@@ -78,20 +78,20 @@ def test_an_index_keeps_every_text(text: str, tmp_path: Path) -> None:
     video = replace(
         REAL, video_id=text, file=f"{text}.mp4", source_id=text, method=text, donors=(text, "b")
     )
-    records.write_index(path, [video, FAKE])
-    assert sorted(records.read_index(path), key=lambda v: v.label) == [video, FAKE]
+    record_files.write_index(path, [video, FAKE])
+    assert sorted(record_files.read_index(path), key=lambda v: v.label) == [video, FAKE]
 
 
 @pytest.mark.parametrize("split", records.SPLITS)
 def test_an_index_keeps_every_split(split: records.Split, tmp_path: Path) -> None:
-    records.write_index(tmp_path / "index.csv", [replace(FAKE, split=split)])
-    assert records.read_index(tmp_path / "index.csv")[0].split == split
+    record_files.write_index(tmp_path / "index.csv", [replace(FAKE, split=split)])
+    assert record_files.read_index(tmp_path / "index.csv")[0].split == split
 
 
 def test_an_index_may_be_empty(tmp_path: Path) -> None:
-    records.write_index(tmp_path / "index.csv", [])
+    record_files.write_index(tmp_path / "index.csv", [])
     assert (tmp_path / "index.csv").read_text(encoding="utf-8") == HEADER
-    assert records.read_index(tmp_path / "index.csv") == []
+    assert record_files.read_index(tmp_path / "index.csv") == []
 
 
 def test_columns_may_stand_in_any_order(tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_columns_may_stand_in_any_order(tmp_path: Path) -> None:
         "split,label,donors,file,video_id,method,source_id\ntrain,0,,aaaa.mp4,aaaa,real,person 1\n",
         encoding="utf-8",
     )
-    assert records.read_index(tmp_path / "index.csv") == [REAL]
+    assert record_files.read_index(tmp_path / "index.csv") == [REAL]
 
 
 def test_a_missing_index_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"lost\.csv; there is no such file\. Run `dvc repro`"):
-        records.read_index(tmp_path / "lost.csv")
+        record_files.read_index(tmp_path / "lost.csv")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_bad_index_names_the_file_and_the_line(text: str, said: str, tmp_path:
     path = tmp_path / "index.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError) as caught:
-        records.read_index(path)
+        record_files.read_index(path)
     assert str(caught.value).startswith(f"{path}, line ")
     assert said in str(caught.value)
 
@@ -139,7 +139,7 @@ def test_a_bad_index_names_the_file_and_the_line(text: str, said: str, tmp_path:
 def test_an_index_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_bytes(b"\xff\xfe" + HEADER.encode("utf-16-le"))
     with pytest.raises(DatasetError, match="found what is no CSV"):
-        records.read_index(tmp_path / "index.csv")
+        record_files.read_index(tmp_path / "index.csv")
 
 
 @pytest.mark.parametrize("video_id", TRICKY)
@@ -149,8 +149,8 @@ def test_fingerprints_survive_the_way_to_a_file_and_back(video_id: str, tmp_path
         Fingerprint(video_id, "0" * 64, "ab12", ("f" * 64, "1" * 64)),
         Fingerprint("blind", "a" * 64, "", ()),
     ]
-    records.write_fingerprints(path, rows)
-    assert records.read_fingerprints(path) == {row.video_id: row for row in rows}
+    record_files.write_fingerprints(path, rows)
+    assert record_files.read_fingerprints(path) == {row.video_id: row for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_p
     path = tmp_path / "fingerprints.csv"
     path.write_text(text.format(header="video_id,sha256,recipe,pictures,stream\n", digest="0" * 64))
     with pytest.raises(DatasetError, match=f"fingerprints.csv, {said}"):
-        records.read_fingerprints(path)
+        record_files.read_fingerprints(path)
 
 
 # ---------------------------------------------------------------- faces/index.jsonl
@@ -186,16 +186,16 @@ def test_bad_fingerprints_name_the_file_and_the_line(text: str, said: str, tmp_p
     ],
 )
 def test_faces_survive_the_way_to_a_line_and_back(faces: VideoFaces) -> None:
-    line = records.faces_line(faces)
+    line = record_files.faces_line(faces)
     assert "\n" not in line
-    back = records.faces_from_line(line)
+    back = record_files.faces_from_line(line)
     assert back == faces  # to the last bit of every float
     assert type(back.reason) is type(faces.reason)
     assert hash(back) == hash(faces)  # tuples all the way down, lists nowhere
 
 
 def test_a_line_of_faces_is_json_that_others_can_read() -> None:
-    row = json.loads(records.faces_line(replace(FACES, reason=Reason.TRUNCATED)))
+    row = json.loads(record_files.faces_line(replace(FACES, reason=Reason.TRUNCATED)))
     assert row["video_id"] == "aaaa"
     assert row["reason"] == "truncated"
     assert row["tracks"][0]["boxes_T4"][0] == [0.0, 1.5, 20.0, 21.5]
@@ -203,11 +203,11 @@ def test_a_line_of_faces_is_json_that_others_can_read() -> None:
 
 
 def test_what_few_files_have_is_in_a_line_only_where_it_is_there() -> None:
-    row = json.loads(records.faces_line(FACES))
+    row = json.loads(record_files.faces_line(FACES))
     assert set(row) == {"video_id", "key", "tracks", "reason", "detail"}
     assert not {"same_T", "held_s"} & set(row["tracks"][0])
     held = replace(FACES, doubts=(FileDoubt.NOT_ALL_SEEN,), tracks=(replace(TRACK, held_s=0.7),))
-    row = json.loads(records.faces_line(held))
+    row = json.loads(record_files.faces_line(held))
     assert row["doubts"] == ["not_all_seen"]
     assert row["tracks"][0]["held_s"] == 0.7
     assert held.tracks[0].end_s == TRACK.times_T[-1] + 0.7
@@ -216,37 +216,37 @@ def test_what_few_files_have_is_in_a_line_only_where_it_is_there() -> None:
 def test_a_face_index_is_read_by_video_id(tmp_path: Path) -> None:
     path = tmp_path / "index.jsonl"
     videos = [replace(FACES, video_id=text, detail=text) for text in TRICKY]
-    path.write_text("".join(records.faces_line(v) + "\n" for v in videos), encoding="utf-8")
-    assert records.read_faces(path) == dict(zip(TRICKY, videos, strict=True))
+    path.write_text("".join(record_files.faces_line(v) + "\n" for v in videos), encoding="utf-8")
+    assert record_files.read_faces(path) == dict(zip(TRICKY, videos, strict=True))
 
 
 def test_a_missing_face_index_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"lost\.jsonl; there is no such file\. Run `dvc repro`"):
-        records.read_faces(tmp_path / "lost.jsonl")
+        record_files.read_faces(tmp_path / "lost.jsonl")
 
 
 @pytest.mark.parametrize(
     "line",
     [
         "not json",
-        records.faces_line(FACES)[:-9],  # cut short
+        record_files.faces_line(FACES)[:-9],  # cut short
         "{}",
         "[]",
         "null",
-        records.faces_line(FACES).replace('"tracks":', '"track":'),
+        record_files.faces_line(FACES).replace('"tracks":', '"track":'),
         '{"video_id":"a","key":"k","tracks":[],"reason":"bored","detail":""}',
         '{"video_id":"a","key":"k","tracks":[7],"reason":null,"detail":""}',
-        records.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
-        records.faces_line(FACES).replace("[1.5,2.0]", "[1.5]"),
-        records.faces_line(FACES).replace("points_T52", "points"),
+        record_files.faces_line(FACES).replace("[0.0,1.5,20.0,21.5]", "[0.0,1.5]"),
+        record_files.faces_line(FACES).replace("[1.5,2.0]", "[1.5]"),
+        record_files.faces_line(FACES).replace("points_T52", "points"),
         "[" * 2000,
     ],
 )
 def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "index.jsonl"
-    path.write_text(f"{records.faces_line(FACES)}\n{line}\n", encoding="utf-8")
+    path.write_text(f"{record_files.faces_line(FACES)}\n{line}\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="line 2: not a row of a face index"):
-        records.read_faces(path)
+        record_files.read_faces(path)
 
 
 # ---------------------------------------------------------------- writing
@@ -254,10 +254,10 @@ def test_a_bad_line_of_a_face_index_is_named(line: str, tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_and_its_hard_link_is_not(tmp_path: Path) -> None:
     path, cached = tmp_path / "index.csv", tmp_path / "cache" / "d41d"
-    records.write_atomically(path, "old")
+    disk.write_atomically(path, "old")
     cached.parent.mkdir()
     os.link(path, cached)
-    records.write_atomically(path, "new ü")
+    disk.write_atomically(path, "new ü")
     assert path.read_text(encoding="utf-8") == "new ü"
     assert cached.read_text(encoding="utf-8") == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "index.csv"]  # nothing left over
@@ -267,7 +267,7 @@ def test_a_symbolic_link_is_replaced_and_what_it_shows_is_not(tmp_path: Path) ->
     (tmp_path / "cached").write_text("old", encoding="utf-8")
     path = tmp_path / "index.csv"
     path.symlink_to(tmp_path / "cached")
-    records.write_atomically(path, "new")
+    disk.write_atomically(path, "new")
     assert not path.is_symlink()
     assert (tmp_path / "cached").read_text(encoding="utf-8") == "old"
 
@@ -276,7 +276,7 @@ def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "index.csv"
-    records.write_index(path, [REAL])
+    record_files.write_index(path, [REAL])
     before = path.read_bytes()
 
     def full_disk(*_: object, **__: object) -> int:
@@ -284,7 +284,7 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        records.write_index(path, [FAKE])
+        record_files.write_index(path, [FAKE])
     assert path.read_bytes() == before
 
 
@@ -329,16 +329,16 @@ def test_a_history_comes_back_as_it_was(tmp_path: Path) -> None:
         {"epoch": 0, "train_loss": 0.7, "val_loss": 1 / 3, "val_auc": None, **rates},
         {"epoch": 1, "train_loss": 0.5, "val_loss": float("inf"), "val_auc": 0.5, **rates},
     ]
-    records.write_history(path, epochs)
+    record_files.write_history(path, epochs)
     assert path.read_text().splitlines()[1] == "0,0.7,0.3333333333333333,,2e-05,"
-    assert records.read_history(path) == epochs
+    assert record_files.read_history(path) == epochs
 
 
 def test_an_epochs_line_says_what_there_is() -> None:
     row = {"epoch": 3, "train_loss": 0.5, "val_loss": 1 / 3, "val_auc": None, "lr_head": 1e-3}
     line = "unmask epoch=3 train_loss=0.500000 val_loss=0.333333"
-    assert records.epoch_line(row) == line
-    assert records.epoch_line(row | {"val_auc": 1.0}) == f"{line} val_auc=1.000000"
+    assert record_files.epoch_line(row) == line
+    assert record_files.epoch_line(row | {"val_auc": 1.0}) == f"{line} val_auc=1.000000"
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_a_history_that_is_none_says_what_to_do(text: str | None, tmp_path: Path
     if text is not None:
         path.write_text(text)
     with pytest.raises(DatasetError, match="dvc repro"):
-        records.read_history(path)
+        record_files.read_history(path)
 
 
 def test_an_index_has_columns_of_forged_parts_only_where_there_are_some(tmp_path: Path) -> None:
@@ -358,19 +358,19 @@ def test_an_index_has_columns_of_forged_parts_only_where_there_are_some(tmp_path
         ForgedPart((0.0, 0.0, 1.0, 1.0)),
     ]  # fmt: skip
     videos = [replace(FAKE, video_id=str(n), forged=part) for n, part in enumerate([*parts, None])]
-    records.write_index(tmp_path / "with.csv", videos)
+    record_files.write_index(tmp_path / "with.csv", videos)
     lines = (tmp_path / "with.csv").read_text().splitlines()
     assert lines[0] == HEADER.strip() + ",fake_box,fake_from_s,fake_to_s"
     assert [line.split(",")[-3:] for line in lines[1:]] == [
         ["1.0 2.5 3.0 4.0", "0.1", "7.0"], ["", "", "2.0"], ["0.0 0.0 1.0 1.0", "", ""],
         ["", "", ""],
     ]  # fmt: skip
-    assert records.read_index(tmp_path / "with.csv") == videos
-    records.write_index(tmp_path / "without.csv", [FAKE])
+    assert record_files.read_index(tmp_path / "with.csv") == videos
+    record_files.write_index(tmp_path / "without.csv", [FAKE])
     assert (tmp_path / "without.csv").read_text().startswith(HEADER)
     (tmp_path / "with.csv").write_text("\n".join(lines).replace("1.0 2.5", "1.0"))
     with pytest.raises(DatasetError, match="line 2: expected a row of an index"):
-        records.read_index(tmp_path / "with.csv")
+        record_files.read_index(tmp_path / "with.csv")
 
 
 def test_a_forged_part_holds_a_face_by_the_centre_of_its_box() -> None:
@@ -389,7 +389,7 @@ def test_no_planted_link_is_written_through(tmp_path):
     victim.write_text("dear")
     for name in (".index.csv.partial", "index.csv"):
         (tmp_path / name).symlink_to(victim)
-    records.write_atomically(tmp_path / "index.csv", "rows")
+    disk.write_atomically(tmp_path / "index.csv", "rows")
     assert victim.read_text() == "dear"
     assert (tmp_path / "index.csv").read_text() == "rows"
     assert not (tmp_path / "index.csv").is_symlink()
@@ -402,9 +402,9 @@ def test_what_a_killed_writer_left_goes_and_what_is_being_written_stays(tmp_path
     handle = disk.create(held)
     others = tmp_path / f".other.csv.{'0' * 16}.partial"
     others.touch()
-    records.write_atomically(path, "whole")
+    disk.write_atomically(path, "whole")
     assert {each.name for each in tmp_path.iterdir()} == {path.name, held.name, others.name}
     os.close(handle)
     long = tmp_path / ("é" * 127)  # of 254 bytes, the longest name there is
-    records.write_atomically(long, "whole")
+    disk.write_atomically(long, "whole")
     assert long.read_text() == "whole"
