@@ -8,8 +8,8 @@ a forged part are the control. Compared are the answers of the mean of eight cli
 track, and of the mean joined with the most suspicious stretch, as `unmask predict` gives them; both
 by the model's own thresholds. At last four spliced files go all the way through `unmask predict`.
 
-Prints one table: shares of the videos that are called fake, neither and real. Two minutes on two
-cores, and two more for the files. Run it in a checkout after `make repro`.
+Prints one table: shares of the videos that are called fake, neither and real. It takes six
+minutes of one core in all, files included. Run it in a checkout after `make repro`.
 """
 
 import sys
