@@ -33,7 +33,7 @@ from unmask.cli.common import workers as cores
 from unmask.faces import crops as faces
 from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.faces.tracks import overlap, square_around
-from unmask.video.codec import probe, read_frames
+from unmask.video.decode import probe, read_frames
 
 ROOT = Path(__file__).parents[1]
 STRIDE, FACTOR, BATCH = 3, 0.6, 8

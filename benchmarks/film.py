@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.video.codec import read_frames
+from unmask.video.decode import read_frames
 
 Picture = NDArray[np.uint8]
 SOURCES = Path(__file__).parents[1] / "data/sources"

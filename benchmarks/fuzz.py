@@ -28,7 +28,9 @@ from unmask.faces.crops import crop_chunk, find_videos
 from unmask.faces.tracks import Detection
 from unmask.records import Box, FaceTrack, Reason, VideoFaces
 from unmask.runtime.record_files import read_faces
-from unmask.video.codec import DecodeError, Frame, read_frames
+from unmask.video.decode import read_frames
+from unmask.video.failures import DecodeError
+from unmask.video.frame import Frame
 
 SETTINGS = params.Faces(
     rate_fps=10.0, side_px=32, margin_ratio=0.1, crf=30,

@@ -27,7 +27,8 @@ from unmask.data import leakage
 from unmask.data.copies import Listing
 from unmask.data.fingerprints import fingerprint_videos, hash_picture, hash_video
 from unmask.records import SPLITS, Fingerprint, VideoRecord
-from unmask.video.codec import read_frames, write_video
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 SOURCES = Path(__file__).parents[1] / "data/sources"
 VIDEOS = 5000

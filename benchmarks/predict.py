@@ -20,7 +20,7 @@ RUNS = 3
 OPEN = """
 import sys
 from pathlib import Path
-from unmask.video.codec import read_frames
+from unmask.video.decode import read_frames
 frames = read_frames(Path(sys.argv[1]))
 next(frames)
 """

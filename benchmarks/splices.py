@@ -28,7 +28,8 @@ from unmask.records import FaceTrack, VideoRecord
 from unmask.runtime.record_files import read_chunks
 from unmask.scoring.stretches import clips_in, worst
 from unmask.scoring.verdicts import Look, Part, Verdict, judge
-from unmask.video.codec import read_frames, write_video
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 LENGTHS_S = (6, 12, 30, 120, 600)
 FORGED_S = (0.0, 2.0, 3.0, 6.0)

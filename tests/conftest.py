@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 # As in an activated environment, however pytest was called: dvc, mlflow and uvicorn are found.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+# Worker processes import what a test hands them, also where they leave out the current folder.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 # A shell has what it starts in the background ignore Ctrl-C, and so would all that is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,7 +12,8 @@ from unmask.answers.analysis import Moment
 from unmask.answers.drawing import COLOURS
 from unmask.records import FaceTrack, Reason
 from unmask.scoring.verdicts import Verdict
-from unmask.video.codec import DecodeError, probe, read_frames
+from unmask.video.decode import probe, read_frames
+from unmask.video.failures import DecodeError
 
 # Moves 40 px to the right between its two ticks, at 0.2 and 0.6 s.
 TRACK = FaceTrack(

@@ -9,7 +9,7 @@ from unmask.answers import evidence
 from unmask.geometry import Geometry
 from unmask.models import backbones
 from unmask.records import FaceTrack
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 
 class Corner(nn.Module):

@@ -38,9 +38,11 @@ def test_our_mistake_keeps_its_traceback():
     assert isinstance(result.exception, KeyError)
 
 
-@pytest.mark.parametrize("module", ["groups", "predict_cli"])
+@pytest.mark.parametrize("module", ["command_group", "predict"])
 def test_it_is_quick_to_import(module):
     heavy = ("torch", "numpy", "pydantic", "mlflow", "dvc")
-    script = f"import sys, unmask.{module}; sys.exit(str([n for n in {heavy} if n in sys.modules]))"
+    script = (
+        f"import sys, unmask.cli.{module}; sys.exit(str([n for n in {heavy} if n in sys.modules]))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stderr == "[]\n"

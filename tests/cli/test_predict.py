@@ -27,7 +27,7 @@ from unmask import params
 from unmask.cli.main import main
 from unmask.models import backbones, checkpoint
 from unmask.scoring.verdicts import Limits
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 ROOT = Path(__file__).parents[2]
 ANYTHING = {

@@ -21,8 +21,9 @@ from unmask.data.leakage import PICTURE_BITS
 from unmask.records import Fingerprint
 from unmask.runtime.disk import content_digest
 from unmask.runtime.record_files import read_fingerprints, write_fingerprints
-from unmask.video import codec as video
-from unmask.video.codec import read_frames, write_video
+from unmask.video import coded
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "data/sources"
@@ -318,12 +319,12 @@ def test_the_slices_of_a_packet_are_those_of_the_standards():
     parameters, access, picture = b"\x67abc", b"\x09\xf0", b"\x65data\x00\x01"
     annex_b = b"\0\0\0\1" + access + b"\0\0\0\1" + parameters + b"\0\0\1" + picture + b"\0\0"
     with_lengths = b"".join(len(unit).to_bytes(4) + unit for unit in (parameters, picture))
-    assert list(video._slices("h264", annex_b, 0)) == [picture]
-    assert list(video._slices("h264", with_lengths, 4)) == [picture]
+    assert list(coded._slices("h264", annex_b, 0)) == [picture]
+    assert list(coded._slices("h264", with_lengths, 4)) == [picture]
     units = [bytes([kind << 1, 1, 7]) for kind in (1, 19, 32, 35, 39)]  # two pictures, then VPS ...
     packet = b"".join(len(unit).to_bytes(2) + unit for unit in units)
-    assert list(video._slices("hevc", packet, 2)) == units[:2]
-    assert list(video._slices("vp9", b"abc", 0)) == [b"abc"]
+    assert list(coded._slices("hevc", packet, 2)) == units[:2]
+    assert list(coded._slices("vp9", b"abc", 0)) == [b"abc"]
 
 
 def test_the_stream_is_part_of_a_fingerprint(tmp_path):

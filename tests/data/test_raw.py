@@ -19,7 +19,8 @@ from unmask.errors import DatasetError, DiskError
 from unmask.records import ForgedPart
 from unmask.runtime.disk import sole_writer
 from unmask.runtime.record_files import read_fingerprints, read_index
-from unmask.video.codec import read_frames, write_video
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 PEOPLE = 16
 SETTINGS = params.load().raw.model_copy(

@@ -16,7 +16,7 @@ from unmask.data.same_pictures import find_recoded, shows_nothing_else
 from unmask.errors import DatasetError
 from unmask.records import Fingerprint, VideoRecord
 from unmask.runtime.disk import content_digest
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 Picture = NDArray[np.uint8]
 RATE_FPS, SECONDS, SIDE_PX = 8, 3, 160

@@ -42,7 +42,8 @@ from unmask.faces.detector import Detector
 from unmask.faces.tracks import Detection
 from unmask.records import Box, FileDoubt, Reason, VideoFaces
 from unmask.runtime.record_files import faces_line, read_faces
-from unmask.video import codec as video
+from unmask.video import decode as decoding
+from unmask.video.frame import Frame
 
 ROOT = Path(__file__).parents[2]
 STILLS = ROOT / "data/sources/stills"
@@ -174,7 +175,7 @@ def test_what_lies_outside_the_frame_is_black(make_video: MakeVideo, tmp_path: P
     path = make_video(
         tmp_path / "v.mp4", frames=1, size=(128, 96), paint=squares(lambda _: at(0, 0, 128))
     )
-    frame = next(video.read_frames(path))
+    frame = next(decoding.read_frames(path))
     for square in (at(-50.3, 36.2, 60), at(-80, 16, 160)):
         left, top, right, bottom = square
         crop_HWC = cut_square(frame, square, 64).astype(int)
@@ -195,7 +196,7 @@ def test_a_crop_between_pixels_shifts_by_less_than_a_pixel(
         return np.broadcast_to(row_W[None, :, None], (size[1], size[0], 3)).copy()
 
     path = make_video(tmp_path / "ramp.mp4", frames=1, size=(96, 96), paint=ramp)
-    frame = next(video.read_frames(path))
+    frame = next(decoding.read_frames(path))
     row_W = frame.rgb_HWC()[48, :, 1]
     for left in (30.0, 30.3, 30.7):
         centres = left - 0.5 + (np.arange(64) + 0.5) / 4  # pixel 0's centre lies at 0.5
@@ -282,8 +283,8 @@ def test_a_frame_size_that_changes_midway_starts_a_track_in_the_new_pixels(
             tmp_path / f"{side}.mp4", frames=10, rate_fps=10, size=size,
             paint=squares(lambda _, where=where: where),
         )  # fmt: skip
-        for frame in video.read_frames(path):
-            frames.append(video.Frame(start_s + frame.time_s, frame.duration_s, frame._picture))
+        for frame in decoding.read_frames(path):
+            frames.append(Frame(start_s + frame.time_s, frame.duration_s, frame._picture))
     monkeypatch.setattr(faces, "read_frames", lambda *_, **__: iter(frames))
     *small, large = crop(tmp_path / "both.mp4").tracks
     assert large.times_T == pytest.approx([n / 10 for n in range(10, 20)])
@@ -406,7 +407,7 @@ def test_colours_that_are_not_understood_are_told_of_the_frames_looked_at(
         paint=squares(lambda _: at(30, 30, 40) if is_face_there else None), **SMALL,
     )  # fmt: skip
     monkeypatch.setattr(
-        video.Frame, "colour_doubt",
+        Frame, "colour_doubt",
         property(lambda frame: "Its colours are odd." if frame.time_s > 0.5 else ""),
     )  # fmt: skip
     row = crop(path)
@@ -495,13 +496,13 @@ def test_frames_are_let_go_however_long_the_video(
             size=(160, 90),
             paint=paint,
         )
-        alive: weakref.WeakSet[video.Frame] = weakref.WeakSet()
+        alive: weakref.WeakSet[Frame] = weakref.WeakSet()
         counts = []
 
         def read(
             *args: Any, alive: Any = alive, counts: Any = counts, **kwargs: Any
-        ) -> Iterator[video.Frame]:
-            for frame in video.read_frames(*args, **kwargs):
+        ) -> Iterator[Frame]:
+            for frame in decoding.read_frames(*args, **kwargs):
                 alive.add(frame)
                 counts.append(len(alive))
                 yield frame
@@ -730,13 +731,13 @@ def test_a_second_run_is_refused_while_the_first_one_crops(chunk: Path) -> None:
 def test_an_error_of_reading_is_the_videos_own(
     frames: int, reason: str, chunk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = video._decode
+    decode = decoding._decode
 
-    def fail(*args: Any, **kwargs: Any) -> Iterator[video.Frame]:
+    def fail(*args: Any, **kwargs: Any) -> Iterator[Frame]:
         yield from itertools.islice(decode(*args, **kwargs), frames)
         raise av.error.OSError(errno.EIO, "Input/output error", "a.mp4")
 
-    monkeypatch.setattr(video, "_decode", fail)  # no disk that fails is at hand
+    monkeypatch.setattr(decode, "_decode", fail)  # no disk that fails is at hand
     assert crop(chunk / "videos/a.mp4").reason == reason
 
 

@@ -11,7 +11,7 @@ from painted import faces_over_noise, iou, still
 
 from unmask.faces.detector import Detector
 from unmask.records import Box
-from unmask.video import codec
+from unmask.video import decode
 
 MakeVideo = Callable[..., Path]
 
@@ -64,7 +64,7 @@ def test_a_face_is_followed_to_where_a_search_finds_it(
     path = make_video(
         tmp_path / "v.mp4", frames=1, size=(320, 180), paint=paint, rotation_deg=rotation_deg
     )
-    (frame,) = codec.read_frames(path)
+    (frame,) = decode.read_frames(path)
     searched = sorted(mtcnn.detect([frame.rgb_HWC()])[0], key=lambda face: face.box_xyxy)
     assert len(searched) == 2
 

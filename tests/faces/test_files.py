@@ -15,7 +15,7 @@ from tests.conftest import find_workers
 from unmask import params
 from unmask.faces.files import crop_files
 from unmask.records import Reason
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 ROOT = Path(__file__).parents[2]
 LARGE_BYTES = 2**30  # of zeros that take no disk: reading them takes a second

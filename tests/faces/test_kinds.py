@@ -23,7 +23,7 @@ from painted import RED, SETTINGS, at, crop, iou, load_squares, show
 from unmask.faces import crops as faces
 from unmask.records import Box, FaceTrack, Reason, VideoFaces
 from unmask.runtime.record_files import read_faces
-from unmask.video import codec as video
+from unmask.video import decode
 
 Picture = NDArray[np.uint8]
 MakeVideo = Callable[..., Path]
@@ -229,9 +229,9 @@ def test_pixels_that_are_not_square(
         rotation_deg=rotation_deg,
         options={"aspect": str(1 / ratio if rotation_deg else ratio)},
     )  # fmt: skip
-    info = video.probe(path)
+    info = decode.probe(path)
     assert (info.width, info.height) == (160, 90)
-    assert next(video.read_frames(path)).reduced_rgb_HWC(80).shape == (45, 80, 3)
+    assert next(decode.read_frames(path)).reduced_rgb_HWC(80).shape == (45, 80, 3)
     check_whole(path)
 
 
@@ -242,7 +242,7 @@ def test_a_pixel_ratio_that_is_a_rounding_or_nonsense_is_let_be(
     path = make_video(
         tmp_path / "a.mp4", frames=20, paint=paint_face, options={"aspect": ratio}, **FAST
     )
-    assert (video.probe(path).width, video.probe(path).height) == (160, 90)
+    assert (decode.probe(path).width, decode.probe(path).height) == (160, 90)
     check_whole(path)
 
 
@@ -355,7 +355,7 @@ def test_an_hour(make_video: MakeVideo, tmp_path: Path) -> None:
     )  # fmt: skip
     path = tmp_path / "hour.mp4"
     rewrap(minute, path, 0, copies=60, step_s=60)
-    assert 3599 < video.probe(path).duration_s <= 3600
+    assert 3599 < decode.probe(path).duration_s <= 3600
     row = crop(path)
     assert row.reason is None
     firsts_s = [track.times_T[0] for track in row.tracks]

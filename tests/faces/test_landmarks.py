@@ -9,7 +9,8 @@ import pytest
 from unmask import params
 from unmask.faces.landmarks import MAX_SIDE_PX, Face, find_face, read_ticks
 from unmask.faces.tracks import Detection
-from unmask.video.codec import DecodeError, TruncatedError, read_frames
+from unmask.video.decode import read_frames
+from unmask.video.failures import DecodeError, TruncatedError
 
 DETECT = params.Detect(max_side_px=160, min_face_px=40, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
 SETTINGS = params.Faces(

@@ -11,7 +11,8 @@ from unmask import params
 from unmask.faces.search import Sighting, find_faces
 from unmask.faces.tracks import Detection
 from unmask.records import Box
-from unmask.video.codec import Frame, read_frames
+from unmask.video.decode import read_frames
+from unmask.video.frame import Frame
 
 MakeVideo = Callable[..., Path]
 Painter = Callable[[int, tuple[int, int]], Picture]

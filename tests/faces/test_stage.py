@@ -23,7 +23,7 @@ from small_project import ROOT
 from tests.conftest import Picture, make_video_file
 from tests.faces.test_crops import at, squares
 from unmask.runtime.record_files import read_faces
-from unmask.video.codec import read_frames
+from unmask.video.decode import read_frames
 
 VIDEOS = 25
 COMMAND = [sys.executable, str(ROOT / "tests/parts/crop_squares.py"), "videos", "faces"]

@@ -114,7 +114,7 @@ def test_an_archive_holds_what_it_needs_alone(packed, name):
         archive.extract(wheel, packed.opener.path.parent)
     unpacked = packed.opener.path.parent / wheel
     with zipfile.ZipFile(unpacked) as files:
-        assert "unmask/federated_tasks.py" in files.namelist()
+        assert "unmask/federated/tasks.py" in files.namelist()
         assert not [file for file in files.namelist() if SECRET in files.read(file)]
     unpacked.unlink()
 

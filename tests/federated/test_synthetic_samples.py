@@ -8,7 +8,7 @@ import substratools
 
 from unmask.federated.samples import read_videos
 from unmask.federated.synthetic_samples import FRAMES, SIDE_PX, paint_samples
-from unmask.video import codec
+from unmask.video import decode
 
 OPENER = Path(__file__).parents[2] / "federated/dataset/opener.py"
 
@@ -35,7 +35,7 @@ def test_fake_data_are_videos_that_can_be_told_apart(opener):
     assert [row.record.split for row in videos.rows] == ["train", "validation"] * 2
     for paths, label in zip(videos.paths, videos.labels, strict=True):
         [path] = paths
-        frames = [frame.rgb_HWC() for frame in codec.read_frames(path)]
+        frames = [frame.rgb_HWC() for frame in decode.read_frames(path)]
         assert len(frames) == FRAMES
         assert frames[0].shape == (SIDE_PX, SIDE_PX, 3)
         assert (frames[0].max() > 240) == bool(label)

@@ -7,7 +7,8 @@ import pytest
 
 from unmask.forgeries.degrade import alter, degrade
 from unmask.records import Reason
-from unmask.video.codec import DecodeError, probe, read_frames
+from unmask.video.decode import probe, read_frames
+from unmask.video.failures import DecodeError
 
 
 def rng():

@@ -24,7 +24,7 @@ from unmask.errors import DatasetError
 from unmask.faces.landmarks import Face
 from unmask.forgeries import fake
 from unmask.forgeries.fake import Donor, Footage, Settings, find_footage, make_chunk, plan_fakes
-from unmask.video.codec import probe, read_frames
+from unmask.video.decode import probe, read_frames
 
 SOURCES = Path(__file__).parents[2] / "data/sources"
 FACES = params.Faces(

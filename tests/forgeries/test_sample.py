@@ -31,7 +31,7 @@ from unmask.forgeries import sample
 from unmask.forgeries.sample import FRAME_PX, CameraPath, Pair, Source, draw_camera_path, film
 from unmask.params import Detect, Sample, StillPeople
 from unmask.records import SPLITS
-from unmask.video.codec import probe, read_frames
+from unmask.video.decode import probe, read_frames
 
 SOURCES = Path(__file__).parents[2] / "data/sources"
 PARAMS = Path(__file__).parents[2] / "params.yaml"

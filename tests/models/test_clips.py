@@ -39,7 +39,7 @@ from unmask.models.clips import (
 )
 from unmask.params import Augment
 from unmask.records import Chunk, FaceTrack, ForgedPart, VideoFaces, VideoRecord
-from unmask.video.codec import Frame
+from unmask.video.frame import Frame
 
 Picture = NDArray[np.uint8]
 MakeVideo = Callable[..., Path]

@@ -15,7 +15,7 @@ from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor, measure, pool, probability
 from unmask.records import FaceTrack, Reason, TrackScore
 from unmask.scoring.verdicts import NOTHING_LEARNED
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 SIDE_PX = 64
 

@@ -18,7 +18,7 @@ from unmask.models.train import Settings, forget, items_of, plan, train
 from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord
 from unmask.runtime.record_files import read_history
 from unmask.tracking.tracker import NullTracker
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 SIDE_PX = 64
 POINTS_52 = tuple((x, y) for x, y in (32 + 20 * FIVE_POINTS_52).tolist())

@@ -12,8 +12,8 @@ from unmask.faces.crops import crop_video
 from unmask.faces.detector import FaceDetector
 from unmask.faces.tracks import Detection
 from unmask.records import Box, Points, VideoFaces
-from unmask.video import codec
-from unmask.video.codec import Frame
+from unmask.video import decode
+from unmask.video.frame import Frame
 
 STILLS = Path(__file__).parents[2] / "data/sources/stills"
 Picture = NDArray[np.uint8]
@@ -103,7 +103,7 @@ def crop(
 
 
 def show(path: Path) -> list[Picture]:
-    return [frame.rgb_HWC() for frame in codec.read_frames(path)]
+    return [frame.rgb_HWC() for frame in decode.read_frames(path)]
 
 
 def still(name: str, height: int) -> Picture:

@@ -14,7 +14,7 @@ import yaml
 from unmask.faces.detector import Detector
 from unmask.forgeries.blend import draw_recipe, forge_frame
 from unmask.params import Detect
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 ROOT = Path(__file__).parents[2]
 STILLS = sorted((ROOT / "data/sources/stills").glob("*_neutral.jpg"))[:9]

@@ -11,7 +11,7 @@ import yaml
 from small_project import RATE_FPS, ROOT, SIDE_PX, STILLS, call, carry, commit, run, swaying
 
 from tests.project.test_dvc_remote import files
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 CHUNKS = ("part_00", "part_01")
 SPLITS = ("train", "validation", "test")

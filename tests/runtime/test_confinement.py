@@ -20,7 +20,8 @@ import pytest
 from unmask.runtime import confinement
 from unmask.runtime.confinement import Confinement, Enforced
 from unmask.runtime.processes import run_jobs
-from unmask.video.codec import read_frames, write_video
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can confine")
 

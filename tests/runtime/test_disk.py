@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unmask.errors import DiskError
 from unmask.runtime.disk import give_name, sole_writer, write_atomically, writing
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 HOLDER = """
 import sys, time

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import find_workers
 from unmask.runtime import processes
+from unmask.runtime.code import PACKAGE
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
 
@@ -138,7 +139,7 @@ def test_a_beat_outside_a_worker_does_nothing() -> None:
 
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = (
-        "import gc, time; from unmask import processes\n"
+        "import gc, time; from unmask.runtime import processes\n"
         "run = processes.run_jobs([0.1, 60], time.sleep, gc.collect, 1, crashed=print)\n"
         "[None for _ in run]"
     )
@@ -293,7 +294,7 @@ def test_workers_import_from_where_their_parent_was_told_to(tmp_path: Path) -> N
 
 def test_workers_have_the_package_that_their_parent_has(tmp_path: Path) -> None:
     """A checkout's own code runs, though another one is installed, also from its folder."""
-    source = Path(processes.__file__).parents[1]
+    source = PACKAGE.parent
     shutil.copytree(source / "unmask", tmp_path / "unmask", ignore=shutil.ignore_patterns("__py*"))
     code = "import os, unmask.runtime.processes as p\ndef where(job): return p.__file__\n"
     (tmp_path / "unmask" / "where.py").write_text(code)
@@ -303,7 +304,7 @@ def test_workers_have_the_package_that_their_parent_has(tmp_path: Path) -> None:
     )
     for arguments, env in ((["-c", use], {}), (["-P", "-c", use], {"PYTHONPATH": "."})):
         said = run_python(*arguments, cwd=tmp_path, env=env)
-        assert said.strip() == str(tmp_path / "unmask" / "processes.py")
+        assert said.strip() == str(tmp_path / "unmask/runtime/processes.py")
 
 
 def test_what_workers_write_to_stdout_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
@@ -321,7 +322,7 @@ def test_a_worker_in_a_loop_that_keeps_pythons_lock_ends_with_its_killed_parent(
     tmp_path: Path,
 ) -> None:
     code = (
-        "import gc, sys; from unmask import processes; import test_processes\n"
+        "import gc, sys; from unmask.runtime import processes; import tests.runtime.test_processes as test_processes\n"
         "run = processes.run_jobs(sys.argv[1:], test_processes.keep_the_lock, gc.collect, 1,"
         " crashed=print)\n"
         "[None for _ in run]"

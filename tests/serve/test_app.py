@@ -41,7 +41,7 @@ from unmask.serve import queue as serve_jobs
 from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
 from unmask.serve.queue import Desk, FullError, Limits, State, Ticket, _Worker
 from unmask.serve.request_filter import Gate
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 pytestmark = pytest.mark.slow
 

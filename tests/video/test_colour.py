@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from unmask.data import fingerprints
 from unmask.forgeries import degrade
-from unmask.video import codec as video
 from unmask.video import colour
+from unmask.video import decode as decoding
+from unmask.video import encode as encoding
+from unmask.video import frame as frames
 from unmask.video.colour import Extras, Form, Matrix, Signal
 from unmask.video.light import Primaries, Transfer
 
@@ -154,8 +156,8 @@ P3_DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)"
 WITHOUT_SIGNAL = ":colorprim=unknown:transfer=unknown:colormatrix=unknown"
 
 
-def read(path: Path) -> list[video.Frame]:
-    return list(video.read_frames(path))
+def read(path: Path) -> list[frames.Frame]:
+    return list(decoding.read_frames(path))
 
 
 def patches_of(picture_HWC: NDArray[np.uint8], count: int = len(PATCHES)) -> list[list[int]]:
@@ -165,7 +167,7 @@ def patches_of(picture_HWC: NDArray[np.uint8], count: int = len(PATCHES)) -> lis
     return [[int(v) for v in picture_HWC[height // 2, column]] for column in columns]
 
 
-def assert_patches(frame: video.Frame, expected: Sequence[Sequence[float]], within: float) -> None:
+def assert_patches(frame: frames.Frame, expected: Sequence[Sequence[float]], within: float) -> None:
     found = np.array(patches_of(frame.rgb_HWC(), len(expected)), float)
     assert found == pytest.approx(np.array(expected), abs=within)
 
@@ -620,7 +622,7 @@ def test_what_is_written_is_read_again_and_says_what_it_is(
     size: tuple[int, int], signal: Signal, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.mp4"
-    video.write_video(path, paint_rgb(size), rate_fps=25, crf=4)
+    encoding.write_video(path, paint_rgb(size), rate_fps=25, crf=4)
     with av.open(str(path)) as container:
         stream = container.streams.video[0].codec_context
         declared = stream.color_primaries, stream.color_trc, stream.colorspace, stream.color_range
@@ -658,7 +660,7 @@ def test_hdr_and_its_sdr_twin_look_alike_to_cuts_and_fingerprints(
 ) -> None:
     hdr, sdr = tmp_path / "a.mkv", tmp_path / "b.mp4"
     shown = read(write(hdr, clouds(), signal))[0].rgb_HWC()
-    video.write_video(sdr, [shown] * 2, rate_fps=25, crf=4)
+    encoding.write_video(sdr, [shown] * 2, rate_fps=25, crf=4)
     greys = [read(path)[0].thumbnail_HW().astype(float) for path in (hdr, sdr)]
     assert np.abs(greys[0] - greys[1]).mean() < 3
     hashes = [fingerprints.hash_video(path)[0] for path in (hdr, sdr)]

@@ -11,7 +11,8 @@ import pytest
 from tests.runtime.test_disk import limit
 from unmask.errors import DiskError
 from unmask.video import sound
-from unmask.video.codec import probe, write_video
+from unmask.video.decode import probe
+from unmask.video.encode import write_video
 
 RATE_HZ = 48_000
 CLICK_S = 1.0  # when it is heard in every source

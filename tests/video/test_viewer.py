@@ -14,8 +14,9 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from tests.conftest import make_video_file, paint_index, read_painted_index
-from unmask.video import codec as video
-from unmask.video.codec import Account, DecodeError, TruncatedError
+from unmask.video import decode, frame
+from unmask.video.decode import Account
+from unmask.video.failures import DecodeError, TruncatedError
 
 Picture = NDArray[np.uint8]
 HEVC = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
@@ -30,7 +31,7 @@ def later(index: int, size: tuple[int, int]) -> Picture:
 def read(path: Path, rate_fps: float | None = None) -> tuple[list[int], list[float], Account]:
     """Return which frames were read, when they are shown, and what is said of the file."""
     account = Account()
-    frames = list(video.read_frames(path, rate_fps=rate_fps, account=account))
+    frames = list(decode.read_frames(path, rate_fps=rate_fps, account=account))
     indices = [read_painted_index(frame.rgb_HWC()) for frame in frames]
     return indices, [frame.time_s for frame in frames], account
 
@@ -167,7 +168,7 @@ def place(stamps: Sequence[int], name: str) -> list[float]:
         guessed_rate=Fraction(10), average_rate=None, time_base=Fraction(1, 10),
         container=container,
     )  # fmt: skip
-    clock = video._Clock(stream)
+    clock = decode._Clock(stream)
     return [float(clock.place(stamp, 1)[0] * 10) for stamp in stamps]
 
 
@@ -303,7 +304,7 @@ def test_the_stream_that_players_show_is_read(
     indices, _, account = read(path)
     assert indices == [100 * shown + index for index in range(20)]
     assert not account.left_out
-    (keyframe, *_) = video.read_keyframes(path)
+    (keyframe, *_) = decode.read_keyframes(path)
     assert read_painted_index(keyframe.rgb_HWC()) == 100 * shown
 
 
@@ -323,7 +324,7 @@ def test_a_stream_that_goes_on_after_the_one_that_was_read_is_a_doubt(tmp_path: 
     shown, longer = {"disposition": DEFAULT, "frames": 20}, {}
     path = write_streams(tmp_path / "a.mp4", shown, longer, frames=60)
     with pytest.raises(TruncatedError, match=r"end at 2\.00 s, while another .* on to 6\.00 s"):
-        list(video.read_frames(path))
+        list(decode.read_frames(path))
     path = write_streams(tmp_path / "b.mp4", shown, longer, frames=28)
     assert read(path)[0] == [*range(20)]
 
@@ -374,18 +375,18 @@ def test_a_recording_without_a_length_is_whole_where_it_ends_cleanly_and_else_is
     assert not account.left_out
     for share in (0.47, 0.73, 0.97):
         path.write_bytes(whole[: int(len(whole) * share)])
-        found: list[video.Frame] = []
+        found: list[frame.Frame] = []
         with pytest.raises(TruncatedError):
-            found.extend(video.read_frames(path))
+            found.extend(decode.read_frames(path))
         assert 10 < len(found) < 90
 
 
 def test_sound_that_goes_on_is_a_doubt_where_no_length_is_declared(tmp_path: Path) -> None:
     path = make_video_file(tmp_path / "a.ts", frames=30, sound_s=8)
     with pytest.raises(TruncatedError, match=r"end at 1\.00 s, while the sound goes on to 8\.0"):
-        list(video.read_frames(path))
+        list(decode.read_frames(path))
     path = make_video_file(tmp_path / "b.ts", frames=30, sound_s=1.9)
-    assert len(list(video.read_frames(path))) == 30
+    assert len(list(decode.read_frames(path))) == 30
 
 
 # ---------------------------------------------------------------- how long
@@ -395,7 +396,7 @@ def test_a_frame_is_shown_until_the_next_one(tmp_path: Path) -> None:
     times_s = [0, 0.04, 1.5, 1.54, 4.0]
     for name in ("a.mp4", "a.mkv", "a.ts"):
         path = make_video_file(tmp_path / name, times_s=times_s, rate_fps=25)
-        frames = list(video.read_frames(path))
+        frames = list(decode.read_frames(path))
         assert [frame.time_s for frame in frames] == pytest.approx(times_s, abs=2e-3)
         shown_s = [frame.duration_s for frame in frames]
         assert shown_s[:4] == pytest.approx([0.04, 1.46, 0.04, 2.46], abs=2e-3), name
@@ -415,7 +416,7 @@ def test_an_empty_avi_chunk_holds_the_picture_before_it(tmp_path: Path) -> None:
 
 
 def _frames(path: Path) -> Iterator[int]:
-    yield from (read_painted_index(frame.rgb_HWC()) for frame in video.read_keyframes(path))
+    yield from (read_painted_index(frame.rgb_HWC()) for frame in decode.read_keyframes(path))
 
 
 def test_keyframes_of_joined_recordings_are_all_there(tmp_path: Path) -> None:
@@ -431,4 +432,4 @@ def test_keyframes_of_joined_recordings_are_all_there(tmp_path: Path) -> None:
 def test_what_is_no_stream_is_refused(tmp_path: Path, write: Callable[[Path], object]) -> None:
     write(tmp_path / "a.ts")
     with pytest.raises(DecodeError):
-        list(video.read_frames(tmp_path / "a.ts"))
+        list(decode.read_frames(tmp_path / "a.ts"))

@@ -14,7 +14,10 @@ from unmask.answers.provenance import ANNOTATED
 from unmask.records import Box
 from unmask.runtime.disk import new_name
 from unmask.video import sound
-from unmask.video.codec import Account, TruncatedError, VideoWriter, probe, read_ahead, read_frames
+from unmask.video.ahead import read_ahead
+from unmask.video.decode import Account, probe, read_frames
+from unmask.video.encode import VideoWriter
+from unmask.video.failures import TruncatedError
 
 _log = logging.getLogger(__name__)
 

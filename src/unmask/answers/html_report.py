@@ -24,9 +24,11 @@ from unmask.runtime.disk import write_atomically
 from unmask.runtime.plain_text import shown_name, shown_text
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import Limits
-from unmask.video.codec import DecodeError, Frame, Info, probe, read_frames
+from unmask.video.decode import Info, probe, read_frames
+from unmask.video.failures import DecodeError
+from unmask.video.frame import Frame
 
-TEMPLATE = "case_report.html"
+TEMPLATE = "html_report.html"
 _FRAMES = 3  # pictures of worst moments
 _FRAME_PX, _CROP_PX = 640, 256
 _MOST_EXPLAINED = 12  # faces: a crowd would make the page too large to mail

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from unmask.errors import UnmaskError
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import run_jobs
-from unmask.video.codec import read_frames, write_video
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 _LEVELS = (40, 80, 120, 160, 200)  # of grey, one a frame: the next is 40 away
 _RATE_FPS = 10.0

@@ -322,7 +322,7 @@ def _write_page(
 
 def _write_clip(out: Path, answer: "Answer") -> None:
     from unmask.answers import annotate
-    from unmask.video.codec import DecodeError
+    from unmask.video.failures import DecodeError
 
     if not answer.faces:
         terminal.echo(f"{out} was not made: it would show no face", err=True)

@@ -25,14 +25,17 @@ from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import content_digest
 from unmask.runtime.processes import beat, run_jobs
 from unmask.runtime.record_files import read_fingerprints, write_fingerprints
-from unmask.video.codec import DecodeError, Frame, read_coded, read_frames, read_keyframes
+from unmask.video.coded import read_coded
+from unmask.video.decode import read_frames, read_keyframes
+from unmask.video.failures import DecodeError
+from unmask.video.frame import Frame
 
 _log = logging.getLogger(__name__)
 
 # A change of these takes all fingerprints anew.
 _CODE = (
-    "data/fingerprints", "video/codec", "video/colour", "video/endings", "video/light",
-    "video/transport",
+    "data/fingerprints", "video/coded", "video/colour", "video/decode", "video/endings",
+    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 # Hashing 30 GB from a slow disk, or finding no second keyframe in them, takes as long.
 _STALL_S = 300.0

@@ -21,7 +21,8 @@ from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import Fingerprint
 from unmask.runtime.processes import beat, run_jobs
-from unmask.video.codec import DecodeError, TruncatedError, read_frames
+from unmask.video.decode import read_frames
+from unmask.video.failures import DecodeError, TruncatedError
 
 _log = logging.getLogger(__name__)
 

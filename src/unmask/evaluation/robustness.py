@@ -42,8 +42,8 @@ _CODE = (
     "geometry", "evaluation/robustness", "faces/cascade", "faces/crops", "faces/detector",
     "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones",
     "models/checkpoint", "models/clips", "models/predict", "scoring/scores",
-    "scoring/stretches", "video/codec", "video/colour", "video/endings", "video/light",
-    "video/transport",
+    "scoring/stretches", "video/colour", "video/decode", "video/encode", "video/endings",
+    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

@@ -40,15 +40,11 @@ from unmask.runtime.disk import (
 )
 from unmask.runtime.processes import beat, run_jobs
 from unmask.runtime.record_files import faces_from_line, faces_line
-from unmask.video.codec import (
-    Account,
-    DecodeError,
-    Frame,
-    TruncatedError,
-    VideoWriter,
-    read_ahead,
-    read_frames,
-)
+from unmask.video.ahead import read_ahead
+from unmask.video.decode import Account, read_frames
+from unmask.video.encode import VideoWriter
+from unmask.video.failures import DecodeError, TruncatedError
+from unmask.video.frame import Frame
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +53,8 @@ _JOURNAL = ".index.jsonl.partial"
 # A change of these re-crops.
 _CODE = (
     "faces/cascade", "faces/crops", "faces/detector", "faces/search", "faces/tracks",
-    "video/codec", "video/colour", "video/endings", "video/light", "video/transport",
+    "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
+    "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unmask import params
 from unmask.faces.tracks import Detection, square_around
 from unmask.records import Box
-from unmask.video.codec import Frame
+from unmask.video.frame import Frame
 
 Picture = NDArray[np.uint8]
 _SWITCH_S = 0.0002

@@ -18,7 +18,8 @@ from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
 from unmask.runtime.processes import beat, run_jobs
 from unmask.runtime.scratch import private_folder
-from unmask.video.codec import DecodeError, probe
+from unmask.video.decode import probe
+from unmask.video.failures import DecodeError
 
 _CHUNK_BYTES = 2**20
 

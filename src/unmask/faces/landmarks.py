@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from unmask.faces.tracks import Detection, Linker, Track
 from unmask.params import Faces
 from unmask.runtime.processes import beat
-from unmask.video.codec import Account, Frame, TruncatedError, probe, read_frames
+from unmask.video.decode import Account, probe, read_frames
+from unmask.video.failures import TruncatedError
+from unmask.video.frame import Frame
 
 Picture = NDArray[np.uint8]
 Detect = Callable[[Sequence[Picture]], list[list[Detection]]]

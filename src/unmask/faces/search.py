@@ -10,7 +10,8 @@ from unmask import params
 from unmask.faces.detector import FaceDetector, Picture
 from unmask.faces.tracks import Detection, link_boxes, overlap
 from unmask.records import Box
-from unmask.video.codec import Frame, TruncatedError
+from unmask.video.failures import TruncatedError
+from unmask.video.frame import Frame
 
 # Full frames that may wait for a batch of pictures, which only a GPU profits from.
 _WAITING_BYTES = 128 * 2**20

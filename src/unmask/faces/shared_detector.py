@@ -16,7 +16,7 @@ from unmask.faces.detector import Detector, FaceDetector, LoadDetector, Picture,
 from unmask.faces.tracks import Detection
 from unmask.records import Box
 from unmask.runtime import wire
-from unmask.video.codec import Frame
+from unmask.video.frame import Frame
 
 _WORKER, _STOP = "worker", "stop"  # what a connection says first
 _AT_ONCE = 32  # pictures in a batch: enough for a GPU, and a small part of its memory

@@ -9,7 +9,7 @@ import numpy as np
 
 from unmask.federated.samples import PAINTED, Material, cropped, make_samples
 from unmask.records import Chunk, FaceTrack, Points, Split, VideoFaces, VideoRecord
-from unmask.video.codec import write_video
+from unmask.video.encode import write_video
 
 FRAMES, RATE_FPS, SIDE_PX = 20, 10.0, 64
 # Left eye, right eye, nose, mouth left and right, as shares of a crop's side.

@@ -19,16 +19,11 @@ from unmask.faces.detector import LoadDetector, detector_of_worker, start_worker
 from unmask.records import Reason, VideoFaces
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
-from unmask.video.codec import (
-    Account,
-    DecodeError,
-    Frame,
-    TruncatedError,
-    VideoWriter,
-    probe,
-    read_ahead,
-    read_frames,
-)
+from unmask.video.ahead import read_ahead
+from unmask.video.decode import Account, probe, read_frames
+from unmask.video.encode import VideoWriter
+from unmask.video.failures import DecodeError, TruncatedError
+from unmask.video.frame import Frame
 
 Picture = NDArray[np.uint8]
 Pass = Mapping[str, float]  # by params.STEPS; without a step it is not done

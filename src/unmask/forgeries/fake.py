@@ -34,7 +34,8 @@ from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import content_digest, write_atomically
 from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
-from unmask.video.codec import DecodeError, TruncatedError, VideoWriter
+from unmask.video.encode import VideoWriter
+from unmask.video.failures import DecodeError, TruncatedError
 
 DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of face, as in a recipe
 
@@ -45,8 +46,8 @@ _LEDGER = ".fake.jsonl"
 # A change of these makes videos anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/landmarks", "faces/tracks", "forgeries/blend",
-    "forgeries/fake", "video/codec", "video/colour", "video/endings", "video/light",
-    "video/transport",
+    "forgeries/fake", "video/colour", "video/decode", "video/encode", "video/endings",
+    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 _GONE = "gone"  # in the second pass
 _PASSING = (*PASSING, _GONE)  # what the next run need not meet again

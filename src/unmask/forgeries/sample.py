@@ -29,7 +29,8 @@ from unmask.runtime.code import code_digest
 from unmask.runtime.disk import content_digest, write_atomically
 from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
-from unmask.video.codec import probe, read_frames, write_video
+from unmask.video.decode import probe, read_frames
+from unmask.video.encode import write_video
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ _LEDGER = ".sample.jsonl"
 # A change of these makes pairs anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
-    "video/codec", "video/colour", "video/endings", "video/light", "video/transport",
+    "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
+    "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from unmask.geometry import Geometry
 from unmask.models.backbones import DEVIATION, MEAN
 from unmask.params import Augment
 from unmask.records import Box, Chunk, FaceTrack, ForgedPart, Points, Split
-from unmask.video.codec import read_frames
+from unmask.video.decode import read_frames
 
 Image = npt.NDArray[np.uint8]
 

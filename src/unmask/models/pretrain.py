@@ -35,7 +35,7 @@ from unmask.params import Detect, Pretrain
 from unmask.runtime.disk import write_atomically
 from unmask.runtime.processes import run_jobs
 from unmask.scoring import metrics, scores
-from unmask.video.codec import read_frames
+from unmask.video.decode import read_frames
 
 logger = logging.getLogger(__name__)
 

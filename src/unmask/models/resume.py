@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 CODE = (
     "geometry", "forgeries/blend", "models/backbones", "models/classifier", "models/clips",
     "models/predict", "models/resume", "models/train", "scoring/scores", "scoring/stretches",
-    "scoring/verdicts", "video/codec", "video/colour", "video/endings", "video/light",
-    "video/transport",
+    "scoring/verdicts", "video/colour", "video/decode", "video/endings", "video/failures",
+    "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 

@@ -26,12 +26,12 @@ from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.spawn import get_executable
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Generic, TypeVar
 
 from unmask.errors import UnmaskError
 from unmask.runtime import confinement, wire
+from unmask.runtime.code import PACKAGE
 from unmask.runtime.confinement import Confinement, MemoryLimit
 
 Job = TypeVar("Job")
@@ -394,14 +394,17 @@ def _environment() -> dict[str, str]:
 
 
 def _import_path() -> list[str]:
-    home = os.path.realpath(Path(__file__).parents[1])
+    home = os.path.realpath(PACKAGE.parent)
     try:
         here: str | None = os.path.realpath(os.getcwd())
     except FileNotFoundError:  # deleted
         here = None
     entries = [os.path.abspath(entry) for entry in sys.path if here or os.path.isabs(entry)]
     places = {entry: os.path.realpath(entry) for entry in entries}
-    path = [entry for entry in entries if places[entry] == home or places[entry] != here]
+    # The current folder may be a stranger's, unless the user named it in so many words.
+    named = {entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    trusted = {home, *(os.path.realpath(entry) for entry in named if os.path.isabs(entry))}
+    path = [entry for entry in entries if places[entry] in trusted or places[entry] != here]
     return path if home in places.values() else [*path, home]
 
 

@@ -154,7 +154,8 @@ class _Analyst:
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
-        from unmask.video.codec import DecodeError, probe
+        from unmask.video.decode import probe
+        from unmask.video.failures import DecodeError
 
         scratch = task.video.parent
         # However this process ends, its parent deletes that folder.

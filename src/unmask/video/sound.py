@@ -14,7 +14,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from unmask.runtime.disk import create, give_name, new_name, writing
-from unmask.video.codec import find_pictures, open_file
+from unmask.video.streams import find_pictures, open_file
 
 _log = logging.getLogger(__name__)
 

@@ -16,8 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from unmask.records import Reason
-from unmask.video import codec as video
-from unmask.video.codec import DecodeError
+from unmask.video import ahead, failures, streams
+from unmask.video import decode as decoding
+from unmask.video import encode as encoding
+from unmask.video import frame as frames
+from unmask.video.failures import DecodeError
 
 Picture = NDArray[np.uint8]
 MakeVideo = Callable[..., Path]
@@ -43,13 +46,13 @@ def paint_slopes(index: int, size: tuple[int, int]) -> Picture:
 @pytest.fixture
 def read_indices(read_index: ReadIndex) -> Callable[..., list[int]]:
     def read(path: Path, rate_fps: float | None = None) -> list[int]:
-        return [read_index(f.rgb_HWC()) for f in video.read_frames(path, rate_fps=rate_fps)]
+        return [read_index(f.rgb_HWC()) for f in decoding.read_frames(path, rate_fps=rate_fps)]
 
     return read
 
 
 def times_of(path: Path, rate_fps: float | None = None) -> list[float]:
-    return [frame.time_s for frame in video.read_frames(path, rate_fps=rate_fps)]
+    return [frame.time_s for frame in decoding.read_frames(path, rate_fps=rate_fps)]
 
 
 # --- which frames, and when ---------------------------------------------------------------------
@@ -117,12 +120,12 @@ def test_a_single_frame_is_a_video(tmp_path, make_video, read_indices, rate_fps)
 
 def test_keyframes_are_those_that_need_no_other(tmp_path, make_video, read_index):
     path = make_video(tmp_path / "a.mp4", frames=50, options={"g": "20", "sc_threshold": "0"})
-    found = [(read_index(f.rgb_HWC()), round(f.time_s, 3)) for f in video.read_keyframes(path)]
+    found = [(read_index(f.rgb_HWC()), round(f.time_s, 3)) for f in decoding.read_keyframes(path)]
     assert found == [(0, 0.0), (20, 0.667), (40, 1.333)]
     data = path.read_bytes()
     pictures = len(data) - data.index(b"mdat")
     path.write_bytes(data[: -pictures // 4])
-    assert [read_index(f.rgb_HWC()) for f in video.read_keyframes(path)] == [0, 20]
+    assert [read_index(f.rgb_HWC()) for f in decoding.read_keyframes(path)] == [0, 20]
 
 
 @pytest.mark.parametrize("rate_fps", [10, 7.3])
@@ -146,7 +149,7 @@ def test_frames_that_no_tick_shows_need_not_be_decoded(
     )
 
     def read():
-        decoded, decode = [], video._decode
+        decoded, decode = [], decoding._decode
 
         def count(*args, **kwargs):
             for frame in decode(*args, **kwargs):
@@ -154,12 +157,12 @@ def test_frames_that_no_tick_shows_need_not_be_decoded(
                 yield frame
 
         with monkeypatch.context() as patch:
-            patch.setattr(video, "_decode", count)
-            frames = list(video.read_frames(path, rate_fps=rate_fps))
+            patch.setattr(decoding, "_decode", count)
+            frames = list(decoding.read_frames(path, rate_fps=rate_fps))
         return [(frame.time_s, frame.rgb_HWC().tobytes()) for frame in frames], len(decoded)
 
     frames, decoded = read()
-    monkeypatch.setattr(video._Skipper, "_is_needed", lambda *_: True)
+    monkeypatch.setattr(decoding._Skipper, "_is_needed", lambda *_: True)
     all_frames, all_decoded = read()
     assert frames == all_frames
     assert all_decoded == 100
@@ -172,11 +175,11 @@ def test_reading_ahead_changes_neither_frames_nor_errors(tmp_path, make_video, r
     taken = []
 
     def read():
-        for frame in video.read_frames(path):
+        for frame in decoding.read_frames(path):
             taken.append(frame)
             yield frame
 
-    frames = video.read_ahead(read())
+    frames = ahead.read_ahead(read())
     assert read_index(next(frames).rgb_HWC()) == 0
     time.sleep(0.3)
     assert 2 < len(taken) <= 20  # some, not all
@@ -184,21 +187,21 @@ def test_reading_ahead_changes_neither_frames_nor_errors(tmp_path, make_video, r
 
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = []
-    with pytest.raises(video.TruncatedError):
-        found.extend(video.read_ahead(video.read_frames(path)))
+    with pytest.raises(failures.TruncatedError):
+        found.extend(ahead.read_ahead(decoding.read_frames(path)))
     assert len(found) == len(taken_until_it_breaks(path))
 
 
 def taken_until_it_breaks(path):
     frames = []
-    with contextlib.suppress(video.TruncatedError):
-        frames.extend(video.read_frames(path))
+    with contextlib.suppress(failures.TruncatedError):
+        frames.extend(decoding.read_frames(path))
     return frames
 
 
 def test_who_reads_ahead_may_stop_early(tmp_path, make_video):
     threads = threading.active_count()
-    frames = video.read_ahead(video.read_frames(make_video(tmp_path / "a.mp4", frames=60)))
+    frames = ahead.read_ahead(decoding.read_frames(make_video(tmp_path / "a.mp4", frames=60)))
     next(frames)
     frames.close()
     assert threading.active_count() == threads
@@ -206,7 +209,9 @@ def test_who_reads_ahead_may_stop_early(tmp_path, make_video):
 
 def test_frames_are_decoded_only_as_they_are_taken(tmp_path, make_video, read_index):
     path = truncate(make_video(tmp_path / "a.mp4", frames=600), keep=0.5)
-    first = list(itertools.islice(video.read_frames(path), 3))  # the end, which raises, is far off
+    first = list(
+        itertools.islice(decoding.read_frames(path), 3)
+    )  # the end, which raises, is far off
     assert [read_index(frame.rgb_HWC()) for frame in first] == [0, 1, 2]
 
 
@@ -216,7 +221,7 @@ def test_memory_does_not_grow_with_length(tmp_path, make_video):
     seen_bytes = []
     gc.disable()  # a picture that waits for the garbage collector is memory too
     try:
-        for frame in video.read_frames(path):
+        for frame in decoding.read_frames(path):
             frame.thumbnail_HW()
             frame.reduced_rgb_HWC(320)
             frame.crop_rgb_HWC((100, 100, 300, 300))
@@ -238,9 +243,9 @@ def paint_half_seconds(index: int, size: tuple[int, int]) -> Picture:
 @pytest.mark.parametrize("rotation_deg", [0, 90, 180, 270])
 def test_pictures_are_upright(tmp_path, make_video, read_index, rotation_deg):
     path = make_video(tmp_path / "a.mp4", frames=40, size=(96, 128), rotation_deg=rotation_deg)
-    info = video.probe(path)
+    info = decoding.probe(path)
     assert (info.width, info.height, info.rotation_deg) == (96, 128, rotation_deg)
-    for index, frame in enumerate(video.read_frames(path)):
+    for index, frame in enumerate(decoding.read_frames(path)):
         assert (frame.width, frame.height) == (96, 128)
         assert frame.rgb_HWC().shape == (128, 96, 3)
         assert frame.reduced_rgb_HWC(64).shape == (64, 48, 3)
@@ -269,13 +274,13 @@ def test_reduced_picture_has_its_longest_side(
     tmp_path, make_video, size, max_side_px, expected_size
 ):
     path = make_video(tmp_path / "a.mp4", frames=1, size=size)
-    (frame,) = video.read_frames(path)
+    (frame,) = decoding.read_frames(path)
     assert frame.reduced_rgb_HWC(max_side_px).shape == (*expected_size[::-1], 3)
 
 
 def test_reducing_averages_the_pixels(tmp_path, make_video):
     path = make_video(tmp_path / "a.mp4", frames=1, size=(320, 180), paint=paint_slopes)
-    (frame,) = video.read_frames(path)
+    (frame,) = decoding.read_frames(path)
     blocks = frame.rgb_HWC().reshape(45, 4, 80, 4, 3).mean(axis=(1, 3))
     assert np.abs(frame.reduced_rgb_HWC(80) - blocks).max() <= 4
 
@@ -300,7 +305,7 @@ def test_reducing_averages_the_pixels(tmp_path, make_video):
 def test_a_crop_equals_the_same_part_of_the_whole(tmp_path, make_video, codec, pix_fmt, size):
     kind = {"codec": codec, "pix_fmt": pix_fmt, "size": size}
     path = make_video(tmp_path / "a.avi", frames=1, paint=paint_slopes, **kind)
-    (frame,) = video.read_frames(path)
+    (frame,) = decoding.read_frames(path)
     whole_HWC = frame.rgb_HWC()
     for box in [(0, 0, *size), (3, 5, 4, 6), (33, 17, 96, 80), (99, 61, *size)]:
         left, top, right, bottom = box
@@ -313,7 +318,7 @@ def test_a_crop_equals_the_same_part_of_the_whole(tmp_path, make_video, codec, p
 
 @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 129, 5), (5, 5, 5, 9), (0, 90, 5, 97)])
 def test_a_box_outside_the_frame_is_a_mistake(tmp_path, make_video, box):
-    (frame,) = video.read_frames(make_video(tmp_path / "a.mp4", frames=1))
+    (frame,) = decoding.read_frames(make_video(tmp_path / "a.mp4", frames=1))
     with pytest.raises(AssertionError, match="128x96"):
         frame.crop_rgb_HWC(box)
 
@@ -328,7 +333,7 @@ def test_colours_survive_whichever_way_they_are_read(tmp_path, make_video, color
         colorspace=colorspace,
         options={"crf": "1"},
     )
-    (frame,) = video.read_frames(path)
+    (frame,) = decoding.read_frames(path)
     for patch, rgb in enumerate(PATCHES_RGB):
         left = patch * 32
         crop_HWC = frame.crop_rgb_HWC((left + 8, 8, left + 24, 56))
@@ -339,17 +344,17 @@ def test_colours_survive_whichever_way_they_are_read(tmp_path, make_video, color
 
 def test_probe_tells_what_the_file_says(tmp_path, make_video):
     path = make_video(tmp_path / "a.mp4", frames=50, rate_fps=25, size=(128, 96))
-    assert video.probe(path) == video.Info(128, 96, 2.0, 25.0, "h264", 0)
+    assert decoding.probe(path) == decoding.Info(128, 96, 2.0, 25.0, "h264", 0)
 
 
 def test_probe_of_a_late_start_tells_the_length_not_the_end(tmp_path, make_video):
     path = make_video(tmp_path / "a.mkv", times_s=[5 + k / 20 for k in range(60)])
-    assert video.probe(path).duration_s == pytest.approx(3, abs=0.06)
+    assert decoding.probe(path).duration_s == pytest.approx(3, abs=0.06)
 
 
 def test_probe_does_not_count_sound_that_goes_on(tmp_path, make_video, read_indices):
     path = make_video(tmp_path / "a.mkv", frames=30, sound_s=8)
-    assert video.probe(path).duration_s == pytest.approx(1, abs=0.01)
+    assert decoding.probe(path).duration_s == pytest.approx(1, abs=0.01)
     assert read_indices(path) == list(range(30))
 
 
@@ -368,9 +373,11 @@ def test_a_truncated_video_gives_what_it_has_then_says_where_it_stops(
     tmp_path, make_video, read_index, name, rate_fps, step
 ):
     path = make_video(tmp_path / name, frames=300, rate_fps=30, options={"bf": "0"})
-    frames = video.read_frames(truncate(path, keep=0.6), rate_fps=rate_fps)
+    frames = decoding.read_frames(truncate(path, keep=0.6), rate_fps=rate_fps)
     indices: list[int] = []  # extend keeps what comes before the exception
-    with pytest.raises(video.TruncatedError, match=r"end at .* s of 10\.\d\d s\. Download") as info:
+    with pytest.raises(
+        failures.TruncatedError, match=r"end at .* s of 10\.\d\d s\. Download"
+    ) as info:
         indices.extend(read_index(frame.rgb_HWC()) for frame in frames)
     assert 60 < len(indices) * step < 240
     assert indices == list(range(0, len(indices) * step, step))
@@ -381,14 +388,14 @@ def test_a_truncated_video_gives_what_it_has_then_says_where_it_stops(
 def test_a_cut_of_the_last_second_is_told_by_the_container(tmp_path, make_video, read_index):
     path = truncate(make_video(tmp_path / "a.mp4", frames=300), keep=0.95)
     indices: list[int] = []
-    with pytest.raises(video.TruncatedError, match="ends within a box of the kind 'mdat'"):
-        indices.extend(read_index(frame.rgb_HWC()) for frame in video.read_frames(path))
+    with pytest.raises(failures.TruncatedError, match="ends within a box of the kind 'mdat'"):
+        indices.extend(read_index(frame.rgb_HWC()) for frame in decoding.read_frames(path))
     assert 240 < len(indices) < 300
 
 
 def test_errors_survive_a_process_pool():
-    error = pickle.loads(pickle.dumps(video.TruncatedError("stops", last_s=4.5)))
-    assert (str(error), error.last_s, type(error)) == ("stops", 4.5, video.TruncatedError)
+    error = pickle.loads(pickle.dumps(failures.TruncatedError("stops", last_s=4.5)))
+    assert (str(error), error.last_s, type(error)) == ("stops", 4.5, failures.TruncatedError)
     error = pickle.loads(pickle.dumps(DecodeError("no", reason=Reason.FORBIDDEN)))
     assert (str(error), error.reason, type(error)) == ("no", Reason.FORBIDDEN, DecodeError)
 
@@ -399,8 +406,8 @@ def test_a_hole_in_the_middle_costs_only_its_own_frames(tmp_path, make_video, re
     half = len(data) // 2
     data[half : half + len(data) // 10] = bytes(len(data) // 10)
     path.write_bytes(data)
-    account = video.Account()
-    indices = [read_index(f.rgb_HWC()) for f in video.read_frames(path, account=account)]
+    account = decoding.Account()
+    indices = [read_index(f.rgb_HWC()) for f in decoding.read_frames(path, account=account)]
     assert indices[:100] == list(range(100))
     assert indices[-100:] == list(range(200, 300))
     assert account.left_out.total() == 300 - len(indices) > 0
@@ -433,9 +440,9 @@ def write_photo(path: Path) -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        video.probe,
-        lambda path: next(video.read_frames(path)),
-        lambda path: next(video.read_keyframes(path)),
+        decoding.probe,
+        lambda path: next(decoding.read_frames(path)),
+        lambda path: next(decoding.read_keyframes(path)),
     ],
 )
 @pytest.mark.parametrize(
@@ -457,7 +464,7 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path, read, write, found):
         read(path)
     assert str(info.value).startswith(f"{path}: asked for the frames of a video")
     assert "\n" not in str(info.value)
-    assert not isinstance(info.value, video.TruncatedError)
+    assert not isinstance(info.value, failures.TruncatedError)
 
 
 @pytest.mark.parametrize("covers", [0, 1])
@@ -474,7 +481,7 @@ def test_sound_is_not_a_video_even_with_a_cover_picture(tmp_path, covers):
         container.mux(sound.encode(silence))
         container.mux(sound.encode(None))
     with pytest.raises(DecodeError, match="no video stream, only audio"):
-        list(video.read_frames(path))
+        list(decoding.read_frames(path))
 
 
 def test_a_video_without_a_decodable_frame_is_refused(tmp_path, make_video):
@@ -483,9 +490,9 @@ def test_a_video_without_a_decodable_frame_is_refused(tmp_path, make_video):
     start = data.index(b"mdat") + 4
     path.write_bytes(data[:start] + bytes(len(data) - start))
     for read in (
-        video.probe,
-        lambda path: list(video.read_frames(path)),
-        lambda path: list(video.read_keyframes(path)),
+        decoding.probe,
+        lambda path: list(decoding.read_frames(path)),
+        lambda path: list(decoding.read_keyframes(path)),
     ):
         with pytest.raises(DecodeError, match="found none that decodes"):
             read(path)
@@ -493,7 +500,9 @@ def test_a_video_without_a_decodable_frame_is_refused(tmp_path, make_video):
 
 def test_metadata_in_another_alphabet_does_not_matter(tmp_path, read_indices, index_pictures):
     path = tmp_path / "a.mp4"
-    video.write_video(path, index_pictures(3), rate_fps=10, crf=18, metadata={"comment": "Grusse"})
+    encoding.write_video(
+        path, index_pictures(3), rate_fps=10, crf=18, metadata={"comment": "Grusse"}
+    )
     path.write_bytes(path.read_bytes().replace(b"Grusse", b"Gr\xfc\xdfe "))  # Latin-1
     assert read_indices(path) == [0, 1, 2]
 
@@ -503,7 +512,7 @@ def test_metadata_in_another_alphabet_does_not_matter(tmp_path, read_indices, in
 )
 def test_any_name_will_do(tmp_path, monkeypatch, read_indices, name, index_pictures):
     monkeypatch.chdir(tmp_path)  # a bare name, as a shell gives it
-    video.write_video(Path(name), index_pictures(3), rate_fps=10, crf=18)
+    encoding.write_video(Path(name), index_pictures(3), rate_fps=10, crf=18)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert read_indices(Path(name)) == [0, 1, 2]
 
@@ -513,12 +522,12 @@ def test_any_name_will_do(tmp_path, monkeypatch, read_indices, name, index_pictu
 
 def test_what_is_written_reads_back(tmp_path, read_indices, index_pictures):
     path = tmp_path / "a.mp4"
-    count = video.write_video(
+    count = encoding.write_video(
         path, index_pictures(25), rate_fps=29.97, crf=18, metadata={"comment": "crops/1"}
     )
     assert count == 25
     assert read_indices(path) == list(range(25))
-    assert video.probe(path).rate_fps == pytest.approx(29.97)
+    assert decoding.probe(path).rate_fps == pytest.approx(29.97)
     with av.open(str(path)) as container:
         assert container.metadata["comment"] == "crops/1"
     data = path.read_bytes()
@@ -528,8 +537,8 @@ def test_what_is_written_reads_back(tmp_path, read_indices, index_pictures):
 def test_written_colours_read_back(tmp_path):
     path = tmp_path / "a.mp4"
     patches_HWC = paint_patches(0, (192, 64))
-    video.write_video(path, [patches_HWC], rate_fps=10, crf=1)
-    (frame,) = video.read_frames(path)
+    encoding.write_video(path, [patches_HWC], rate_fps=10, crf=1)
+    (frame,) = decoding.read_frames(path)
     centres = slice(16, None, 32)
     seen = frame.rgb_HWC()[32, centres].astype(int)
     assert np.abs(seen - patches_HWC[32, centres]).max() <= 5
@@ -540,7 +549,7 @@ def test_the_same_frames_give_the_same_bytes_and_no_versions(tmp_path):
     frames = list(rng.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8))
     written = []
     for name in ("a.mp4", "b.mp4"):
-        video.write_video(tmp_path / name, frames, rate_fps=10, crf=20)
+        encoding.write_video(tmp_path / name, frames, rate_fps=10, crf=20)
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
     assert b"x264" not in written[0]
@@ -556,7 +565,7 @@ def test_a_failure_leaves_neither_a_part_nor_a_changed_file(tmp_path, index_pict
         raise RuntimeError("the camera fell")
 
     with pytest.raises(RuntimeError, match="camera"):
-        video.write_video(path, break_off(), rate_fps=10, crf=18)
+        encoding.write_video(path, break_off(), rate_fps=10, crf=18)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"what was there before"
 
@@ -568,13 +577,15 @@ def test_a_failure_leaves_neither_a_part_nor_a_changed_file(tmp_path, index_pict
 def test_frames_that_make_no_video_are_a_mistake(tmp_path, sizes, message):
     frames = (np.zeros((height, width, 3), np.uint8) for width, height in sizes)
     with pytest.raises(AssertionError, match=message):
-        video.write_video(tmp_path / "a.mp4", frames, rate_fps=10, crf=18)
+        encoding.write_video(tmp_path / "a.mp4", frames, rate_fps=10, crf=18)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_several_writers_at_once_and_one_discarded(tmp_path, read_indices, index_pictures):
     paths = [tmp_path / f"{k}.mp4" for k in range(3)]
-    writers = [video.VideoWriter(path, rate_fps=10, crf=18, preset="ultrafast") for path in paths]
+    writers = [
+        encoding.VideoWriter(path, rate_fps=10, crf=18, preset="ultrafast") for path in paths
+    ]
     for frame_HWC in index_pictures(20):
         for writer in writers:
             writer.write(frame_HWC)
@@ -588,7 +599,7 @@ def test_several_writers_at_once_and_one_discarded(tmp_path, read_indices, index
 
 def test_a_missing_folder_keeps_its_own_error(tmp_path, index_pictures):
     with pytest.raises(FileNotFoundError):
-        video.write_video(tmp_path / "no" / "a.mp4", index_pictures(3), rate_fps=10, crf=18)
+        encoding.write_video(tmp_path / "no" / "a.mp4", index_pictures(3), rate_fps=10, crf=18)
 
 
 # ---------------------------------------------------------------- what benchmarks/fuzz.py found
@@ -606,7 +617,7 @@ def test_a_stream_that_appears_after_the_start_is_passed_over(
         for packet in itertools.compress(packets, is_video)
     ]
     path.write_bytes(whole + b"".join(late))
-    assert len(list(video.read_frames(path))) == 60
+    assert len(list(decoding.read_frames(path))) == 60
 
 
 @pytest.mark.parametrize("colorspace", [8, 10, 14])  # YCgCo, BT.2020 of constant luminance, ICtCp
@@ -617,13 +628,13 @@ def test_colours_that_cannot_be_converted_count_as_unspecified(
         make_video(tmp_path / f"{number}.mp4", frames=2, colorspace=number, paint=paint_patches)
         for number in (colorspace, 2)
     )
-    for frame, expected in zip(video.read_frames(odd), video.read_frames(plain), strict=True):
+    for frame, expected in zip(decoding.read_frames(odd), decoding.read_frames(plain), strict=True):
         assert np.array_equal(frame.rgb_HWC(), expected.rgb_HWC())
         assert np.array_equal(frame.reduced_rgb_HWC(50), expected.reduced_rgb_HWC(50))
 
 
 def test_a_pixel_format_that_cannot_be_converted_is_the_video_s_fault() -> None:
-    frame = video.Frame(0.0, 0.1, av.VideoFrame(64, 48, "x2rgb10be"))
+    frame = frames.Frame(0.0, 0.1, av.VideoFrame(64, 48, "x2rgb10be"))
     for convert in (frame.rgb_HWC, lambda: frame.reduced_rgb_HWC(32)):
         with pytest.raises(DecodeError, match=r"64 x 48 pixels.*x2rgb10be.*Convert the video"):
             convert()
@@ -633,11 +644,11 @@ def test_frames_larger_than_8k_are_refused(
     make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_video(tmp_path / "a.mp4", frames=3, size=(128, 96))
-    monkeypatch.setattr(video, "_MAX_PIXELS", 128 * 96)
-    assert len(list(video.read_frames(path))) == 3
-    monkeypatch.setattr(video, "_MAX_PIXELS", 128 * 96 - 1)
+    monkeypatch.setattr(streams, "_MAX_PIXELS", 128 * 96)
+    assert len(list(decoding.read_frames(path))) == 3
+    monkeypatch.setattr(streams, "_MAX_PIXELS", 128 * 96 - 1)
     with pytest.raises(DecodeError, match=r"128 x 96 pixels.*8K at most"):
-        next(video.read_frames(path))
+        next(decoding.read_frames(path))
 
 
 def test_a_header_that_declares_a_giant_frame_is_not_believed(tmp_path: Path) -> None:
@@ -649,13 +660,13 @@ def test_a_header_that_declares_a_giant_frame_is_not_believed(tmp_path: Path) ->
             container.mux(stream.encode(av.VideoFrame(64, 48, "rgb8")))
         container.mux(stream.encode(None))
     whole = path.read_bytes()
-    assert len(list(video.read_frames(path))) == 3
+    assert len(list(decoding.read_frames(path))) == 3
     path.write_bytes(whole[:6] + b"\xe0\x2e\xe0\x2e" + whole[10:])  # 12000 x 12000
     with pytest.raises(DecodeError, match="none that decodes"):
-        next(video.read_frames(path))
+        next(decoding.read_frames(path))
 
 
 def test_8k_is_read(make_video: MakeVideo, tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=1, size=(7680, 4320))
-    (frame,) = video.read_frames(path)
+    (frame,) = decoding.read_frames(path)
     assert frame.reduced_rgb_HWC(640).shape == (360, 640, 3)
