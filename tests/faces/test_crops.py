@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -29,6 +30,7 @@ from painted import (
     crop,
     faces_over_noise,
     iou,
+    load_squares,
     show,
     squares,
 )
@@ -41,6 +43,7 @@ from unmask.faces.crops import crop_chunk, cut_square
 from unmask.faces.detector import Detector
 from unmask.faces.tracks import Detection
 from unmask.records import Box, FileDoubt, Reason, VideoFaces
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.record_files import faces_line, read_faces
 from unmask.video import decode as decoding
 from unmask.video.frame import Frame
@@ -538,8 +541,12 @@ def test_the_size_of_a_batch_changes_nothing(
 
 
 @pytest.fixture
-def chunk(make_video: MakeVideo, tmp_path: Path) -> Path:
-    """A folder of four videos, one faceless, one empty; squares stand for faces."""
+def chunk(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of four videos, one faceless, one empty; squares stand for faces.
+
+    Workers are not confined, as the detector that counts what it searches writes beside the crops.
+    """
+    monkeypatch.setattr(faces, "Confinement", lambda *_, **__: None)
     videos = tmp_path / "videos"
     videos.mkdir()
     for name, paint in {
@@ -580,6 +587,20 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     """Return what tells whether a file was replaced or changed."""
     paths = list(folder.iterdir())
     return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
+
+
+def load_untidy_squares(settings: Any) -> Any:
+    """Load a detector as torch does: with a folder left where temporary files go."""
+    Path(tempfile.gettempdir(), "left_by_a_library").mkdir(exist_ok=True)
+    return load_squares(settings)
+
+
+def test_what_a_library_leaves_for_temporary_files_is_no_crop(
+    chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "Confinement", Confinement)
+    crop_all(chunk, load_untidy_squares)
+    assert "left_by_a_library" not in {p.name for p in (chunk / "faces").iterdir()}
 
 
 def test_a_chunk_has_a_row_for_every_video_in_order(
@@ -737,7 +758,7 @@ def test_an_error_of_reading_is_the_videos_own(
         yield from itertools.islice(decode(*args, **kwargs), frames)
         raise av.error.OSError(errno.EIO, "Input/output error", "a.mp4")
 
-    monkeypatch.setattr(decode, "_decode", fail)  # no disk that fails is at hand
+    monkeypatch.setattr(decoding, "_decode", fail)  # no disk that fails is at hand
     assert crop(chunk / "videos/a.mp4").reason == reason
 
 

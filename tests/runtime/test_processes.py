@@ -322,8 +322,9 @@ def test_a_worker_in_a_loop_that_keeps_pythons_lock_ends_with_its_killed_parent(
     tmp_path: Path,
 ) -> None:
     code = (
-        "import gc, sys; from unmask.runtime import processes; import tests.runtime.test_processes as test_processes\n"
-        "run = processes.run_jobs(sys.argv[1:], test_processes.keep_the_lock, gc.collect, 1,"
+        "import gc, sys; from unmask.runtime import processes\n"
+        "from tests.runtime.test_processes import keep_the_lock\n"
+        "run = processes.run_jobs(sys.argv[1:], keep_the_lock, gc.collect, 1,"
         " crashed=print)\n"
         "[None for _ in run]"
     )

@@ -40,6 +40,7 @@ from unmask.runtime.disk import (
 )
 from unmask.runtime.processes import beat, run_jobs
 from unmask.runtime.record_files import faces_from_line, faces_line
+from unmask.runtime.scratch import private_folder
 from unmask.video.ahead import read_ahead
 from unmask.video.decode import Account, read_frames
 from unmask.video.encode import VideoWriter
@@ -571,20 +572,22 @@ def _crop_all(
     if not jobs:
         return
     settings = jobs[0].settings
-    yield from run_jobs(
-        jobs,
-        partial(_crop, load_detector),
-        partial(start_worker, settings.detect, load_detector),
-        workers,
-        crashed=_row_of_crash,
-        exhausted=_row_of_memory,
-        stalled=_row_of_stall,
-        stall_s=settings.stall_s,
-        # A detector that is not the worker's own is asked over a socket.
-        confined=Confinement(
-            (jobs[0].faces_dir,), has_sockets=load_detector is not detector_of_worker
-        ),
-    )
+    # What libraries leave in the folder for temporary files is no crop.
+    with private_folder("faces") as scratch:
+        yield from run_jobs(
+            jobs,
+            partial(_crop, load_detector),
+            partial(start_worker, settings.detect, load_detector),
+            workers,
+            crashed=_row_of_crash,
+            exhausted=_row_of_memory,
+            stalled=_row_of_stall,
+            stall_s=settings.stall_s,
+            # A detector that is not the worker's own is asked over a socket.
+            confined=Confinement(
+                (scratch, jobs[0].faces_dir), has_sockets=load_detector is not detector_of_worker
+            ),
+        )
 
 
 def _crop(load_detector: LoadDetector, job: _Job) -> VideoFaces:

@@ -19,6 +19,7 @@ from unmask.faces.detector import LoadDetector, detector_of_worker, start_worker
 from unmask.records import Reason, VideoFaces
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.scratch import private_folder
 from unmask.video.ahead import read_ahead
 from unmask.video.decode import Account, probe, read_frames
 from unmask.video.encode import VideoWriter
@@ -156,20 +157,22 @@ def crop_copies(
     if not copies:
         return
     settings = copies[0].settings
-    yield from run_jobs(
-        copies,
-        partial(_crop, load_detector),
-        partial(start_worker, settings.detect, load_detector),
-        workers,
-        crashed=_row_of_crash,
-        exhausted=_row_of_memory,
-        stalled=_row_of_stall,
-        stall_s=settings.stall_s,
-        confined=Confinement(
-            tuple({copy.folder.parent for copy in copies}),
-            has_sockets=load_detector is not detector_of_worker,
-        ),
-    )
+    # What libraries leave in the folder for temporary files is no answer.
+    with private_folder("degrade") as scratch:
+        yield from run_jobs(
+            copies,
+            partial(_crop, load_detector),
+            partial(start_worker, settings.detect, load_detector),
+            workers,
+            crashed=_row_of_crash,
+            exhausted=_row_of_memory,
+            stalled=_row_of_stall,
+            stall_s=settings.stall_s,
+            confined=Confinement(
+                (scratch, *{copy.folder.parent for copy in copies}),
+                has_sockets=load_detector is not detector_of_worker,
+            ),
+        )
 
 
 def _crop(load_detector: LoadDetector, copy: Copy) -> tuple[Copy, VideoFaces]:
