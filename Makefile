@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro gate test check audit fuzz lock install pretrain grid experiments compare image-test
+.PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -11,8 +11,19 @@ repro: install  ## chunk -> crops -> model -> metrics; only what is not up to da
 gate: repro  ## exit 1 where the metrics of degraded videos are worse than the last release's
 	$(BIN)/unmask gate
 
+# As many tests at once as there are processors, at most four; `make test TESTS=1` runs them in a row.
+TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
+PYTEST = $(BIN)/python -m pytest -n $(TESTS) --dist loadgroup --no-loadscope-reorder
+
 test: install  ## all tests; the slow ones last
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: install  ## between two edits: what needs no server, browser, training or worker processes
+	$(PYTEST) -q -m "not slow" --ignore tests/project --ignore tests/serve --ignore tests/sagemaker \
+	  --ignore tests/cli --ignore tests/forgeries --ignore tests/models --ignore tests/federated/remote \
+	  --ignore tests/runtime/test_processes.py --ignore tests/runtime/test_confinement.py \
+	  --ignore tests/faces/test_crops.py --ignore tests/faces/test_kinds.py \
+	  --ignore tests/faces/test_stage.py --ignore tests/video/test_colour.py --ignore tests/tracking
 
 image-test: install  ## builds the image of training jobs and trains in it; skips without podman
 	$(BIN)/python tests/parts/try_image.py

@@ -1,6 +1,6 @@
 """Whether a report, a video and a model belong together, by the digests in the report's page.
 
-Digests show what was mixed up, cut short or edited by the way. They are no signature: whoever
+Digests show what was mixed up, cut short or altered in transit. They are no signature: whoever
 forges a page can put a new digest into it.
 """
 

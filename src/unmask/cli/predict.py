@@ -361,7 +361,7 @@ def verify(
 ) -> None:
     """Say whether REPORT, VIDEO and a model belong together, by the digests in the report.
 
-    They show what was mixed up or changed by the way. They are no signature: whoever forges a
+    They show what was mixed up or changed in transit. They are no signature: whoever forges a
     report can write new ones into it.
     """
     if score and not (video and (model or rev)):

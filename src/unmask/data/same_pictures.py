@@ -20,6 +20,7 @@ from unmask.data.leakage import PICTURE_BITS, count_differing, stack_hashes
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import Fingerprint
+from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import beat, run_jobs
 from unmask.video.decode import read_frames
 from unmask.video.failures import DecodeError, TruncatedError
@@ -70,6 +71,7 @@ def find_recoded(
     done = run_jobs(
         jobs, _compare, _use_one_thread, workers,
         crashed=_give_up, stalled=_give_up, stall_s=_STALL_S,
+        confined=Confinement(),
     )  # fmt: skip
     found = {(job.fake.place, job.real.place) for job, is_same in done if is_same}
     # In the order of the jobs, whichever was done first.
