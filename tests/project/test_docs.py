@@ -1,15 +1,19 @@
-"""The documents name what exists: files behind links, anchors in them, and paths of code."""
+"""The documents name what exists: files and headings behind links, paths of code, and params."""
 
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+# ARCHITECTURE.md also writes module.function this way.
+USER_PAGES = [page for page in PAGES if page.name != "ARCHITECTURE.md"]
 ROOTS = ("", "src/unmask/", "tests/")  # what a path in backticks may begin from
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
 _CODE_PATH = re.compile(r"`(?:[^`\n]*\s)?((?:[\w.-]+/)+[\w.-]+\.(?:py|sh))(?:\s[^`\n]*)?`")
+_PARAM = re.compile(r"`([a-z]+)\.([a-z][a-z0-9_]*)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -42,6 +46,15 @@ def missing_paths(page: Path) -> list[str]:
     return [path for path in named if not any((ROOT / root / path).is_file() for root in ROOTS)]
 
 
+def unknown_params(page: Path) -> list[str]:
+    """Return what a page names in backticks as a param of a section that has no such param."""
+    sections = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return [
+        f"{section}.{key}" for section, key in _PARAM.findall(page.read_text())
+        if isinstance(known := sections.get(section), dict) and key not in (*known, "zip")
+    ]  # fmt: skip
+
+
 def test_pages_are_found() -> None:
     assert {"README.md", "SECURITY.md", "serve.md", "labels.md"} <= {page.name for page in PAGES}
 
@@ -56,12 +69,19 @@ def test_paths_of_code_exist(page: Path) -> None:
     assert missing_paths(page) == []
 
 
+@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+def test_params_exist(page: Path) -> None:
+    assert unknown_params(page) == []
+
+
 def test_what_does_not_exist_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# One: `heading`\n[a](page.md) [b](gone.md) [c](#one-heading) [d](#gone) "
         "[e](https://example.org/x)\n`src/unmask/params.py` `faces/tracks.py` "
-        "`python benchmarks/gone.py [X]` `serve/gone.py`, and `params.py`\n"
+        "`python benchmarks/gone.py [X]` `serve/gone.py`, and `params.py`, `train.epochs`, "
+        "`train.epoch`, `model.zip`, `elsewhere.epoch`\n"
     )
     assert broken_links(page) == ["gone.md", "#gone"]
     assert missing_paths(page) == ["benchmarks/gone.py", "serve/gone.py"]
+    assert unknown_params(page) == ["train.epoch"]
