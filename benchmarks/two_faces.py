@@ -18,8 +18,9 @@ from pathlib import Path
 from unmask import params
 from unmask.data import copies
 from unmask.evaluation import evaluate
-from unmask.models import train
+from unmask.models import fit, train
 from unmask.models.predict import Predictor
+from unmask.models.settings import Settings
 from unmask.records import Chunk, ForgedPart, VideoFaces
 from unmask.runtime import record_files
 from unmask.tracking.tracker import NullTracker
@@ -53,12 +54,9 @@ def with_strangers(chunk: Chunk, *, marked: bool) -> Chunk:
 
 def test_of(chunks: Sequence[Chunk], settings: params.Params, scratch: Path) -> dict[str, object]:
     """Train on the chunks, and return the metrics of their test videos."""
-    sections = train.Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
+    sections = Settings.of(settings)
     cache = scratch / "weights"
-    plan = train.plan(chunks, sections, scratch=scratch / "training", weights_cache=cache)
+    plan = fit.plan(chunks, sections, scratch=scratch / "training", weights_cache=cache)
     model = scratch / "model"
     train.train(
         chunks, sections, model, NullTracker(plan.key),

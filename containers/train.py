@@ -20,7 +20,8 @@ import torch
 from unmask import params
 from unmask.cli import common
 from unmask.errors import UnmaskError
-from unmask.models import train
+from unmask.models import fit, train
+from unmask.models.settings import Settings
 from unmask.sagemaker import contract
 
 logger = logging.getLogger("unmask.job")
@@ -60,11 +61,8 @@ def main(base: Path) -> None:
     if available := common.memory_bytes():
         params.check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
     chunks = train.read_chunks(wanted.chunks, Path("raw"), Path("faces"), wanted.raw)
-    sections = train.Settings(
-        faces=wanted.faces, clips=wanted.clips, augment=wanted.augment,
-        model=wanted.model, train=wanted.train, verdicts=wanted.verdicts,
-    )  # fmt: skip
-    plan = train.plan(chunks, sections, scratch=scratch, weights_cache=cache)
+    sections = Settings.of(wanted)
+    plan = fit.plan(chunks, sections, scratch=scratch, weights_cache=cache)
     if plan.key != wanted.key:
         raise contract.JobError(
             f"The job asks for the training {wanted.key}; with this image's code and libraries, "

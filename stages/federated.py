@@ -9,7 +9,7 @@ from unmask.cli.common import open_tracker, progress, run_stage, weights_cache
 from unmask.data import copies
 from unmask.federated import archives, leaderboard, local, results, runs
 from unmask.federated.samples import cropped
-from unmask.models.train import Settings
+from unmask.models.settings import Settings
 from unmask.runtime import record_files
 
 
@@ -19,10 +19,7 @@ def main() -> None:
     names = runs.names_of(int(sys.argv[5]))
     settings = params.load()
     archives.check_installed(Path())
-    training = Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
+    training = Settings.of(settings)
     made_by = settings.faces.model_dump(mode="json")
     materials = [
         cropped(chunk, made_by)

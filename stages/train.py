@@ -12,7 +12,8 @@ from unmask.cli.common import (
     weights_cache,
     workers,
 )
-from unmask.models import train
+from unmask.models import fit, train
+from unmask.models.settings import Settings
 
 
 def main() -> None:
@@ -20,11 +21,8 @@ def main() -> None:
     scratch = model.with_name(f".{model.name}.training")
     settings = params.load()
     chunks = train.read_chunks(settings.chunks, raw, faces, settings.raw)
-    sections = train.Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
-    plan = train.plan(chunks, sections, scratch=scratch, weights_cache=weights_cache())
+    sections = Settings.of(settings)
+    plan = fit.plan(chunks, sections, scratch=scratch, weights_cache=weights_cache())
     if not train_elsewhere(Path.cwd(), model, plan.key):
         with open_tracker(Path.cwd(), key=plan.key, resume=plan.epochs_done > 0) as tracker:
             train.train(

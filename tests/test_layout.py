@@ -6,7 +6,7 @@ check on this repository, and on a small made tree into which one mistake at a t
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -431,10 +431,37 @@ def param_sections(root: Path) -> set[str]:
     raise AssertionError(f"{PACKAGE}/params.py has no class Params")
 
 
-def sections_read(tree: ast.Module) -> tuple[set[str], list[str]]:
+def sections_taken(root: Path) -> dict[str, set[str]]:
+    """Return what each `of` of a class reads off its argument, by the method's long name.
+
+    Left out are those that use the argument in any other way, such as handing it on.
+    """
+    taken = {}
+    for module, path in modules(root).items():
+        for node in parse(path).body:
+            for method in node.body if isinstance(node, ast.ClassDef) else []:
+                if not isinstance(method, ast.FunctionDef) or method.name != "of":
+                    continue
+                [_, *arguments] = [argument.arg for argument in method.args.args]
+                uses = [n for n in ast.walk(method) if isinstance(n, ast.Name)]
+                reads = [
+                    n
+                    for n in ast.walk(method)
+                    if isinstance(n, ast.Attribute)
+                    and isinstance(n.value, ast.Name)
+                    and n.value.id in arguments
+                ]
+                if len(reads) == sum(use.id in arguments for use in uses):
+                    assert isinstance(node, ast.ClassDef)
+                    taken[f"unmask.{module}.{node.name}.of"] = {read.attr for read in reads}
+    return taken
+
+
+def sections_read(tree: ast.Module, taken: Mapping[str, set[str]]) -> tuple[set[str], list[str]]:
     """Return the attributes read off params.load(), and the places that use it in any other way.
 
-    Seen are `settings = params.load()` with `settings.faces` later, and `params.load().faces`.
+    Seen are `settings = params.load()` with `settings.faces` later, `params.load().faces`, and
+    calls of the functions in taken, each of which reads these sections: `Settings.of(settings)`.
     """
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     wholes: list[ast.expr] = []  # expressions whose value is the Params as a whole
@@ -452,11 +479,14 @@ def sections_read(tree: ast.Module) -> tuple[set[str], list[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in bound:
             wholes.append(node)
+    takers = {node: taken[name] for node, name in references(tree) if name in taken}
     read, strays = set(), []
     for whole in wholes:
         parent = parents[whole]
         if isinstance(parent, ast.Attribute):
             read.add(parent.attr)
+        elif isinstance(parent, ast.Call) and parent.func in takers:
+            read |= takers[parent.func]
         else:
             strays.append(f"line {whole.lineno}: {ast.unparse(whole)}")
     return read, strays
@@ -465,11 +495,12 @@ def sections_read(tree: ast.Module) -> tuple[set[str], list[str]]:
 def section_problems(root: Path) -> list[str]:
     """Say which lines to add to or remove from the stages' params."""
     problems = []
+    taken = sections_taken(root)
     for name, stage in stages(root).items():
         for used in stage_scripts(stage):
             if not (root / used).is_file():
                 continue  # dependency_problems says so
-            read, strays = sections_read(parse(root / used))
+            read, strays = sections_read(parse(root / used), taken)
             if strays:
                 problems.append(
                     f"{used} hands the params on as a whole ({'; '.join(strays)}): read its "
@@ -665,6 +696,13 @@ def dvc_yaml(old: str, new: str) -> dict[str, str]:
 
 METRICS = "src/unmask/scoring/metrics.py"
 RAW = "from unmask import params\nfrom unmask.data import datasets\n"
+TAKES_SECTIONS = RAW + "from unmask.data.datasets import Some\nSome.of(params.load())"
+SECTIONS = """
+class Some:
+    @classmethod
+    def of(cls, params):
+        return cls({given})
+"""
 MISTAKES: list[tuple[Check, dict[str, str], str]] = [
     (wing_problems, {"src/unmask/novel.py": ""}, "src/unmask/novel.py is in no wing"),
     (wing_problems, {"src/unmask/deep/video.py": ""}, "src/unmask/deep/video.py is in no wing"),
@@ -803,6 +841,22 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
         section_problems,
         {"stages/raw.py": RAW + "params.load().model_dump()"},
         "reads model_dump off the params",
+    ),
+    (
+        section_problems,
+        {
+            "stages/raw.py": TAKES_SECTIONS,
+            "src/unmask/data/datasets.py": SECTIONS.format(given="params.raw, params.faces"),
+        },
+        "stage raw: add to its params:\n      - faces",
+    ),
+    (
+        section_problems,
+        {
+            "stages/raw.py": TAKES_SECTIONS,
+            "src/unmask/data/datasets.py": SECTIONS.format(given="params.raw, params"),
+        },
+        "as a whole (line 4: params.load())",
     ),
     (mirror_problems, {"src/unmask/faces/tracks.py": ""}, "has no tests/faces/test_tracks.py"),
     (mirror_problems, {"stages/idle.py": ""}, "stages/idle.py is run by no stage"),

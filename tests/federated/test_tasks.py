@@ -21,8 +21,8 @@ from unmask.federated.samples import (
     uncropped,
 )
 from unmask.federated.tasks import lay_out, predict, read_settings, settings_text, train
+from unmask.models.fit import plan
 from unmask.models.predict import Predictor
-from unmask.models.train import plan
 from unmask.models.train import train as train_library
 from unmask.records import Chunk, Reason, VideoRecord
 from unmask.runtime.record_files import read_faces, write_index

@@ -22,6 +22,7 @@ from tests.test_layout import ROOT, import_closure
 from unmask.models import train
 from unmask.models.backbones import build
 from unmask.models.classifier import Classifier, MilestoneFinetuning
+from unmask.models.fit import plan
 from unmask.models.predict import Predictor
 from unmask.models.resume import CODE, Keeper, SwapIO, epochs_done, training_key
 from unmask.records import Chunk
@@ -61,9 +62,9 @@ def work(folder: Path, workers: int, last: int | None) -> None:
 
         setattr(owner, name, deadly)
     settings = small_settings(epochs=EPOCHS)
-    plan = train.plan([chunk], settings, scratch=folder / "scratch", weights_cache=folder)
-    (folder / "epochs_done").write_text(str(plan.epochs_done))
-    train.train([chunk], settings, folder / "model", NullTracker(), plan=plan,
+    planned = plan([chunk], settings, scratch=folder / "scratch", weights_cache=folder)
+    (folder / "epochs_done").write_text(str(planned.epochs_done))
+    train.train([chunk], settings, folder / "model", NullTracker(), plan=planned,
                 scratch=folder / "scratch", workers=workers, weights_cache=folder)  # fmt: skip
     train.forget(folder / "scratch")
 
@@ -165,8 +166,8 @@ def test_the_code_that_counts_is_what_train_imports_but_what_cannot_change_weigh
         # What refuses to train or to write, or drops copies from what is trained on.
         "data.copies", "data.leakage", "data.same_pictures", "data.words", "errors", "runtime.disk",
         "runtime.confinement", "runtime.processes", "runtime.wire",  # not how
-        # Rows count by their content, and so does code.
-        "records", "runtime.code", "runtime.record_files",
+        # Rows and params count by their content, and so does code.
+        "records", "models.settings", "runtime.code", "runtime.record_files",
     }  # fmt: skip
     counted = {name.replace("/", ".") for name in CODE}
     assert counted.isdisjoint(harmless)

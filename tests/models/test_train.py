@@ -9,12 +9,13 @@ import pytest
 from safetensors.torch import load_file
 
 from unmask import params
-from unmask.errors import DatasetError, UnmaskError
 from unmask.forgeries.blend import FIVE_POINTS_52
 from unmask.models import checkpoint
-from unmask.models.clips import clip_items, count_classes
+from unmask.models.clips import ClipDataset, clip_items
+from unmask.models.fit import Fitted, plan
 from unmask.models.predict import Predictor
-from unmask.models.train import Settings, forget, items_of, plan, train
+from unmask.models.settings import Settings
+from unmask.models.train import describe, forget, train
 from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord
 from unmask.runtime.record_files import read_history
 from unmask.tracking.tracker import NullTracker
@@ -107,30 +108,6 @@ def trained(tmp_path_factory, settings):
     return folder, notes, chunk
 
 
-def test_items_are_the_tracks_of_a_split(tmp_path):
-    chunk = make_chunk(tmp_path / "crops")
-    items = clip_items([chunk], "train")
-    assert [(item.video_id, item.label) for item in items] == [
-        (f"{kind}{number}", label)
-        for number in range(3)
-        for label, kind in enumerate(("real", "fake"))
-    ]
-
-
-def test_a_split_of_one_class_is_refused(tmp_path, settings):
-    chunk = make_chunk(tmp_path / "crops", splits=("train", "test"))
-    with pytest.raises(DatasetError, match="in validation; found 0 real and 0 fake"):
-        run([chunk], settings, tmp_path / "model", NullTracker())
-
-
-def test_a_training_that_diverges_says_so(tmp_path, settings):
-    chunk = make_chunk(tmp_path / "crops")
-    wild = settings.train.model_copy(update={"lr_head": 1e30, "milestone": 9})
-    with pytest.raises(UnmaskError, match=r"the training diverged\. Lower train\.lr_head"):
-        run([chunk], replace(settings, train=wild), tmp_path / "model", NullTracker())
-    assert not (tmp_path / "model").exists()
-
-
 def test_the_model_carries_what_made_its_input(trained, settings):
     folder, _, chunk = trained
     read = checkpoint.read_settings(folder / "model")
@@ -196,6 +173,24 @@ def test_nothing_is_left_behind(trained):
     assert "stripes" in card
 
 
+def test_a_card_is_described_alone_as_the_training_did_it(trained, settings):
+    folder, notes, chunk = trained
+    carried = checkpoint.read_settings(folder / "model")
+    net = checkpoint.load_net(folder / "model", carried)
+    history = read_history(folder / "model" / checkpoint.HISTORY)
+    clips = ClipDataset(clip_items([chunk], "validation"), carried.geometry, augment=None, seed=1)
+    fitted = Fitted(net, history, None, clips)
+    card = describe([chunk], settings, fitted, carried)
+    assert card == (folder / "model" / checkpoint.CARD).read_text()
+    # Another best epoch is another card.
+    losses = [row["val_loss"] for _, row in notes.metrics]
+    assert f"Epochs run: 3. Epoch {losses.index(min(losses))}" in card
+    swapped = [{**row, "val_loss": 0.125 if row["epoch"] == 1 else 9.0} for row in history]
+    assert "log-loss 0.125" in describe(
+        [chunk], settings, replace(fitted, history=swapped), carried
+    )
+
+
 # ---------------------------------------------------------------- real videos alone
 
 
@@ -208,30 +203,6 @@ def real_chunk(tmp_path_factory):
 
 def blending(settings, share):
     return replace(settings, train=settings.train.model_copy(update={"self_blend": share}))
-
-
-def test_classes_are_counted_as_an_epoch_holds_them_on_average(tmp_path):
-    chunk = make_chunk(tmp_path / "crops")
-    assert count_classes(clip_items([chunk], "train")) == (3, 3)
-    assert count_classes(clip_items([chunk], "train", self_blend=0.25)) == (2.25, 3.75)
-
-
-def test_validation_gets_twins_only_where_it_has_no_fakes(tmp_path, settings, real_chunk):
-    mixed = make_chunk(tmp_path / "crops")
-    for share in (0.0, 0.5):
-        _, validation = items_of([mixed], blending(settings, share).train)
-        assert [(item.label, item.self_blend) for item in validation] == [(0, 0), (1, 0)] * 2
-    training, validation = items_of([real_chunk], blending(settings, 0.5).train)
-    assert [(item.label, item.self_blend) for item in training] == [(0, 0.5)] * 3
-    assert [(item.video_id, item.label, item.self_blend) for item in validation] == [
-        ("real3", 0, 0), ("real4", 0, 0), ("real3", 1, 1), ("real4", 1, 1),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("share", "found"), [(0.0, "3 real and 0"), (1.0, "0 real and 3")])
-def test_real_videos_alone_need_a_share_of_fakes(settings, real_chunk, share, found):
-    with pytest.raises(DatasetError, match=rf"in train; found {found} fake .* train\.self_blend"):
-        items_of([real_chunk], blending(settings, share).train)
 
 
 def test_training_on_real_videos_alone_validates_on_both_classes(tmp_path, settings, real_chunk):

@@ -8,7 +8,7 @@ from unmask.federated.runs import participants
 from unmask.federated.samples import PAINTED, cropped, deal, make_samples, read_videos
 from unmask.federated.synthetic_samples import paint_samples
 from unmask.federated.tasks import settings_text
-from unmask.models.train import Settings
+from unmask.models.settings import Settings
 from unmask.records import Chunk
 
 ROOT = Path(__file__).parents[2]

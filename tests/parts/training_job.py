@@ -7,22 +7,16 @@ from hashlib import md5
 from pathlib import Path
 
 from unmask import params
-from unmask.models import train
+from unmask.models import fit
+from unmask.models.settings import Settings
 from unmask.runtime import record_files
 from unmask.sagemaker import contract
-
-
-def sections(settings: params.Params) -> train.Settings:
-    return train.Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
 
 
 def key(root: Path, settings: params.Params) -> str:
     """Return the key of the training of a checkout; weights are named from the current folder."""
     chunks = record_files.read_chunks(settings.chunks, root / "raw", root / "faces")
-    plan = train.plan(chunks, sections(settings), scratch=root / "no", weights_cache=root)
+    plan = fit.plan(chunks, Settings.of(settings), scratch=root / "no", weights_cache=root)
     return plan.key
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_job import files, key, lay_down, sections
+from training_job import files, key, lay_down
 
 from tests.models.test_train import make_chunk
 from unmask import params
-from unmask.models import checkpoint, train
+from unmask.models import checkpoint, fit, train
 from unmask.models.predict import Predictor
+from unmask.models.settings import Settings
 from unmask.records import Fingerprint
 from unmask.runtime import record_files
 from unmask.sagemaker import contract as job
@@ -139,9 +140,9 @@ def train_locally(root: str, settings: str) -> None:
     folder, wanted = Path(root), params.Params.model_validate_json(settings)
     chunks = record_files.read_chunks(wanted.chunks, folder / "raw", folder / "faces")
     scratch = folder / "scratch"
-    plan = train.plan(chunks, sections(wanted), scratch=scratch, weights_cache=folder)
+    plan = fit.plan(chunks, Settings.of(wanted), scratch=scratch, weights_cache=folder)
     train.train(
-        chunks, sections(wanted), folder / "model", NullTracker(),
+        chunks, Settings.of(wanted), folder / "model", NullTracker(),
         plan=plan, scratch=scratch, workers=0, weights_cache=folder,
     )  # fmt: skip
 

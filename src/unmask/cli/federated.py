@@ -162,13 +162,10 @@ def _pack(folder: Path) -> "Assets":
     """Return all that is registered but the samples, by params.yaml."""
     from unmask.cli.common import weights_cache
     from unmask.federated import runs
-    from unmask.models.train import Settings
+    from unmask.models.settings import Settings
 
     settings = params.load()
-    training = Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
+    training = Settings.of(settings)
     return runs.pack(training, folder, weights_cache=weights_cache())
 
 

@@ -192,13 +192,11 @@ def split_study(
     from unmask.cli import common
     from unmask.evaluation import split_study as study
     from unmask.models import train
+    from unmask.models.settings import Settings
 
     common.set_up_logging()
     settings = params.load()
-    sections = train.Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
+    sections = Settings.of(settings)
     chunks = study.leave_out(
         train.read_chunks(settings.chunks, raw, faces, settings.raw), set(without)
     )

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from unmask.data.splits import join
 from unmask.errors import UnmaskError
 from unmask.evaluation import plots
-from unmask.models import train
+from unmask.models import fit, train
 from unmask.models.predict import Predictor
+from unmask.models.settings import Settings
 from unmask.params import Evaluate
 from unmask.records import Chunk, Split, VideoRecord
 from unmask.runtime.disk import write_atomically
@@ -100,7 +101,7 @@ def side(fold: int, turn: int, folds: int) -> Split:
 
 def run(
     chunks: Sequence[Chunk],
-    settings: train.Settings,
+    settings: Settings,
     scratch: Path,
     *,
     folds: int,
@@ -133,9 +134,9 @@ def run(
 
 
 def _test(
-    chunks: list[Chunk], settings: train.Settings, scratch: Path, workers: int, weights_cache: Path
+    chunks: list[Chunk], settings: Settings, scratch: Path, workers: int, weights_cache: Path
 ) -> list[HeldOut]:
-    plan = train.plan(chunks, settings, scratch=scratch / "training", weights_cache=weights_cache)
+    plan = fit.plan(chunks, settings, scratch=scratch / "training", weights_cache=weights_cache)
     done = scratch / f"{plan.key}.csv"
     if not done.exists():
         model = scratch / "model"

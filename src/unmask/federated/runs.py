@@ -18,7 +18,7 @@ from unmask.federated.samples import FederatedError, Material, read_manifest
 from unmask.runtime.disk import content_digest, sole_writer
 
 if TYPE_CHECKING:
-    from unmask.models.train import Settings
+    from unmask.models.settings import Settings
 
 KINDS = ("single", "sequence", "fedavg", "pooled")
 POOL = "pool"  # the organisation that has everybody's train samples: only on one machine

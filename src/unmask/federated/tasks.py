@@ -18,7 +18,7 @@ from unmask.records import Chunk, VideoFaces
 from unmask.runtime.disk import writing
 
 if TYPE_CHECKING:
-    from unmask.models.train import Settings
+    from unmask.models.settings import Settings
     from unmask.params import Faces
 
 # In a task's folder. Relative: the paths of a start's weights is part of the training's key.
@@ -44,7 +44,7 @@ def train(
         DatasetError: a class is lacking in train or validation.
         FederatedError: start is refused, or made by other settings; so are the crops.
     """
-    from unmask.models import train as training
+    from unmask.models.fit import items_of
 
     settings, rounds = read_settings(settings_file), 0
     if start is not None:
@@ -64,17 +64,18 @@ def train(
         )
     chunks = lay_out(videos, settings.faces, folder / FACES, workers=workers)
     _train(chunks, settings, folder / MODEL, workers=workers)
-    tracks = len(training.items_of(chunks, settings.train)[0])
+    tracks = len(items_of(chunks, settings.train)[0])
     federated_state.pack(folder / MODEL, out, About(tracks, rounds + 1))
 
 
 def _train(chunks: list[Chunk], settings: "Settings", model_dir: Path, *, workers: int) -> None:
+    from unmask.models import fit
     from unmask.models import train as training
     from unmask.tracking.tracker import NullTracker
 
     caches = model_dir.parent  # unused: an archive brings its weights
     scratch = model_dir.with_name(SCRATCH)
-    plan = training.plan(chunks, settings, scratch=scratch, weights_cache=caches)
+    plan = fit.plan(chunks, settings, scratch=scratch, weights_cache=caches)
     training.train(
         chunks, settings, model_dir, NullTracker(plan.key),
         plan=plan, scratch=scratch, workers=workers, weights_cache=caches,
@@ -109,7 +110,7 @@ def predict(videos: Videos, model: Path, out: Path, folder: Path, *, workers: in
 
 def settings_text(settings: "Settings") -> str:
     """Return the settings of a training as an archive holds them."""
-    sections = {name: part.model_dump(mode="json") for name, part in vars(settings).items()}
+    sections = settings.dumped()
     return json.dumps(sections, indent=1, sort_keys=True) + "\n"
 
 
@@ -122,7 +123,7 @@ def read_settings(path: Path) -> "Settings":
     from pydantic import ValidationError
 
     from unmask import params
-    from unmask.models.train import Settings
+    from unmask.models.settings import Settings
 
     try:
         sections: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))

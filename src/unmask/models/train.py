@@ -1,64 +1,24 @@
-"""Fine-tune a backbone on face crops and write a model's folder."""
+"""Train a model and write its folder: fit, calibrate, describe, save."""
 
-import logging
 import shutil
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
-from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
-from torch import nn
-from torch.utils.data import DataLoader
 
 from unmask.data import copies, leakage, same_pictures
-from unmask.errors import DatasetError, UnmaskError
-from unmask.geometry import Geometry
-from unmask.models import backbones, checkpoint, model_card, resume
+from unmask.models import backbones, checkpoint, model_card
+from unmask.models.calibrate import calibrate, score_validation
 from unmask.models.checkpoint import Checkpoint
-from unmask.models.classifier import Classifier, MilestoneFinetuning
-from unmask.models.clips import (
-    ClipDataset,
-    ClipItem,
-    EpochSampler,
-    add_twins,
-    clip_items,
-    count_classes,
-    shortest_alike_s,
-)
-from unmask.models.predict import Predictor, probability
-from unmask.models.resume import Keeper, SwapIO
-from unmask.params import Augment, Clips, Faces, Model, Raw, Train, Verdicts, check_memory
-from unmask.records import SPLITS, Chunk, Epoch, VideoRecord, VideoScore
+from unmask.models.fit import Fitted, Plan, fit
+from unmask.models.predict import Predictor
+from unmask.models.settings import Settings
+from unmask.params import Raw
+from unmask.records import SPLITS, Chunk
 from unmask.runtime import record_files
-from unmask.runtime.record_files import epoch_line, write_history
-from unmask.scoring import scores, verdicts
-from unmask.scoring.stretches import clips_in, means
-from unmask.scoring.verdicts import Limits, Look
+from unmask.scoring import verdicts
 from unmask.tracking.tracker import Tracker
-
-logger = logging.getLogger(__name__)
-
-LOOKED_AT = 1000  # faces: a minute on two cores, and ten of them beyond a limit of 1 %
-LAST = "last.ckpt"  # in the scratch folder: all that the next epoch needs
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The sections of params.yaml that training reads."""
-
-    faces: Faces
-    clips: Clips
-    augment: Augment
-    model: Model
-    train: Train
-    verdicts: Verdicts
 
 
 def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) -> list[Chunk]:
@@ -81,146 +41,6 @@ def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) 
     ]
 
 
-def items_of(chunks: Sequence[Chunk], settings: Train) -> tuple[list[ClipItem], list[ClipItem]]:
-    """Return what to train on and what to validate on.
-
-    Where validation has no fakes and training makes its own, each real validation track also
-    stands as its self-blended twin: losses, AUC and temperature need two classes.
-
-    Raises:
-        DatasetError: training or validation lacks a class.
-    """
-    training = clip_items(chunks, "train", self_blend=settings.self_blend)
-    validation = clip_items(chunks, "validation")
-    if settings.self_blend and not any(item.label for item in validation):
-        validation = add_twins(validation)
-    for split, items in (("train", training), ("validation", validation)):
-        reals, fakes = count_classes(items)
-        if not (reals and fakes):
-            raise DatasetError(
-                f"Training needs real and fake faces in {split}; found {reals:g} real and "
-                f"{fakes:g} fake tracks with train.self_blend {settings.self_blend:g}. Add videos, "
-                "change raw's split, or set train.self_blend between 0 and 1: it makes fakes of "
-                "real ones."
-            )
-    return training, validation
-
-
-class ClipData(LightningDataModule):
-    """Training and validation clips as Lightning wants them."""
-
-    def __init__(
-        self, training: ClipDataset, validation: ClipDataset, *, batch_size: int, workers: int
-    ) -> None:
-        super().__init__()
-        self.training, self.validation = training, validation
-        self.batch_size, self.workers = batch_size, workers
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return shuffled, augmented clips."""
-        return self._loader(self.training, shuffle_seed=self.training.seed)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return each validation track's middle clip."""
-        return self._loader(self.validation, shuffle_seed=None)
-
-    def _loader(self, clips: ClipDataset, *, shuffle_seed: int | None) -> DataLoader[Any]:
-        assert self.trainer is not None
-        sampler = EpochSampler(
-            len(clips), shuffle_seed=shuffle_seed,
-            rank=self.trainer.global_rank, ranks=self.trainer.world_size,
-        )  # fmt: skip
-        # Lightning says the epoch later than workers ask, where training is resumed.
-        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.ready)
-        return DataLoader(
-            clips, self.batch_size, sampler=sampler, num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
-            # Whatever Python's default is: other ways run the user's script again, which then needs
-            # a main guard. A fork is safe on Linux alone.
-            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
-        )  # fmt: skip
-
-
-class History(Callback):
-    """Keeps each epoch's numbers, and tells the tracker."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
-        self.rows: list[Epoch] = []
-        self._rates: list[float] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rows: a resumed training goes on with them."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows; the tracker has heard of them."""
-        self.rows = state_dict["rows"]
-
-    def on_train_epoch_start(self, trainer: Trainer, _: LightningModule) -> None:
-        """Note each param group's rate: at the epoch's end it is the next one's."""
-        self._rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-
-    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        """Note losses and AUC; validation has run by now."""
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row: Epoch = {
-            "epoch": trainer.current_epoch,
-            "train_loss": logged["train_loss"],
-            "val_loss": logged["val_loss"],
-            "val_auc": logged.get("val_auc"),
-            "lr_head": self._rates[0],
-            "lr_top": self._rates[1] if len(self._rates) > 1 else None,
-        }
-        self.rows.append(row)
-        if trainer.is_global_zero:
-            logger.info(epoch_line(row))
-            known = {name: value for name, value in row.items() if value is not None}
-            self.tracker.log_metrics(known, step=trainer.current_epoch)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which training it is, and how much of it an interrupted one has done."""
-
-    key: str
-    epochs_done: int
-
-
-def plan(chunks: Sequence[Chunk], params: Settings, *, scratch: Path, weights_cache: Path) -> Plan:
-    """Return the training's key, and how far an interrupted one with that key got in scratch.
-
-    Raises:
-        WeightsError: model.weights can't be had.
-    """
-    model = params.model
-    weights = backbones.find_weights(
-        model.weights, model.backbone, sha256=model.weights_sha256, cache_dir=weights_cache
-    )
-    key = resume.training_key(
-        _dumped(params), chunks, weights.sha256 if weights else None,
-        backbones.library(model.backbone),
-    )  # fmt: skip
-    done = resume.epochs_done(scratch / LAST, key)
-    if done:
-        logger.info("training was cut off after %d whole epochs: it goes on from there", done)
-    return Plan(key, done)
-
-
-def _check_gpu_memory(params: Settings) -> None:
-    if not torch.cuda.is_available():
-        return  # the params stage has seen to this machine's memory
-    available = torch.cuda.get_device_properties(0).total_memory
-    width = 4 if params.train.cuda_precision == "32-true" else 2
-    check_memory(
-        params.clips, params.model, params.train, available_bytes=available, bytes_per_value=width
-    )
-
-
-def _dumped(params: Settings) -> dict[str, Any]:
-    return {name: part.model_dump(mode="json") for name, part in vars(params).items()}
-
-
 def train(
     chunks: Sequence[Chunk],
     params: Settings,
@@ -235,69 +55,38 @@ def train(
 ) -> None:
     """Train on the chunks' training tracks and write model_dir.
 
-    scratch is a folder on model_dir's disk for what an interrupted training goes on from. On
-    several nodes each calls it, in an environment that Lightning knows its place by (MASTER_ADDR,
-    MASTER_PORT, NODE_RANK); the first alone writes the model. train.batch_size is each GPU's or,
-    without GPUs, each node's: more of them make the batches of a step larger.
-
     The epoch with the lowest validation log-loss is kept; the temperature and the thresholds of
     verdicts are learned on the validation videos, scored as predict scores them, or on validation
-    clips where the fakes among them are self-blended. Cut off at any moment, it goes on from the
-    last whole epoch when it is planned and called again, to the same model.
+    clips where the fakes among them are self-blended.
+
+    scratch is a folder on model_dir's disk. All but model_dir is as `fit` takes it: on several
+    nodes each calls this, and the first alone writes the model; cut off at any moment, even here,
+    it goes on when it is planned and called again, to the same model.
 
     Raises:
-        DatasetError: training or validation lacks a class.
-        ParamsError: a batch takes more memory than the GPU has.
-        UnmaskError: no epoch ended with a validation loss that is a number; nodes were planned
-            to go on from different epochs.
-        WeightsError: model.weights can't be had or does not fit.
+        UnmaskError: as fit raises it.
     """
-    _check_gpu_memory(params)
-    torch.manual_seed(params.train.seed)
-    geometry = params.clips.geometry(params.model.backbone)
-    training, validation = items_of(chunks, params.train)
-    net = backbones.build(params.model.backbone, dropout=params.model.dropout)
-    origin = backbones.load_weights(
-        net, params.model.weights, params.model.backbone,
-        sha256=params.model.weights_sha256, cache_dir=weights_cache,
+    fitted = fit(
+        chunks, params, tracker, plan=plan, scratch=scratch, workers=workers,
+        weights_cache=weights_cache, nodes=nodes,
     )  # fmt: skip
-    tracker.log_params({**_dumped(params), "weights": {"sha256": origin.sha256}})
-    reals, fakes = count_classes(training)
-    classifier = Classifier(
-        net, params.train,
-        # Each class weighs half, whatever its share of the clips.
-        class_weights=(len(training) / 2 / reals, len(training) / 2 / fakes),
-    )  # fmt: skip
-    data = ClipData(
-        ClipDataset(training, geometry, augment=params.augment, seed=params.train.seed),
-        ClipDataset(validation, geometry, augment=None, seed=params.train.seed),
-        batch_size=params.train.batch_size, workers=workers,
-    )  # fmt: skip
-    if not plan.epochs_done:
-        (scratch / LAST).unlink(missing_ok=True)
-    history = History(tracker)
-    keeper = Keeper(scratch / LAST, plan.key, epochs_done=plan.epochs_done)
-    if not _fit(classifier, data, params, history, keeper, nodes=nodes):
+    if fitted is None:
         return  # another rank writes the model
-    if not keeper.best_state:
-        raise UnmaskError(
-            "Asked for the epoch of the lowest validation loss; no epoch had one that is a number: "
-            "the training diverged. Lower train.lr_head or train.lr_top_ratio."
-        )
-    classifier.load_state_dict(keeper.best_state)
-
-    carried = Checkpoint(
+    uncalibrated = Checkpoint(
         faces=params.faces, clips=params.clips, model=params.model,
         temperature=1.0, limits=verdicts.NOTHING_LEARNED, run_key=plan.key,
     )  # fmt: skip
-    carried = _calibrate(Predictor(net, carried), chunks, data.validation, params.verdicts)
+    predictor = Predictor(fitted.net, uncalibrated)
+    found = score_validation(predictor, chunks, clips=fitted.validation)
+    carried = calibrate(predictor, found, params.verdicts)
+    card = describe(chunks, params, fitted, carried)
+
     whole = scratch / "model"
     if whole.exists():  # cut off while it was written
         shutil.rmtree(whole)
-    checkpoint.save(whole, net, carried)
-    facts = _card_facts(chunks, params, net, geometry, history.rows, origin.sha256, carried.limits)
-    (whole / checkpoint.CARD).write_text(model_card.model_card(facts), encoding="utf-8")
-    write_history(whole / checkpoint.HISTORY, history.rows)
+    checkpoint.save(whole, fitted.net, carried)
+    (whole / checkpoint.CARD).write_text(card, encoding="utf-8")
+    record_files.write_history(whole / checkpoint.HISTORY, fitted.history)
     checkpoint.swap(whole, model_dir)
     tracker.log_file(model_dir / checkpoint.CARD)
     tracker.log_model(model_dir)
@@ -308,130 +97,14 @@ def forget(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fit(
-    classifier: Classifier,
-    data: ClipData,
-    params: Settings,
-    history: History,
-    keeper: Keeper,
-    *,
-    nodes: int,
-) -> bool:
-    """Run Lightning; return whether this rank writes the model."""
-    resumes = keeper.epochs_done > 0
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        backbones.lay_out_for_cpu(classifier.net)
-    trainer = Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices="auto" if on_gpu else 1,
-        num_nodes=nodes,
-        strategy="ddp" if nodes > 1 or (on_gpu and torch.cuda.device_count() > 1) else "auto",
-        precision=params.train.cuda_precision if on_gpu else "32-true",
-        max_epochs=params.train.epochs,
-        callbacks=[
-            MilestoneFinetuning(params.train),
-            EarlyStopping("val_loss", patience=params.train.patience),
-            keeper,
-            history,
-            # In a log bars hide the epochs' lines.
-            TQDMProgressBar(refresh_rate=5 if sys.stderr.isatty() else 0),
-        ],
-        plugins=[SwapIO()],
-        logger=False,
-        use_distributed_sampler=False,  # EpochSampler shares out its items itself
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        # Some CUDA kernels have no repeatable form: warn of them rather than stop.
-        deterministic="warn" if on_gpu else True,
-        default_root_dir=keeper.path.parent,
-    )
-    with warnings.catch_warnings():
-        # Advice on worker counts: doors set them from the machine's cores.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning's use of a torch type that torch is about to change.
-        warnings.filterwarnings("ignore", message=".*LeafSpec")
-        trainer.fit(classifier, data, ckpt_path=keeper.path if resumes else None, weights_only=True)
-    return bool(trainer.is_global_zero)
+def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried: Checkpoint) -> str:
+    """Return the model card of a net that was fitted on the chunks with these params.
 
-
-def _calibrate(
-    predictor: Predictor, chunks: Sequence[Chunk], validation: ClipDataset, settings: Verdicts
-) -> Checkpoint:
-    """Return the predictor's checkpoint with its temperature and limits."""
-    answers = _score_validation(predictor, chunks)
-    if any(item.self_blend for item in validation.items):  # twins have no crop file to score
-        clips = (validation[0, index][0] for index in range(len(validation)))
-        labels = [item.label for item in validation.items]
-        logits = list(predictor.score_clips(clips))
-    else:
-        labels = [record.label for record, _ in answers]
-        logits = [max(track.logit for track in score.tracks) for _, score in answers]
-    temperature = scores.fit_temperature(labels, logits)
-    stretches = [
-        [probability(logit, temperature) for logit in _stretches(predictor, score)]
-        for record, score in answers
-        if record.label == 0
-    ]
-    limits = verdicts.learn(
-        labels, [probability(logit, temperature) for logit in logits], _looks(predictor, chunks),
-        max_error_ratio=settings.max_error_ratio, outlier_ratio=settings.outlier_ratio,
-        real_stretches=stretches, stretch_error_ratio=settings.stretch_error_ratio,
-    )  # fmt: skip
-    # A track's score is as sure as its clips are many: it need not be longer than these.
-    most = predictor.checkpoint.clips.max_per_track
-    shortest_s = shortest_alike_s(limits.min_track_s, predictor.checkpoint.geometry, most=most)
-    limits = replace(limits, min_track_s=shortest_s)
-    return replace(predictor.checkpoint, temperature=temperature, limits=limits)
-
-
-def _score_validation(
-    predictor: Predictor, chunks: Sequence[Chunk]
-) -> list[tuple[VideoRecord, VideoScore]]:
-    """Return the validation videos that have a face, with their scores."""
-    found = []
-    for chunk in chunks:
-        videos = chunk.of("validation")
-        answers = predictor.score_videos(chunk.faces_dir, [faces for _, faces in videos])
-        found += [
-            (record, score)
-            for (record, _), score in zip(videos, answers, strict=True)
-            if score.tracks
-        ]
-    return found
-
-
-def _stretches(predictor: Predictor, score: VideoScore) -> list[float]:
-    """Return the logits of all stretches of a video's faces."""
-    width = clips_in(predictor.checkpoint.clips.stretch_s, predictor.checkpoint.geometry)
-    return [logit for track in score.tracks for logit in means(track.clip_logits, width)]
-
-
-def _looks(predictor: Predictor, chunks: Sequence[Chunk]) -> list[Look]:
-    """Return how faces look that the model was trained or validated on, LOOKED_AT at most."""
-    known = [
-        (chunk.faces_dir, track)
-        for split in ("train", "validation")
-        for chunk in chunks
-        for _, found in chunk.of(split)
-        for track in found.tracks
-    ]
-    step = max(1, -(-len(known) // LOOKED_AT))
-    return [predictor.look_at(faces_dir, track) for faces_dir, track in known[::step]]
-
-
-def _card_facts(
-    chunks: Sequence[Chunk],
-    params: Settings,
-    net: nn.Module,
-    geometry: Geometry,
-    history: Sequence[Epoch],
-    weights_sha256: str | None,
-    limits: Limits,
-) -> model_card.CardFacts:
+    carried is what goes with the net: it has the limits of its verdicts.
+    """
+    geometry = carried.geometry
     packages = ("torch", "lightning", backbones.library(params.model.backbone))
-    best = min(history, key=lambda row: row["val_loss"] or 0.0)
+    best = min(fitted.history, key=lambda row: row["val_loss"] or 0.0)
     records = [record for chunk in chunks for record in chunk.records]
     splits: dict[str, model_card.SplitFacts] = {}
     for split in SPLITS:
@@ -442,11 +115,11 @@ def _card_facts(
             sources=len({record.source_id for record in own}),
             fakes_by_method=dict(sorted(fakes.items())),
         )
-    return model_card.CardFacts(
+    facts = model_card.CardFacts(
         backbone=params.model.backbone,
         weights=params.model.weights,
-        weights_sha256=weights_sha256,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        weights_sha256=fitted.weights_sha256,
+        parameters=sum(parameter.numel() for parameter in fitted.net.parameters()),
         frames=geometry.frames,
         interval_s=geometry.interval_s,
         side_px=geometry.side_px,
@@ -456,14 +129,15 @@ def _card_facts(
         self_blend=params.train.self_blend,
         chunks=tuple(chunk.name for chunk in chunks),
         splits=splits,
-        epochs_run=len(history),
+        epochs_run=len(fitted.history),
         best_epoch=int(best["epoch"] or 0),
         best_log_loss=float(best["val_loss"] or 0.0),
         best_auc=best["val_auc"],
-        limits=limits,
+        limits=carried.limits,
         package_versions={name: version(name) for name in packages},
         # Not the commit: the same data, params and code should give the same card. It is a tag of
         # the tracker's run.
         git_commit=None,
         unmask_version=version("unmask"),
     )
+    return model_card.model_card(facts)

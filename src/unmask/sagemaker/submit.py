@@ -57,16 +57,12 @@ def find_training(root: Path, settings: Params, *, weights_cache: Path) -> Train
     Raises:
         UnmaskError: it can't be trained as things are, here or elsewhere.
     """
-    from unmask.models import train  # torch takes seconds
+    from unmask.models import fit, train  # torch takes seconds
+    from unmask.models.settings import Settings
 
     chunks = train.read_chunks(settings.chunks, root / "raw", root / "faces", settings.raw)
-    sections = train.Settings(
-        faces=settings.faces, clips=settings.clips, augment=settings.augment,
-        model=settings.model, train=settings.train, verdicts=settings.verdicts,
-    )  # fmt: skip
-    plan = train.plan(
-        chunks, sections, scratch=root / ".model.training", weights_cache=weights_cache
-    )
+    sections = Settings.of(settings)
+    plan = fit.plan(chunks, sections, scratch=root / ".model.training", weights_cache=weights_cache)
     return Training(root, settings, plan.key)
 
 

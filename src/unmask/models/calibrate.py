@@ -1,0 +1,107 @@
+"""Fit a model's temperature and learn the limits of its verdicts on labelled videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from unmask.models.checkpoint import Checkpoint
+from unmask.models.clips import ClipDataset, shortest_alike_s
+from unmask.models.predict import Predictor, probability
+from unmask.params import Verdicts
+from unmask.records import Chunk, VideoRecord, VideoScore
+from unmask.scoring import scores, verdicts
+from unmask.scoring.stretches import clips_in, means
+from unmask.scoring.verdicts import Look
+
+LOOKED_AT = 1000  # faces: a minute on two cores, and ten of them beyond a limit of 1 %
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """What a model said of labelled faces: all that temperature and limits are learned from."""
+
+    labels: Sequence[int]
+    logits: Sequence[float]  # of each label's video, or of its clip
+    real_stretches: Sequence[Sequence[float]]  # by real video: the logits of all its stretches
+    looks: Sequence[Look]  # how the faces look that the model was trained or validated on
+
+
+def score_validation(
+    predictor: Predictor, chunks: Sequence[Chunk], *, clips: ClipDataset | None = None
+) -> ValidationScores:
+    """Score the chunks' validation videos as predict does; those without a face don't count.
+
+    clips are the validation clips that training compared its epochs on. Where self-blended twins
+    are among them, labels and logits are theirs: twins have no crop file that could be scored.
+    """
+    answers = _score_videos(predictor, chunks)
+    if clips is not None and any(item.self_blend for item in clips.items):
+        labels = [item.label for item in clips.items]
+        logits = list(predictor.score_clips(clips[0, index][0] for index in range(len(clips))))
+    else:
+        labels = [record.label for record, _ in answers]
+        logits = [max(track.logit for track in score.tracks) for _, score in answers]
+    return ValidationScores(
+        labels=labels,
+        logits=logits,
+        real_stretches=[
+            _stretches(predictor, score) for record, score in answers if record.label == 0
+        ],
+        looks=_looks(predictor, chunks),
+    )
+
+
+def calibrate(predictor: Predictor, found: ValidationScores, settings: Verdicts) -> Checkpoint:
+    """Return the predictor's checkpoint with the temperature and limits that the scores ask for.
+
+    Raises:
+        OneClassError: the labels hold a single class.
+    """
+    temperature = scores.fit_temperature(found.labels, found.logits)
+    limits = verdicts.learn(
+        found.labels, [probability(logit, temperature) for logit in found.logits], found.looks,
+        max_error_ratio=settings.max_error_ratio, outlier_ratio=settings.outlier_ratio,
+        real_stretches=[
+            [probability(logit, temperature) for logit in video] for video in found.real_stretches
+        ],
+        stretch_error_ratio=settings.stretch_error_ratio,
+    )  # fmt: skip
+    # A track's score is as sure as its clips are many: it need not be longer than these.
+    most = predictor.checkpoint.clips.max_per_track
+    shortest_s = shortest_alike_s(limits.min_track_s, predictor.checkpoint.geometry, most=most)
+    limits = replace(limits, min_track_s=shortest_s)
+    return replace(predictor.checkpoint, temperature=temperature, limits=limits)
+
+
+def _score_videos(
+    predictor: Predictor, chunks: Sequence[Chunk]
+) -> list[tuple[VideoRecord, VideoScore]]:
+    """Return the validation videos that have a face, with their scores."""
+    found = []
+    for chunk in chunks:
+        videos = chunk.of("validation")
+        answers = predictor.score_videos(chunk.faces_dir, [faces for _, faces in videos])
+        found += [
+            (record, score)
+            for (record, _), score in zip(videos, answers, strict=True)
+            if score.tracks
+        ]
+    return found
+
+
+def _stretches(predictor: Predictor, score: VideoScore) -> list[float]:
+    """Return the logits of all stretches of a video's faces."""
+    width = clips_in(predictor.checkpoint.clips.stretch_s, predictor.checkpoint.geometry)
+    return [logit for track in score.tracks for logit in means(track.clip_logits, width)]
+
+
+def _looks(predictor: Predictor, chunks: Sequence[Chunk]) -> list[Look]:
+    """Return how faces look that the model was trained or validated on, LOOKED_AT at most."""
+    known = [
+        (chunk.faces_dir, track)
+        for split in ("train", "validation")
+        for chunk in chunks
+        for _, found in chunk.of(split)
+        for track in found.tracks
+    ]
+    step = max(1, -(-len(known) // LOOKED_AT))
+    return [predictor.look_at(faces_dir, track) for faces_dir, track in known[::step]]
