@@ -248,5 +248,8 @@ def main() -> None:
     sys.exit("\n".join([f"{len(faults)} faults:", *faults]) if faults else 0)
 
 
-if __name__ == "__main__":  # workers import this file again
-    main()
+if __name__ == "__main__":
+    # Workers import what they are handed by its module's name, which `__main__` is not.
+    from fuzz import main as run
+
+    run()

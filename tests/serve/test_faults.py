@@ -21,7 +21,7 @@ def test_one_kind_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> N
     now[0] = 61.0
     faults.note("GET /last", fail("last"))
     first, other, last = [record.getMessage() for record in caplog.records]
-    assert first.startswith("GET /0: ValueError: 0, in tests/serve/test_faults.py:")
+    assert first.startswith("GET /0: ValueError: 0, in serve/test_faults.py:")
     assert first.endswith(" fail")
     assert other == "GET /: KeyError: 'another kind', in no code of ours"
     assert last.endswith(" fail (999 more like it since the last such line)")

@@ -148,7 +148,7 @@ def test_a_model_is_kept_with_its_signature_and_no_pickle(
     assert {p.name: p.read_bytes() for p in inside.iterdir()} == {
         p.name: p.read_bytes() for p in model_folder.iterdir()
     }
-    script = folder / "mlflow_model.py"
+    script = folder / "pyfunc.py"
     assert script.read_bytes() == mlflow_tracker.MODEL_SCRIPT.read_bytes()
     assert "unmask==" in (folder / "requirements.txt").read_text()
     assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle"}]

@@ -20,6 +20,7 @@ from unmask.errors import MALFORMED, UnmaskError
 from unmask.records import PASSING
 from unmask.runtime.disk import content_digest, create, give_name, new_name, writing
 from unmask.runtime.plain_text import cell_text, plain_cell, shown_name
+from unmask.scoring.verdicts import LEAST_LOOKED_AT
 
 if TYPE_CHECKING:  # it imports torch
     from unmask.answers.analysis import Answer, FaceAnswer, Moment
@@ -188,7 +189,7 @@ def _local_words(row: Row) -> Iterator[str]:
     if (row["verdict"] == "fake" and is_part) or "suspicious_stretch" in row["doubts"]:
         begin, end = _clock(stretch["start_s"]), _clock(stretch["end_s"])
         yield f"from {begin} to {end} {stretch['probability']:.3f}"
-    if (least := min(each["looked_at_ratio"] for each in faces)) < 1:
+    if (least := min(each["looked_at_ratio"] for each in faces)) < LEAST_LOOKED_AT:
         yield f"{least:.0%} looked at"
 
 
