@@ -64,7 +64,7 @@ OWNERS = {
     },
     "jinja2": {"answers.html_report"},
     "facenet_pytorch": {"faces.cascade"},
-    "fvcore": {"models.backbones", "models.pretrain"},  # X3D's squeeze-and-excitation is fvcore's
+    "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},
     "timm": {"models.backbones"},
     "mlflow": {"tracking.mlflow_client", "tracking.mlflow_tracker", "answers.pyfunc"},

@@ -1,28 +1,22 @@
-"""The starting checkpoint: pairs, their bank, the image net and back, on tiny made material."""
+"""The starting checkpoint: fitting on tiny made pairs, interruptions, what is written."""
 
 import shutil
 from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from tests.models.test_pretrain_bank import DETECT, MASK_PX, save_bank, sources
+from tests.test_layout import ROOT, import_closure
 from unmask.models import backbones, pretrain
-from unmask.models.pretrain import BANK_PX, MASK_STEP, Bank, BaseFace, ImageX3D
-from unmask.params import Detect, Pretrain
+from unmask.models.image_net import ImageX3D
+from unmask.models.pretrain_bank import BANK_PX, MASK_STEP, Bank
+from unmask.params import Pretrain
+from unmask.runtime import code
 
-STILLS = Path(__file__).parents[2] / "data/sources/stills"
-MASK_PX = BANK_PX // MASK_STEP
-
-# What MTCNN finds on 001_neutral.jpg and 005_neutral.jpg, rounded to half a pixel.
-FOUND = {
-    "001": ((139.0, 86.0, 367.5, 403.5),
-            ((196.5, 222.5), (310.5, 217.0), (250.5, 277.5), (207.5, 333.5), (303.5, 329.5))),
-    "005": ((135.5, 81.0, 373.0, 392.5),
-            ((205.0, 201.0), (310.0, 207.0), (253.5, 261.0), (208.0, 319.0), (293.5, 324.0))),
-}  # fmt: skip
+__all__ = ["sources"]  # a fixture
 
 
 def settings(**changes):
@@ -31,208 +25,6 @@ def settings(**changes):
         "weight_decay": 0.05, "mask_weight": 4.0, "seed": 1,
     }  # fmt: skip
     return Pretrain(**(values | changes))
-
-
-def base_faces(*, still):
-    """Return two people's faces, as moved stills or as frames of genuine videos."""
-    return [
-        BaseFace(
-            cv2.imread(str(STILLS / f"{person}_neutral.jpg"), cv2.IMREAD_COLOR_RGB),
-            np.array(points, np.float32), np.array(box, np.float32), person, still,
-        )
-        for person, (box, points) in FOUND.items()
-    ]  # fmt: skip
-
-
-# ---------------------------------------------------------------- pairs
-
-
-@pytest.mark.parametrize("still", [True, False])
-def test_a_pair_depends_on_the_generator_alone(still):
-    faces = base_faces(still=still)
-    first, again, other = (
-        pretrain.render_pair(faces, 0.1, np.random.default_rng([1, index])) for index in (5, 5, 6)
-    )
-    assert first[0].shape == (2, BANK_PX, BANK_PX, 3)
-    assert first[1].shape == (MASK_PX, MASK_PX)
-    assert np.array_equal(first[0], again[0])
-    assert np.array_equal(first[1], again[1])
-    assert not np.array_equal(first[0], other[0])
-
-
-# A still's two pictures have noise of their own; a genuine video's share every pixel.
-@pytest.mark.parametrize(("still", "noise_levels"), [(True, 4), (False, 0.05)])
-def test_the_two_of_a_pair_differ_only_where_the_mask_says(still, noise_levels):
-    faces = base_faces(still=still)
-    for seed in range(12):
-        (real, fake), mask = pretrain.render_pair(faces, 0.1, np.random.default_rng(seed))
-        fine = cv2.resize(mask, (BANK_PX, BANK_PX), interpolation=cv2.INTER_NEAREST)
-        # JPEG carries a change through its block of 16 x 16.
-        outside = cv2.dilate(fine, np.ones((33, 33))) == 0
-        inside = fine > 0.5
-        assert 0.1 < inside.mean() < 0.9
-        assert outside.mean() > 0.02
-        off = np.abs(real.astype(int) - fake)
-        assert off[outside].mean() < noise_levels
-        assert off[inside].mean() > 8
-
-
-def test_a_crop_shows_the_face_in_its_middle():
-    for seed in range(8):
-        _, mask = pretrain.render_pair(
-            base_faces(still=True), 0.1, np.random.default_rng([2, seed])
-        )
-        rows, columns = np.indices(mask.shape) + 0.5
-        centre = np.array([(mask * rows).sum(), (mask * columns).sum()]) / mask.sum()
-        assert centre == pytest.approx([MASK_PX / 2] * 2, abs=0.12 * MASK_PX)
-
-
-@pytest.mark.slow
-def test_a_bank_holds_the_pairs_of_its_seed_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "RENDERED_AT_ONCE", 2)
-    faces = base_faces(still=True)
-    done = pretrain.render_bank(faces, tmp_path, pairs=3, margin_ratio=0.1, seed=7, workers=1)
-    assert list(done) == [0, 2]
-    crops, masks = np.load(tmp_path / "crops.npy"), np.load(tmp_path / "masks.npy")
-    assert (len(crops), len(masks)) == (3, 3)
-    for index in range(3):
-        crop, mask = pretrain.render_pair(faces, 0.1, np.random.default_rng([7, index]))
-        assert np.array_equal(crops[index], crop)
-        assert np.abs(masks[index] / 255 - mask).max() <= 0.5 / 255 + 1e-6
-
-
-# ---------------------------------------------------------------- the bank
-
-
-def save_bank(folder, crops, masks):
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "crops.npy", crops)
-    np.save(folder / "masks.npy", masks)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def telling(tmp_path_factory):
-    """A folder with six pairs whose red is their mask, whose green is 255 in the fake."""
-    masks = np.random.default_rng(3).integers(0, 256, (6, MASK_PX, MASK_PX), np.uint8)
-    crops = np.zeros((6, 2, BANK_PX, BANK_PX, 3), np.uint8)
-    crops[..., 0] = masks.repeat(MASK_STEP, 1).repeat(MASK_STEP, 2)[:, None]
-    crops[:, 1, ..., 1] = 255
-    return save_bank(tmp_path_factory.mktemp("telling"), crops, masks)
-
-
-def colours(frames):
-    return (frames * 0.225 + 0.45) * 255
-
-
-@pytest.mark.parametrize("side_px", [64, 160, 176])
-def test_a_batch_holds_both_of_each_pair(telling, side_px):
-    frames, labels, masks = Bank(telling, side_px=side_px).batch(
-        np.array([4, 0, 2]), np.random.default_rng(0)
-    )
-    assert frames.shape == (6, 3, side_px, side_px)
-    assert frames.is_contiguous(memory_format=torch.channels_last)
-    assert labels.tolist() == [0, 1, 0, 1, 0, 1]
-    assert masks.shape == (6, side_px // 16, side_px // 16)
-    assert not masks[::2].any()
-    green = colours(frames)[:, 1]
-    assert torch.allclose(green, (labels * 255)[:, None, None].expand_as(green), atol=1e-3)
-
-
-def test_the_two_of_a_pair_and_their_mask_are_cut_and_flipped_alike(telling):
-    bank, flips, cuts = Bank(telling, side_px=96), set(), set()
-    for seed in range(16):
-        pairs = np.random.default_rng([0, seed]).permutation(6)[:4]
-        frames, _, masks = bank.batch(pairs, np.random.default_rng([1, seed]))
-        red = colours(frames)[:, 0]
-        assert torch.equal(red[::2], red[1::2])
-        means = torch.nn.functional.avg_pool2d(red[1::2, None], 16)[:, 0]
-        assert torch.allclose(means / 255, masks[1::2], atol=1e-4)
-        for pair, seen in zip(pairs, red[1::2].round().numpy(), strict=True):
-            whole = bank.crops[pair, 1, ..., 0]
-            places = [
-                (top, left, flip)
-                for flip in (False, True)
-                for top in range(0, BANK_PX - 95, MASK_STEP)
-                for left in range(0, BANK_PX - 95, MASK_STEP)
-                if np.array_equal(
-                    whole[top : top + 96, left : left + 96][:, :: -1 if flip else 1], seen
-                )
-            ]
-            [(top, left, flip)] = places  # a flip is of the width, never of the height
-            flips.add(flip)
-            cuts.add((top, left))
-    assert flips == {False, True}
-    assert len(cuts) > 40
-    assert {0, 80} <= {place for cut in cuts for place in cut}  # up to both edges
-
-
-def test_without_a_generator_the_centre_is_taken_unflipped(telling):
-    bank = Bank(telling, side_px=160)
-    frames, _, _ = bank.batch(np.array([1]), None)
-    seen = colours(frames).round().permute(0, 2, 3, 1).numpy()
-    assert np.array_equal(seen, bank.crops[1, :, 8:168, 8:168])
-
-
-# ---------------------------------------------------------------- the image net and back
-
-
-def blobs(count, side_px, seed):
-    """Return pictures (N, 3, H, W) of soft coloured blobs."""
-    coarse = torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, (side_px, side_px), mode="bicubic")
-
-
-@pytest.fixture(scope="module")
-def nets():
-    """An image net, the clip net that it was inflated to, and the kernels it was cut from."""
-    torch.manual_seed(4)
-    clip_net = backbones.build("x3d_xs", dropout=0.5)
-    # Biases and BatchNorm's statistics are not at rest, and the head is strong enough that the
-    # answers differ, as after training.
-    with torch.no_grad():
-        for value in clip_net.parameters():
-            value += 0.3 * torch.randn(value.shape) if value.ndim == 1 else 0
-        backbones.blocks(clip_net)[-1].proj.weight *= 100
-        for seed in range(8):
-            clip_net.train()(blobs(8, 64, seed)[:, :, None].expand(-1, -1, 4, -1, -1))
-    before = {name: value.clone() for name, value in clip_net.state_dict().items()}
-    image_net = ImageX3D(clip_net).eval()
-    inflated = backbones.build("x3d_xs", dropout=0.5)
-    inflated.load_state_dict(pretrain.inflate(image_net.net.state_dict(), before))
-    return image_net, inflated.eval(), before
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("frames", [1, 4, 7])
-@pytest.mark.parametrize("side_px", [64, 96])
-def test_the_inflated_net_answers_a_standing_clip_as_the_image_net_its_picture(
-    nets, frames, side_px
-):
-    image_net, clip_net, _ = nets
-    pictures = blobs(4, side_px, 99)
-    logits, mask_logits = image_net(pictures)
-    assert mask_logits.shape == (4, side_px // 16, side_px // 16)
-    assert logits.std() > 0.05  # it does not answer all alike
-    real_fake = clip_net(pictures[:, :, None].expand(-1, -1, frames, -1, -1))
-    assert torch.allclose(real_fake[:, 1] - real_fake[:, 0], logits, atol=1e-4)
-
-
-def test_an_inflated_kernel_stands_in_its_middle_slice(nets):
-    image_net, clip_net, before = nets
-    deep = 0
-    for name, value in clip_net.state_dict().items():
-        if value.ndim == 5 and value.shape[2] > 1:
-            deep += 1
-            middle = value.shape[2] // 2
-            assert torch.equal(value[:, :, middle], before[name][:, :, middle])
-            assert value[:, :, middle].any()
-            assert not value[:, :, :middle].any()
-            assert not value[:, :, middle + 1 :].any()
-        else:
-            assert torch.equal(value, before[name])
-    assert deep > 10
-    assert not any(isinstance(module, torch.nn.Conv3d) for module in image_net.modules())
 
 
 # ---------------------------------------------------------------- fitting
@@ -314,31 +106,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(easy, tmp_path, monkeypat
 # ---------------------------------------------------------------- the whole of it
 
 
-DETECT = Detect(max_side_px=512, min_face_px=30, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
-PEOPLE = {"train": ("001", "005"), "validation": ("007", "008"), "test": ("009",)}
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sources")
-    rows = ["file,person,split"]
-    for split, people in PEOPLE.items():
-        for person in people:
-            shutil.copy(STILLS / f"{person}_neutral.jpg", folder)
-            rows.append(f"{person}_neutral.jpg,p{person},{split}")
-    (folder / "sources.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def test_the_faces_of_a_split_are_collected(sources):
-    faces = pretrain.collect_faces(sources, "train", DETECT)
-    assert [face.person for face in faces] == ["p001", "p005"]
-    for face, (box, points) in zip(faces, FOUND.values(), strict=True):
-        assert face.still
-        assert face.points_52 == pytest.approx(np.array(points), abs=8)  # of 512
-        assert face.box_xyxy == pytest.approx(np.array(box), abs=8)
-
-
 @pytest.mark.slow
 def test_the_run_leaves_weights_that_load_and_a_card(sources, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "VALIDATION_PAIRS", 3)
@@ -363,3 +130,99 @@ def test_the_run_leaves_weights_that_load_and_a_card(sources, tmp_path, monkeypa
     card = weights.with_suffix(".md").read_text()
     for words in ("4 rendered pairs", "24 pictures of 64 px", "6 single pictures", "CC BY 4.0"):
         assert words in " ".join(card.split())
+
+
+# ---------------------------------------------------------------- what an interrupted run takes up
+
+
+def key_of(sources, *, margin_ratio=0.1, **changes):
+    return pretrain.run_key(sources, settings(**changes), DETECT, margin_ratio)
+
+
+@pytest.fixture
+def own_sources(sources, tmp_path):
+    """The sources as a copy that may be changed."""
+    return shutil.copytree(sources, tmp_path / "sources")
+
+
+def test_params_have_keys_of_their_own(sources):
+    keys = [
+        key_of(sources), key_of(sources, seed=2), key_of(sources, pairs=9),
+        key_of(sources, margin_ratio=0.2),
+        pretrain.run_key(sources, settings(), DETECT.model_copy(update={"min_score": 0.8}), 0.1),
+    ]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    assert key_of(sources) == keys[0]
+
+
+@pytest.mark.parametrize("person", ["001", "007"])
+def test_another_picture_of_a_person_who_is_used_has_another_key(own_sources, person):
+    before = key_of(own_sources)
+    with (own_sources / f"{person}_neutral.jpg").open("ab") as still:
+        still.write(b"more")
+    assert key_of(own_sources) != before
+
+
+def test_a_person_of_another_split_has_another_key(own_sources):
+    before, listing = key_of(own_sources), own_sources / "sources.csv"
+    listing.write_text(listing.read_text().replace("p005,train", "p005,test"))
+    assert key_of(own_sources) != before
+
+
+def test_pictures_of_test_people_do_not_count(own_sources):
+    before = key_of(own_sources)
+    (own_sources / "009_neutral.jpg").write_bytes(b"other")
+    assert key_of(own_sources) == before
+
+
+@pytest.mark.parametrize("module", ["forgeries/blend", "forgeries/sample", "models/pretrain_bank"])
+def test_an_edit_of_the_code_that_renders_has_another_key(sources, tmp_path, monkeypatch, module):
+    before = key_of(sources)
+    edited = shutil.copytree(code.PACKAGE, tmp_path / "unmask")
+    monkeypatch.setattr(code, "PACKAGE", edited)
+    assert key_of(sources) == before
+    with (edited / f"{module}.py").open("a") as source:
+        source.write("# edited\n")
+    assert key_of(sources) != before
+
+
+def test_the_code_that_counts_is_what_pretraining_imports_but_what_cannot_change_weights():
+    harmless = {
+        "scoring.metrics",  # what the card says of the weights
+        # What refuses, how work is shared out, how files are written.
+        "errors", "runtime.confinement", "runtime.disk", "runtime.ledger", "runtime.processes",
+        "runtime.wire", "video.encode",
+        # Rows of sources, with people's names as words makes them one, and code count themselves.
+        "data.words", "records", "runtime.code",
+    }  # fmt: skip
+    counted = {name.replace("/", ".") for name in pretrain.CODE}
+    assert counted.isdisjoint(harmless)
+    closure = import_closure(ROOT, ROOT / "src/unmask/models/pretrain.py")
+    assert counted | harmless == closure | {"models.pretrain"}
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_own_pictures_and_never_with_those_of_another_forger(
+    own_sources, tmp_path, monkeypatch
+):
+    """Each run is broken off once the training people's bank is rendered."""
+    monkeypatch.setattr(pretrain, "VALIDATION_PAIRS", 1)
+    wanted, weights = settings(pairs=1), tmp_path / "weights/x3d_xs.safetensors"
+
+    def break_off(steps_done=2):
+        steps = pretrain.run(own_sources, weights, wanted, DETECT, margin_ratio=0.1, workers=1)
+        list(islice(steps, steps_done))
+        steps.close()
+        return {path.parents[1].name: path.stat().st_mtime_ns
+                for path in weights.parent.glob(".pretraining-*/train/done")}  # fmt: skip
+
+    first = break_off()
+    [name] = first
+    assert name == f".pretraining-{pretrain.run_key(own_sources, wanted, DETECT, 0.1)[:12]}"
+    assert break_off(1) == first  # taken up: the first step is validation's
+    edited = shutil.copytree(code.PACKAGE, tmp_path / "unmask")
+    (edited / "forgeries/blend.py").write_text("# another forger\n")
+    monkeypatch.setattr(code, "PACKAGE", edited)
+    second = break_off()
+    assert len(second) == 2  # rendered anew, apart
+    assert second[name] == first[name]
