@@ -283,6 +283,7 @@ def _logging_of_its_own() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Run the slow tests last, what is quick to fail first; share them out by what they set up.
 
