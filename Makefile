@@ -14,7 +14,7 @@ gate: repro  ## exit 1 where the metrics of degraded videos are worse than the l
 # As many tests at once as there are processors, at most four; `make test TESTS=1` runs them in a row.
 TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 # One thread each: two nets that wait for each other's threads on the same cores take ten times as long.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadgroup --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
 test: install  ## all tests; the slow ones last
 	$(PYTEST)

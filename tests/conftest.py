@@ -283,19 +283,9 @@ def _logging_of_its_own() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Run the slow tests last, what is quick to fail first; share them out by what they set up.
-
-    With pytest-xdist a group runs in one process: a file's tests, so that what they share is set up
-    once, and all that use the fixture `project`, which takes minutes. Quick and slow tests of a
-    file are two groups, or the slow ones would no longer come last.
-    """
+    """Run the slow tests last: what is quick to fail fails first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
-    for item in items:
-        slow = item.get_closest_marker("slow") is not None
-        group = "project" if "project" in item.fixturenames else item.path
-        item.add_marker(pytest.mark.xdist_group(f"{group} {'slow' if slow else 'quick'}"))
 
 
 def find_workers(parent: int | None = None) -> "list[psutil.Process]":
