@@ -150,8 +150,11 @@ def train_locally(root: str, settings: str) -> None:
 @pytest.fixture(scope="module")
 def local_model(project: Project) -> dict[str, str]:
     """The model's files of a training on this machine, without a job."""
-    code = "import sys, test_containers; test_containers.train_locally(*sys.argv[1:])"
-    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "src")])
+    code = (
+        "import sys; from tests.sagemaker.test_containers import train_locally; "
+        "train_locally(*sys.argv[1:])"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/parts"), str(ROOT / "src")])
     subprocess.run(
         [sys.executable, "-c", code, str(project.root), project.settings.model_dump_json()],
         env=os.environ | {"PYTHONPATH": paths}, check=True, timeout=300,
