@@ -36,6 +36,7 @@ from tests.conftest import find_workers
 from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
+from unmask.runtime.confinement import Confinement
 from unmask.serve import app
 from unmask.serve import queue as serve_jobs
 from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
@@ -556,7 +557,9 @@ def test_only_its_own_thread_closes_the_pipe_of_a_worker(
     desk = Desk(tmp_path, Limits(10**8, 60, 60, 0, jobs=1), settings, set_up_logging)
     desk.open()
     desk.await_model()
-    pipe = desk._slots[0].connection
+    child = desk._slots[0]._child
+    assert child is not None
+    pipe = child.connection
     monkeypatch.setattr(Connection, "close", note)
     ticket = desk.admit()
     shutil.copyfile(long_video, ticket.video)
@@ -574,17 +577,17 @@ def test_only_its_own_thread_closes_the_pipe_of_a_worker(
 def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
     tmp_path: Path, model: Path, long_video: Path
 ) -> None:
-    slot = _Worker(Settings(model, tmp_path, None, ()), set_up_logging)
+    slot = _Worker(Settings(model, tmp_path, None, ()), set_up_logging, Confinement((tmp_path,)))
     slot.spawn()
     slot.await_model(lambda: False)
-    process = slot._process
+    child = slot._child
 
     def ask(task: object, number: int) -> object:
         if isinstance(task, Task):
             (tmp_path / str(number)).mkdir()
             shutil.copyfile(long_video, task.video)
-        slot.connection.send(task)
-        while isinstance(said := slot.connection.recv(), Step):
+        slot.send(task)
+        while isinstance(said := slot.receive(), Step):
             pass
         return said
 
@@ -596,7 +599,7 @@ def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
     assert isinstance(said, Result)
     assert said.page is not None
     assert "a\\ud800.mp4" in said.page
-    assert slot._process is process
+    assert slot._child is child
     slot.kill()
 
 
