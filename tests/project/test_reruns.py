@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_project import run
+from small_project import RATE_FPS, run
+
+from unmask.video.decode import read_frames
+from unmask.video.encode import write_video
 
 pytestmark = pytest.mark.slow
 
@@ -129,9 +132,9 @@ def test_a_new_split_crops_nothing(copy: Path) -> None:
 def test_new_videos_are_cropped_alone(copy: Path) -> None:
     before, content = crops(copy, "wild"), metadata_of(copy, "wild")
     folder = copy / "data/chunks/wild"
-    for name in ("real1", "fake1"):  # other content under the name of a new source
-        data = (folder / f"{name}.mp4").read_bytes()
-        (folder / f"new_{name}.mp4").write_bytes(data + b"\0" * 8)
+    for name in ("real1", "fake1"):  # other pictures: the same ones again would count once
+        mirrored = (frame.rgb_HWC()[:, ::-1] for frame in read_frames(folder / f"{name}.mp4"))
+        write_video(folder / f"new_{name}.mp4", mirrored, rate_fps=RATE_FPS, crf=20)
         content[f"new_{name}.mp4"] = dict(content[f"{name}.mp4"]) | {
             "source": content_source(content, name)
         }
