@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -157,6 +158,26 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         worker.kill()
     assert gone
     assert not alive
+
+
+def say_much(connection: Connection, first: str) -> None:
+    connection.send(first)
+    getattr(connection, first)(b"x") if first.startswith("send") else getattr(connection, first)()
+    while True:
+        connection.send("more")
+
+
+@pytest.mark.parametrize("at", ["send", "send_bytes", "recv", "recv_bytes"])
+def test_a_worker_whose_words_nobody_reads_ends_without_a_word(
+    at: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its connection is then reset, which is not the end of file that a closed one has."""
+    child = processes.Child(say_much, at)
+    while not child.connection.poll(1):
+        assert child.is_alive()
+    child.await_end(30)
+    assert child._process.returncode == 0
+    assert capfd.readouterr().err == ""
 
 
 # ---------------------------------------------------------------- whoever the parent is

@@ -20,7 +20,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
@@ -248,10 +248,7 @@ def _do_jobs(
     connection.send_bytes(_outcome(start, None))
     limit = MemoryLimit(confined.memory_bytes) if confined else None
     while True:
-        try:
-            job = pickle.loads(connection.recv_bytes())  # a parent's word is trusted
-        except EOFError:
-            return
+        job = pickle.loads(connection.recv_bytes())  # a parent's word is trusted
         connection.send_bytes(_outcome(partial(_work, work, job), limit))
 
 
@@ -421,6 +418,41 @@ def _read_child_pid(info: int) -> int | None:
         return None
 
 
+class _ParentGone(BaseException):
+    """The parent has hung up, or ended: no failure, whatever the child is at."""
+
+
+class _ToParent(Connection):
+    """A child's end of its connection: however the system says that the parent is gone, one way.
+
+    A parent that ends with words unread is a connection that was reset, not one that was closed.
+    """
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        with _gone():
+            return super().recv_bytes(maxlength)
+
+    def recv(self) -> Any:
+        with _gone():
+            return super().recv()
+
+    def send_bytes(self, *args: Any) -> None:
+        with _gone():
+            super().send_bytes(*args)
+
+    def send(self, obj: Any) -> None:
+        with _gone():
+            super().send(obj)
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise _ParentGone from error
+
+
 def be_child(connection_fd: int, life_fd: int, beat_fd: int) -> None:
     """Do what the parent asks; the main function of each child process."""
     global _beat_fd
@@ -429,8 +461,8 @@ def be_child(connection_fd: int, life_fd: int, beat_fd: int) -> None:
     _end_with_parent(life_fd)
     os.set_blocking(beat_fd, False)
     _beat_fd = beat_fd
-    connection = Connection(connection_fd)
-    with suppress(EOFError):  # the parent changed its mind
+    connection = _ToParent(connection_fd)
+    with suppress(_ParentGone):
         confined, in_bubblewrap = pickle.loads(connection.recv_bytes())
         if confined is not None:
             confinement.confine(confined, in_bubblewrap=in_bubblewrap)
