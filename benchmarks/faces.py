@@ -30,7 +30,7 @@ import torch
 
 from unmask import params
 from unmask.cli.common import workers as cores
-from unmask.faces import crops as faces
+from unmask.faces import cropper, crops
 from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.faces.tracks import overlap, square_around
 from unmask.video.decode import probe, read_frames
@@ -58,7 +58,7 @@ def ours(video: Path) -> dict[str, Any]:
     detector.detect([np.zeros((360, 640, 3), np.uint8)])  # the first picture waits for oneDNN
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
-        found = faces.crop_video(video, "v", Path(folder), settings, detector, key="")
+        found = cropper.crop_video(video, "v", Path(folder), settings, detector, key="")
         seconds = time.monotonic() - started
     tracks = [
         [track.track, list(zip(track.times_T, track.boxes_T4, strict=True))]
@@ -104,10 +104,10 @@ def article(video: Path) -> dict[str, Any]:
 def many(folder: Path, workers: int) -> dict[str, Any]:
     """Crop a folder's videos by that many workers."""
     settings = params.load(ROOT / "params.yaml").faces
-    videos = faces.find_videos(folder)
+    videos = crops.find_videos(folder)
     with tempfile.TemporaryDirectory() as target:
         started = time.monotonic()
-        rows = list(faces.crop_chunk(videos, Path(target), settings, workers=workers))
+        rows = list(crops.crop_chunk(videos, Path(target), settings, workers=workers))
         seconds = time.monotonic() - started
     assert all(row.tracks for row in rows), rows
     return {"seconds": seconds}
@@ -228,7 +228,7 @@ def draw_sheet(videos: list[Path], picture: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for video in videos:
             detector = detector_of_worker(settings.detect)
-            found = faces.crop_video(video, video.stem, Path(folder), settings, detector, key="")
+            found = cropper.crop_video(video, video.stem, Path(folder), settings, detector, key="")
             for track in found.tracks:
                 crops = [frame.rgb_HWC() for frame in read_frames(Path(folder, track.file))][::5]
                 blank = [np.zeros_like(crops[0])] * (SHEET_CROPS - len(crops))

@@ -27,7 +27,7 @@ from unmask.models.predict import Predictor, probability
 from unmask.records import FaceTrack, VideoRecord
 from unmask.runtime.record_files import read_chunks
 from unmask.scoring.stretches import clips_in, worst
-from unmask.scoring.verdicts import Look, Part, Verdict, judge
+from unmask.scoring.verdicts import FaceQuality, Part, Verdict, judge
 from unmask.video.decode import read_frames
 from unmask.video.encode import write_video
 
@@ -114,7 +114,7 @@ def verdicts(logits: Sequence[float], predictor: Predictor, *, joined: bool) -> 
             0.0, 0.0, probability(stretch.logit, checkpoint.temperature), stretch.count,
             probability(max(logits), checkpoint.temperature),
         )  # fmt: skip
-    known = Look(
+    known = FaceQuality(
         limits.min_face_px, 600.0, limits.min_sharpness, limits.min_brightness
     )  # a face that nothing else speaks against
     return judge(chance, part, known, limits)[0]

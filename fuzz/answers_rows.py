@@ -5,17 +5,17 @@ from typing import Any
 
 from fuzz.folder import make, put
 from unmask.answers import answers_file
-from unmask.answers.answers_file import Form, Maker
+from unmask.answers.answers_file import Form, RunInfo
 from unmask.errors import UnmaskError
 
 _FOLDER = make()
-_MAKER = Maker("0" * 64, "made")
+_RUN_INFO = RunInfo("0" * 64, "made")
 _ROW: dict[str, Any] = {
     "path": "a.mp4", "verdict": "fake", "probability": 0.9, "doubts": [], "reason": None,
     "detail": "", "worst": [{"time_s": 1.0, "face": 1}], "faces": [], "duration_s": 2.0,
-    "bytes": 3, "mtime_ns": 4, "sha256": "1" * 64, "model": _MAKER.model, "version": "made",
+    "bytes": 3, "mtime_ns": 4, "sha256": "1" * 64, "model": _RUN_INFO.model, "version": "made",
 }  # fmt: skip
-_CSV = f"a.mp4,fake,0.9,,,,1.0,1,1,2.0,3,4,{'1' * 64},{_MAKER.model},made\n".encode()
+_CSV = f"a.mp4,fake,0.9,,,,1.0,1,1,2.0,3,4,{'1' * 64},{_RUN_INFO.model},made\n".encode()
 _ODD: list[Any] = [None, [{}], 3]
 SEEDS = [
     answers_file.json_line(_ROW),
@@ -40,10 +40,10 @@ def read(data: bytes) -> None:
     for form in forms:
         path = put(_FOLDER / f"answers.{form}", data)
         try:
-            with answers_file.open_answers(path, form, _MAKER, again=False) as answers:
+            with answers_file.open_answers(path, form, _RUN_INFO, again=False) as answers:
                 answers.reuse([_FOLDER / "a.mp4"])
             left = path.read_bytes()
-            with answers_file.open_answers(path, form, _MAKER, again=False):
+            with answers_file.open_answers(path, form, _RUN_INFO, again=False):
                 assert path.read_bytes() == left, "a second run finds another file"
         except UnmaskError:
             continue

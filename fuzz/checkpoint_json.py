@@ -50,7 +50,7 @@ def read(data: bytes) -> None:
         return
     assert 0 < found.temperature < math.inf, f"a temperature of {found.temperature}"
     assert isinstance(found.run_key, str), f"the run's key {found.run_key!r}"
-    look = verdicts.Look(face_px=100.0, track_s=2.0, sharpness=1.0, brightness=0.5)
+    look = verdicts.FaceQuality(face_px=100.0, track_s=2.0, sharpness=1.0, brightness=0.5)
     part = verdicts.Part(start_s=0.0, end_s=2.0, probability=0.5, count=1, moment=0.5)
     verdicts.judge(0.5, part, look, found.limits)
     verdicts.strictest([found.limits, _LIMITS])

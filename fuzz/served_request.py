@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from fuzz.folder import make
-from unmask.answers.answers_file import Maker
+from unmask.answers.answers_file import RunInfo
 from unmask.serve import app
 from unmask.serve.faults import Faults
-from unmask.serve.queue import Desk, Limits
+from unmask.serve.queue import JobQueue, Limits
 
 _FOLDER = make()
 
@@ -27,10 +27,10 @@ class _Loud(Faults):
 
 # Not opened, so without settings: nobody answers, and a request gets what its parsers say of it.
 _LIMITS = Limits(100_000, 60.0, 60.0, 8, 1)
-_DESK = Desk(_FOLDER, _LIMITS, None, lambda: None)  # type: ignore[arg-type]
-_DESK.maker = Maker("0" * 64, "made")
-_OPEN = app.build(_DESK, app.Rules("127.0.0.1", None, None), _Loud())
-_LOCKED = app.build(_DESK, app.Rules("127.0.0.1", "word", None), _Loud())
+_JOB_QUEUE = JobQueue(_FOLDER, _LIMITS, None, lambda: None)  # type: ignore[arg-type]
+_JOB_QUEUE.run_info = RunInfo("0" * 64, "made")
+_OPEN = app.build(_JOB_QUEUE, app.Rules("127.0.0.1", None, None), _Loud())
+_LOCKED = app.build(_JOB_QUEUE, app.Rules("127.0.0.1", "word", None), _Loud())
 _COUNT = itertools.count()
 _LOOP = asyncio.new_event_loop()
 # What h11 has refused before any of this is asked.
@@ -113,9 +113,9 @@ def read(data: bytes) -> None:
     )
     assert status in (200, *range(300, 500), 503, 507), f"the answer {status}"
     is_upload = status == 200 and target[2].partition(b"?")[0] == b"/gradio_api/upload"
-    if is_upload and (ticket := _DESK.find(json.loads(said)[0])):
-        assert ticket.name.isprintable(), f"a name that does not print: {ticket.name!a}"
-        _DESK.drop(ticket)  # else it keeps its place until somebody asks for it
+    if is_upload and (job := _JOB_QUEUE.find(json.loads(said)[0])):
+        assert job.name.isprintable(), f"a name that does not print: {job.name!a}"
+        _JOB_QUEUE.drop(job)  # else it keeps its place until somebody asks for it
     left = [path.name for path in _FOLDER.iterdir()]
     assert not left, f"left behind: {left}"
 

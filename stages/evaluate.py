@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from unmask import params
-from unmask.cli.common import open_tracker, progress, registration_wish, run_stage
+from unmask.cli.common import open_tracker, progress, registration_request, run_stage
 from unmask.data import copies
 from unmask.evaluation import evaluate
 from unmask.models import checkpoint
@@ -15,7 +15,7 @@ from unmask.runtime import record_files
 def main() -> None:
     raw, faces, model, metrics, plots = map(Path, sys.argv[1:])
     settings = params.load()
-    alias = registration_wish()  # a mistake in it shows before the work
+    alias = registration_request()  # a mistake in it shows before the work
     chunks = copies.settle(record_files.read_chunks(settings.chunks, raw, faces), raw)
     predictor = Predictor.load(model)
     total = sum(len(chunk.of(split)) for chunk in chunks for split in evaluate.EVALUATED)

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from unmask.geometry import GEOMETRIES, STARTS, Geometry, clip_geometry, training_bytes
+from unmask.geometry import GEOMETRIES, PRETRAINED, Geometry, clip_geometry, training_bytes
 from unmask.params import Backbone
 
 # Feichtenhofer, "X3D", CVPR 2020, table 3; PyTorchVideo's hub: frames, sampling rate, side.
@@ -14,7 +14,7 @@ PUBLISHED = {
 
 
 def test_the_table_is_the_published_one_and_params_know_every_row() -> None:
-    assert tuple(GEOMETRIES) == tuple(STARTS) == get_args(Backbone)
+    assert tuple(GEOMETRIES) == tuple(PRETRAINED) == get_args(Backbone)
     for name, (frames, rate, side_px) in PUBLISHED.items():
         assert GEOMETRIES[name] == Geometry(frames, rate / 30, side_px)
         assert GEOMETRIES[name].span_s == pytest.approx((frames - 1) * rate / 30)

@@ -32,7 +32,7 @@ GEOMETRIES = {
 }
 
 # What model.weights may call a backbone's published weights; None where a file must be named.
-STARTS = {
+PRETRAINED = {
     "x3d_xs": "kinetics400",
     "x3d_s": "kinetics400",
     "x3d_m": "kinetics400",
@@ -44,7 +44,7 @@ STARTS = {
 
 def no_such_start(backbone: str, weights: str) -> str:
     """Return the words for weights that are not this backbone's."""
-    own = STARTS[backbone]
+    own = PRETRAINED[backbone]
     remedy = (
         f"Set it to {own}"
         if own

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unmask.errors import MALFORMED, ParamsError
-from unmask.geometry import STARTS, Geometry, clip_geometry, no_such_start, training_bytes
+from unmask.geometry import PRETRAINED, Geometry, clip_geometry, no_such_start, training_bytes
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -311,7 +311,7 @@ class Params(Section):
         weights, backbone = self.model.weights, self.model.backbone
         # The committed file holds an X3D, as kinetics400 does.
         kind = "kinetics400" if weights == COMMITTED_WEIGHTS else weights
-        if kind in {"kinetics400", "imagenet"} and kind != STARTS[backbone]:
+        if kind in {"kinetics400", "imagenet"} and kind != PRETRAINED[backbone]:
             yield no_such_start(backbone, weights)
         # Only the committed file is a dep of the stage: another's content must be named here.
         known = weights in {"none", "kinetics400", "imagenet", COMMITTED_WEIGHTS}

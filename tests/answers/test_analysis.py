@@ -12,7 +12,7 @@ from tests.conftest import make_video_file
 from tests.models.test_predict import Brightness, write_track
 from unmask import params
 from unmask.answers.analysis import analyse, answer
-from unmask.answers.answers_file import Maker, human_line, to_row
+from unmask.answers.answers_file import RunInfo, human_line, to_row
 from unmask.faces.crops import crop_chunk
 from unmask.faces.files import Cropped, crop_file
 from unmask.models.checkpoint import Checkpoint
@@ -80,7 +80,7 @@ def test_a_timeline_is_denser_where_asked_and_the_worst_moments_are_its_own(answ
     [face] = answer.faces
     assert face.score.clip_starts_s == pytest.approx([0, 2.35, 4.7])
     # Of 5.9 s: pictures stand for 0.4 s on either side, so 0.35 are not seen after each clip.
-    assert face.look.looked_at_ratio == pytest.approx(5.2 / 5.9)
+    assert face.quality.looked_at_ratio == pytest.approx(5.2 / 5.9)
     starts_s = [moment.time_s for moment in face.timeline]
     assert starts_s == pytest.approx(np.linspace(0, 4.7, 4))  # 1.2 s each in 5.9, 0.37 apart
     chances = sorted((moment.probability for moment in face.timeline), reverse=True)
@@ -116,7 +116,7 @@ def test_a_face_beyond_the_limits_is_in_doubt_and_crops_are_gone(videos):
     assert (answer.verdict, answer.doubts) == (Verdict.INCONCLUSIVE, doubts)
     [face] = answer.faces
     assert face.doubts == doubts
-    assert 50 < face.look.face_px < 240
+    assert 50 < face.quality.face_px < 240
     clips = zip(face.score.clip_starts_s, face.score.clip_logits, strict=True)
     assert [(moment.time_s, moment.probability) for moment in face.timeline] == [
         (start_s, probability(logit, 2.0)) for start_s, logit in clips
@@ -201,8 +201,8 @@ def test_three_forged_seconds_after_twelve_real_ones_are_found_and_told(tmp_path
     assert face.part.probability == pytest.approx(0.982, abs=0.003)
     # 8 stretches of this face and 6 of the other's 7 clips.
     assert (face.part.count, other.part.count) == (14, 14)
-    assert (other.verdict, face.look.looked_at_ratio) == (Verdict.REAL, pytest.approx(1.0))
-    row = to_row(found, None, Maker("m", "1"))
+    assert (other.verdict, face.quality.looked_at_ratio) == (Verdict.REAL, pytest.approx(1.0))
+    row = to_row(found, None, RunInfo("m", "1"))
     assert {"face": 0, "start_s": 12.075, "end_s": 15.0}.items() <= row["stretch"].items()
     assert "suspicious stretch, from 0:12.1 to 0:15.0 0.98" in human_line(row, width=5)
 

@@ -12,7 +12,7 @@ from unmask.answers import answers_file
 from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.answers_file import (
     AnswersFileError,
-    Maker,
+    RunInfo,
     csv_line,
     human_line,
     json_line,
@@ -22,9 +22,9 @@ from unmask.answers.answers_file import (
 )
 from unmask.records import FaceTrack, Reason, TrackScore
 from unmask.runtime.disk import content_digest
-from unmask.scoring.verdicts import Doubt, Look, Part, Verdict
+from unmask.scoring.verdicts import Doubt, FaceQuality, Part, Verdict
 
-MAKER = Maker("a" * 64, "1.0")
+MAKER = RunInfo("a" * 64, "1.0")
 FORMS = ["json", "csv"]
 
 
@@ -33,9 +33,9 @@ def answer(path, *, probability=0.25, verdict=Verdict.REAL, doubts=(), reason=No
     moment = Moment(62.5, 0.5)
     score = TrackScore(0, 1.0, (0.0,), (1.0,))
     track = FaceTrack(0, "0.mp4", (1.0, 1.1, 9.0), ((0.0, 0.0, 9.0, 9.0),) * 3, (1.0,) * 3)
-    look = Look(face_px=90.0, track_s=8.0, sharpness=0.1, brightness=0.5)
+    quality = FaceQuality(face_px=90.0, track_s=8.0, sharpness=0.1, brightness=0.5)
     part = Part(1.0, 9.0, probability or 0.0, 1, 0.5)
-    face = FaceAnswer(track, score, probability or 0.0, verdict, doubts, (moment,), look, part)
+    face = FaceAnswer(track, score, probability or 0.0, verdict, doubts, (moment,), quality, part)
     sha256 = content_digest(path) if path.is_file() else None
     has_face = probability is not None
     return Answer(
@@ -62,8 +62,8 @@ def write(file, form, rows, **others):
             answers.add(row)
 
 
-def known(file, form, videos, maker=MAKER, *, again=False):
-    with open_answers(file, form, maker, again=again) as answers:
+def known(file, form, videos, run_info=MAKER, *, again=False):
+    with open_answers(file, form, run_info, again=again) as answers:
         return answers.reuse(videos)
 
 
@@ -187,11 +187,11 @@ def test_another_models_answers_stay_unless_told(tmp_path, clips, form):
     file = tmp_path / "answers"
     write(file, form, [row_of(clips[0])])
     before = file.read_bytes()
-    for other in (Maker("b" * 64, "1.0"), Maker("a" * 64, "2.0")):
+    for other in (RunInfo("b" * 64, "1.0"), RunInfo("a" * 64, "2.0")):
         with pytest.raises(AnswersFileError, match=r"a{12} by unmask 1\.0, not of .* --again"):
             known(file, form, clips, other)
         assert file.read_bytes() == before
-    assert known(file, form, clips, Maker("b" * 64, "1.0"), again=True) == {}
+    assert known(file, form, clips, RunInfo("b" * 64, "1.0"), again=True) == {}
     assert read(file, form) == []
 
 

@@ -8,12 +8,12 @@ import pytest
 from unmask.answers import messages
 from unmask.answers.analysis import Answer, FaceAnswer
 from unmask.records import FaceTrack, Reason, TrackScore
-from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, Limits, Look, Part, Verdict
+from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, FaceQuality, Limits, Part, Verdict
 
 LIMITS = Limits(0.8, 0.2, 60, 1.5, 0.01, 0.6, 0.1, 0.9, 0.05, 16, 17, 32)
 FACE = FaceAnswer(
     FaceTrack(0, "v_0.mp4", (0.0,), ((0, 0, 9, 9),), (1.0,)), TrackScore(0, 0.0, (0.0,), (0.0,)),
-    0.55, Verdict.INCONCLUSIVE, tuple(Doubt), (), Look(41, 1.2, 0.002, 0.95, 0.4),
+    0.55, Verdict.INCONCLUSIVE, tuple(Doubt), (), FaceQuality(41, 1.2, 0.002, 0.95, 0.4),
     Part(7.5, 10.25, 0.93, 6, 0.97),
 )  # fmt: skip
 NOTHING = Answer(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unmask.cli import common
-from unmask.tracking.event_log import JournalTracker
+from unmask.tracking.event_log import EventTracker
 from unmask.tracking.offline_queue import read_events, waiting
 from unmask.tracking.tracker import NullTracker, TrackingError
 
@@ -56,7 +56,7 @@ def test_an_experiment_in_a_copy_is_kept_in_the_main_checkout(
     shutil.copy(mlflow_tables, tmp_path)
     monkeypatch.setenv("DVC_EXP_NAME", "brave-newt")
     with common.open_tracker(copy, key="abc") as tracker:
-        assert isinstance(tracker, JournalTracker)
+        assert isinstance(tracker, EventTracker)
     client = mlflow().MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     number = client.get_experiment_by_name("unmask").experiment_id
     [run] = client.search_runs([number])
@@ -93,12 +93,12 @@ def test_unmask_log_sends_to_where_the_environment_says(
 def test_an_alias_that_no_model_can_have_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert common.registration_wish() is None
+    assert common.registration_request() is None
     monkeypatch.setenv("UNMASK_REGISTER", "champion")
-    assert common.registration_wish() == "champion"
+    assert common.registration_request() == "champion"
     monkeypatch.setenv("UNMASK_REGISTER", "v7")
     with pytest.raises(TrackingError, match="'v7'"):
-        common.registration_wish()
+        common.registration_request()
     with pytest.raises(TrackingError, match="'latest'"):
         common.register_model(tmp_path, tmp_path, "latest", key=None)
 
@@ -107,10 +107,10 @@ def test_a_wish_to_register_where_nothing_is_kept_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNMASK_TRACKER", "none")
-    assert common.registration_wish() is None
+    assert common.registration_request() is None
     monkeypatch.setenv("UNMASK_REGISTER", "champion")
     with pytest.raises(TrackingError, match="UNMASK_TRACKER is none"):
-        common.registration_wish()
+        common.registration_request()
     with pytest.raises(TrackingError, match="UNMASK_TRACKER is none"):
         common.register_model(tmp_path, tmp_path, "champion", key="k")
 

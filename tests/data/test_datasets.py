@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from unmask.data import archive, datasets
-from unmask.data.datasets import Entry
+from unmask.data.layouts import entry, manifest
+from unmask.data.layouts import rows as rows_of_lists
+from unmask.data.layouts.entry import Entry
 from unmask.errors import DatasetError
 from unmask.records import ForgedPart
 
@@ -439,10 +441,11 @@ def test_a_list_that_is_too_long_or_too_large_is_refused(make, monkeypatch, name
         "manifest.jsonl": as_jsonl(rows),
     }[name]
     chunk = make({name: content})
-    monkeypatch.setattr(datasets, "MAX_FILES", 2)
+    monkeypatch.setattr(rows_of_lists, "MAX_FILES", 2)
     with pytest.raises(DatasetError, match=rf"{name} of .* lists more than 2\. Split"):
         read(chunk)
-    monkeypatch.setattr(datasets, "MAX_METADATA_BYTES", 10)
+    for module in (entry, manifest):
+        monkeypatch.setattr(module, "MAX_METADATA_BYTES", 10)
     with pytest.raises(DatasetError, match=rf"{name} of .* more than 10\. Split"):
         read(chunk)
 

@@ -8,7 +8,7 @@ import pytest
 
 from unmask.data import splits
 from unmask.data.copies import Listing
-from unmask.data.datasets import Entry
+from unmask.data.layouts.entry import Entry
 from unmask.data.leakage import find_leaks
 from unmask.errors import DatasetError
 from unmask.params import Raw

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from unmask.errors import UnmaskError
-from unmask.evaluation import plots as report
+from unmask.evaluation import plots
 from unmask.scoring import metrics
 from unmask.scoring.scores import sigmoid
 
@@ -55,7 +55,7 @@ def legend_of(axes):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "plots" / "evaluation"
-    report.write_plots(path, SPLITS)
+    plots.write_plots(path, SPLITS)
     return path
 
 
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 def figures(monkeypatch):
     """Return the figures that would be saved, by file name; nothing is written."""
     kept = {}
-    monkeypatch.setattr(report, "save", lambda figure, path: kept.update({path.name: figure}))
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.update({path.name: figure}))
     return kept
 
 
@@ -120,7 +120,7 @@ def test_histogram_counts_every_test_video_once(folder):
 
 def test_histogram_bins_hold_their_lower_edge_and_the_last_both(tmp_path, figures):
     scores = np.array([0.0, 0.05, 0.5, 0.95, 1.0, 0.4999])
-    report.write_plots(tmp_path, {"test": (np.array([0, 0, 1, 1, 1, 0]), scores)})
+    plots.write_plots(tmp_path, {"test": (np.array([0, 0, 1, 1, 1, 0]), scores)})
     _, rows = read_table(tmp_path / "histogram.csv")
     filled = {score: (int(real), int(fake)) for score, real, fake in rows if real + fake != "00"}
     assert filled == {
@@ -163,19 +163,19 @@ def test_another_process_writes_the_same_bytes_without_pyplot(folder, tmp_path):
 def test_a_rewrite_leaves_a_hard_link_to_the_old_file_alone(tmp_path):
     # DVC's cache may be such a link: writing in place would change what it holds.
     history = [{"epoch": 0, "train_loss": 0.7, "val_loss": 0.6, "val_auc": 0.5, "lr_head": 1e-3}]
-    report.write_training_curves(tmp_path, history)
+    plots.write_training_curves(tmp_path, history)
     before = {}
     for name in ("training.csv", "training.png"):
         os.link(tmp_path / name, tmp_path / f"cached_{name}")
         before[name] = (tmp_path / name).read_bytes()
-    report.write_training_curves(tmp_path, [*history, history[0] | {"epoch": 1}])
+    plots.write_training_curves(tmp_path, [*history, history[0] | {"epoch": 1}])
     for name, content in before.items():
         assert (tmp_path / f"cached_{name}").read_bytes() == content
         assert (tmp_path / name).read_bytes() != content
 
 
 def test_curves_show_both_splits_and_their_areas(tmp_path, figures):
-    report.write_plots(tmp_path, SPLITS)
+    plots.write_plots(tmp_path, SPLITS)
     roc = figures["roc.png"].axes[0]
     assert legend_of(roc) == [
         "chance: AUC 0.5",
@@ -190,7 +190,7 @@ def test_curves_show_both_splits_and_their_areas(tmp_path, figures):
 
 
 def test_a_split_of_one_class_writes_what_is_defined_and_says_why(tmp_path, figures):
-    report.write_plots(tmp_path, {"validation": SPLITS["validation"], "test": REAL_ONLY})
+    plots.write_plots(tmp_path, {"validation": SPLITS["validation"], "test": REAL_ONLY})
     for name in ("roc.csv", "precision_recall.csv"):
         _, rows = read_table(tmp_path / name)
         assert {row[-1] for row in rows} == {"validation"}
@@ -205,14 +205,14 @@ def test_a_split_of_one_class_writes_what_is_defined_and_says_why(tmp_path, figu
 
 
 def test_a_split_of_one_class_can_be_drawn(tmp_path):
-    report.write_plots(tmp_path, {"test": REAL_ONLY})
+    plots.write_plots(tmp_path, {"test": REAL_ONLY})
     with Image.open(tmp_path / "roc.png") as picture:
         assert picture.size == PICTURES["roc.png"]
     assert read_table(tmp_path / "roc.csv") == (["fpr", "tpr", "split"], [])
 
 
 def test_without_a_test_split_its_tables_count_nothing(tmp_path, figures):
-    report.write_plots(tmp_path, {"validation": SPLITS["validation"]})
+    plots.write_plots(tmp_path, {"validation": SPLITS["validation"]})
     assert read_table(tmp_path / "confusion.csv") == (["actual", "predicted"], [])
     _, rows = read_table(tmp_path / "histogram.csv")
     assert {(real, fake) for _, real, fake in rows} == {("0", "0")}
@@ -223,7 +223,7 @@ def test_without_a_test_split_its_tables_count_nothing(tmp_path, figures):
 def test_an_empty_split_or_a_logit_is_refused(tmp_path, scores):
     labels = [0, 1][: len(scores)]
     with pytest.raises(UnmaskError, match="reliability_curve needs"):
-        report.write_plots(tmp_path, {"test": (labels, scores)})
+        plots.write_plots(tmp_path, {"test": (labels, scores)})
     assert not list(tmp_path.iterdir())
 
 
@@ -239,7 +239,7 @@ HISTORY = [
 
 
 def test_training_table_leaves_what_is_not_there_blank(tmp_path):
-    report.write_training_curves(tmp_path / "training", HISTORY)
+    plots.write_training_curves(tmp_path / "training", HISTORY)
     assert (tmp_path / "training" / "training.csv").read_text(encoding="utf-8") == (
         "epoch,train_loss,val_loss,val_auc,lr_head,lr_top\n"
         "0,0.7,0.65,,0.001,\n"
@@ -252,7 +252,7 @@ def test_training_table_leaves_what_is_not_there_blank(tmp_path):
 
 
 def test_training_picture_marks_the_best_epoch_and_starts_the_top_layers_late(tmp_path, figures):
-    report.write_training_curves(tmp_path, HISTORY)
+    plots.write_training_curves(tmp_path, HISTORY)
     losses, ranking, rates = figures["training.png"].axes
     for axes in (losses, ranking, rates):
         assert legend_of(axes)[-1] == "best epoch: 1"
@@ -264,14 +264,14 @@ def test_training_picture_marks_the_best_epoch_and_starts_the_top_layers_late(tm
 
 
 def test_one_epoch_with_frozen_layers_can_be_drawn(tmp_path, figures):
-    report.write_training_curves(tmp_path, HISTORY[:1])
+    plots.write_training_curves(tmp_path, HISTORY[:1])
     _, ranking, rates = figures["training.png"].axes
     assert legend_of(ranking) == ["validation: no value", "best epoch: 0"]
     assert legend_of(rates) == ["head", "top layers: no value", "best epoch: 0"]
 
 
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path, figures):
-    report.write_training_curves(tmp_path, [HISTORY[0] | {"val_loss": float("nan")}, HISTORY[1]])
+    plots.write_training_curves(tmp_path, [HISTORY[0] | {"val_loss": float("nan")}, HISTORY[1]])
     assert legend_of(figures["training.png"].axes[0])[-1] == "best epoch: 1"
 
 
@@ -297,19 +297,19 @@ def test_degradations_have_a_row_each_and_what_has_no_value_is_left_blank(tmp_pa
         degraded("blur", cell(0.8, 0.7, 0.9), drop=drop),
         degraded("black", cell(None), drop=dict.fromkeys(drop, cell(None))),
     ]
-    report.write_robustness(tmp_path, rows)
+    plots.write_robustness(tmp_path, rows)
     header, found = read_table(tmp_path / "robustness.csv")
     clean, blur, black = (dict(zip(header, row, strict=True)) for row in found)
     assert (clean["roc_auc"], clean["roc_auc_low"], clean["roc_auc_drop"]) == ("0.9", "0.8", "")
     assert (blur["roc_auc_drop"], blur["roc_auc_drop_high"]) == ("0.1", "0.2")
     assert (black["roc_auc"], black["coverage"]) == ("", "0.5")
     again = (tmp_path / "robustness.png").read_bytes()
-    report.write_robustness(tmp_path, rows)
+    plots.write_robustness(tmp_path, rows)
     assert (tmp_path / "robustness.png").read_bytes() == again
 
 
 def test_degradations_of_one_class_have_no_auc_but_a_picture(tmp_path):
     drop = {"videos": 4, "roc_auc": cell(None), "log_loss": cell(0.2), "accuracy": cell(0)}
     rows = [degraded("clean", cell(None)), degraded("blur", cell(None), drop=drop)]
-    report.write_robustness(tmp_path, rows)
+    plots.write_robustness(tmp_path, rows)
     assert (tmp_path / "robustness.png").stat().st_size > 1000

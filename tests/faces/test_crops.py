@@ -37,9 +37,9 @@ from painted import (
 
 from unmask import params
 from unmask.errors import DatasetError, DiskError
-from unmask.faces import crops as faces
-from unmask.faces import search
-from unmask.faces.crops import crop_chunk, cut_square
+from unmask.faces import cropper, crops, search
+from unmask.faces.cropper import cut_square
+from unmask.faces.crops import crop_chunk
 from unmask.faces.detector import Detector
 from unmask.faces.tracks import Detection
 from unmask.records import Box, FileDoubt, Reason, VideoFaces
@@ -288,7 +288,7 @@ def test_a_frame_size_that_changes_midway_starts_a_track_in_the_new_pixels(
         )  # fmt: skip
         for frame in decoding.read_frames(path):
             frames.append(Frame(start_s + frame.time_s, frame.duration_s, frame._picture))
-    monkeypatch.setattr(faces, "read_frames", lambda *_, **__: iter(frames))
+    monkeypatch.setattr(cropper, "read_frames", lambda *_, **__: iter(frames))
     *small, large = crop(tmp_path / "both.mp4").tracks
     assert large.times_T == pytest.approx([n / 10 for n in range(10, 20)])
     assert large.boxes_T4[0] == pytest.approx(at(120, 120, 120), abs=3)
@@ -510,7 +510,7 @@ def test_frames_are_let_go_however_long_the_video(
                 counts.append(len(alive))
                 yield frame
 
-        monkeypatch.setattr(faces, "read_frames", read)
+        monkeypatch.setattr(cropper, "read_frames", read)
         assert len(crop(path).tracks) == 1 + seconds // 3
         peaks.append(max(counts))
     # A batch of 8 spans 2.4 s, 16 frames are read ahead, and the gap adds 0.7 s; a few are in the
@@ -546,7 +546,7 @@ def chunk(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     Workers are not confined, as the detector that counts what it searches writes beside the crops.
     """
-    monkeypatch.setattr(faces, "Confinement", lambda *_, **__: None)
+    monkeypatch.setattr(cropper, "Confinement", lambda *_, **__: None)
     videos = tmp_path / "videos"
     videos.mkdir()
     for name, paint in {
@@ -562,7 +562,7 @@ def chunk(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def start_cropping(chunk: Path, detector: Any = None, **changes: Any) -> Iterator[VideoFaces]:
     return crop_chunk(
-        faces.find_videos(chunk / "videos"), chunk / "faces", SETTINGS.model_copy(update=changes),
+        crops.find_videos(chunk / "videos"), chunk / "faces", SETTINGS.model_copy(update=changes),
         workers=1, load_detector=detector or partial(LoggingDetector, chunk / "log"),
     )  # fmt: skip
 
@@ -598,7 +598,7 @@ def load_untidy_squares(settings: Any) -> Any:
 def test_what_a_library_leaves_for_temporary_files_is_no_crop(
     chunk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faces, "Confinement", Confinement)
+    monkeypatch.setattr(cropper, "Confinement", Confinement)
     crop_all(chunk, load_untidy_squares)
     assert "left_by_a_library" not in {p.name for p in (chunk / "faces").iterdir()}
 
@@ -644,7 +644,7 @@ def test_what_changed_is_cropped_again_and_nothing_else(
     elif what == "params":
         changes = {"smooth_s": 0.1}
     elif what == "code":
-        monkeypatch.setattr(faces, "_CODE", ("errors",))
+        monkeypatch.setattr(crops, "_CODE", ("errors",))
     else:
         (chunk / "faces/a_0.mp4").unlink()
     count_searched(chunk)
@@ -770,7 +770,7 @@ def test_two_videos_of_one_name_are_refused(chunk: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
-        faces.find_videos(tmp_path / "videos")
+        crops.find_videos(tmp_path / "videos")
 
 
 # ---------------------------------------------------------------- processes
@@ -781,7 +781,7 @@ def test_two_workers_write_the_same_bytes_as_one(make_video: MakeVideo, tmp_path
     for number, name in enumerate(["006_smiling.jpg", "007_neutral.jpg", "008_smiling.jpg"]):
         paint = faces_over_noise((name, 10 * number, 20), speed_px=1 + number)
         make_video(tmp_path / f"videos/{number}.mp4", frames=24, **LARGE, paint=paint)
-    videos = faces.find_videos(tmp_path / "videos")
+    videos = crops.find_videos(tmp_path / "videos")
     for workers in (1, 2):
         faces_dir = tmp_path / f"faces{workers}"
         assert len(list(crop_chunk(videos, faces_dir, SETTINGS, workers=workers))) == 3

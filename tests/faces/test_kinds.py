@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from painted import RED, SETTINGS, at, crop, iou, load_squares, show
 
-from unmask.faces import crops as faces
+from unmask.faces import crops
 from unmask.records import Box, FaceTrack, Reason, VideoFaces
 from unmask.runtime.record_files import read_faces
 from unmask.video import decode
@@ -496,8 +496,8 @@ def test_all_else_has_its_reason_in_its_row_and_in_the_closing_line(
 
 def crop_folder(folder: Path) -> dict[str, VideoFaces]:
     settings = SETTINGS.model_copy(update={"max_failed_ratio": 1.0})
-    videos = faces.find_videos(folder / "videos")
-    rows = faces.crop_chunk(
+    videos = crops.find_videos(folder / "videos")
+    rows = crops.crop_chunk(
         videos, folder / "faces", settings, workers=1, load_detector=load_squares
     )
     return {row.video_id: row for row in rows}
@@ -545,8 +545,8 @@ from tests.faces.test_kinds import crop, crop_folder, faces
 # This checkout may be closed, too: load whatever is loaded on the way.
 Path("warm").mkdir()
 crop(Path(shutil.copy("videos/good.mp4", "warm")))
-faces._CODE = ()
-faces._crop_all = lambda jobs, workers, load: (faces._crop(load, job) for job in jobs)
+crops._CODE = ()
+crops._crop_all = lambda jobs, workers, load: (crops._crop(load, job) for job in jobs)
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 if os.geteuid() == 0:
     os.setgroups([])

@@ -8,7 +8,7 @@ import pytest
 from painted import SETTINGS, Picture, SquareDetector, at, crop, squares
 
 from unmask import params
-from unmask.faces.search import Sighting, find_faces
+from unmask.faces.search import FrameDetections, find_faces
 from unmask.faces.tracks import Detection
 from unmask.records import Box
 from unmask.video.decode import read_frames
@@ -39,7 +39,9 @@ class CountingDetector(SquareDetector):
         return super().follow(frame, boxes)
 
 
-def sight(path: Path, detector: SquareDetector, settings: params.Faces = EVERY_S) -> list[Sighting]:
+def sight(
+    path: Path, detector: SquareDetector, settings: params.Faces = EVERY_S
+) -> list[FrameDetections]:
     return list(find_faces(read_frames(path, rate_fps=10), settings, detector))
 
 
@@ -58,11 +60,13 @@ def test_every_frame_has_the_faces_that_it_shows(make_video: MakeVideo, tmp_path
 
     detector = CountingDetector()
     path = film(make_video, tmp_path, squares(move, visit, rate_fps=10))
-    sightings = sight(path, detector)
-    assert [round(each.frame.time_s, 2) for each in sightings] == [n / 10 for n in range(30)]
-    for sighting in sightings:
-        expected = [move(sighting.frame.time_s), visit(sighting.frame.time_s)]
-        boxes = sorted(face.box_xyxy for face in sighting.faces)
+    detections_by_frame = sight(path, detector)
+    assert [round(each.frame.time_s, 2) for each in detections_by_frame] == [
+        n / 10 for n in range(30)
+    ]
+    for detections in detections_by_frame:
+        expected = [move(detections.frame.time_s), visit(detections.frame.time_s)]
+        boxes = sorted(face.box_xyxy for face in detections.faces)
         assert len(boxes) == sum(box is not None for box in expected)
         for box, where in zip(boxes, filter(None, expected), strict=True):
             assert box == pytest.approx(where, abs=2)
@@ -153,5 +157,5 @@ def test_a_flash_and_a_pan_are_no_cuts(make_video: MakeVideo, tmp_path: Path) ->
         picture_HWC = paint(index, size)
         return np.clip(picture_HWC + 50.0 * (index == 12), 0, 255).astype(np.uint8)
 
-    sightings = sight(film(make_video, tmp_path, pan), CountingDetector())
-    assert [each.is_cut for each in sightings] == [True] + [False] * 29
+    detections_by_frame = sight(film(make_video, tmp_path, pan), CountingDetector())
+    assert [each.is_cut for each in detections_by_frame] == [True] + [False] * 29

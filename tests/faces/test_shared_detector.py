@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from painted import DETECT, SETTINGS, Picture, SquareDetector, at, load_squares, squares
 
-from unmask.faces import crops as faces
-from unmask.faces import shared_detector
+from unmask.faces import crops, shared_detector
 from unmask.faces.tracks import Detection
 from unmask.records import VideoFaces
 
@@ -57,8 +56,8 @@ def test_pictures_of_several_videos_are_searched_together_to_the_same_crops(
 def crop_all(
     folder: Path, target: str, load_detector: shared_detector.LoadDetector
 ) -> list[VideoFaces]:
-    videos = faces.find_videos(folder / "videos")
-    rows = faces.crop_chunk(
+    videos = crops.find_videos(folder / "videos")
+    rows = crops.crop_chunk(
         videos, folder / target, SETTINGS, workers=2, load_detector=load_detector
     )
     return sorted(rows, key=lambda row: row.video_id)
@@ -89,7 +88,7 @@ def test_what_waits_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         for thread in threads:
             thread.join()
     assert sorted(map(len, found)) == [1, 2, 2, 2]
-    assert {tuple(map(len, faces)) for faces in found} == {(1,), (1, 1)}
+    assert {tuple(map(len, crops)) for crops in found} == {(1,), (1, 1)}
     counts = [count for count, _ in detector.searched]
     assert sum(counts) == 7
     assert max(counts) > 2  # while the first was searched, the others gathered

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from federated_small import make_members, pack_small
 
-from unmask.federated import predictions as federated_scores
+from unmask.federated import predictions, tasks
 from unmask.federated import state as federated_state
-from unmask.federated import tasks
 from unmask.federated.archives import Asset, Assets
 from unmask.federated.local import run, task_environment
 from unmask.federated.plans import FUNCTIONS, METRICS, Organisation, check, fedavg, single
@@ -63,7 +62,7 @@ def run_here(plan, members, assets, folder, monkeypatch):
         elif task.function == "predict":
             tasks.predict(videos, taken[0], own / "out", Path(), workers=0)
         else:
-            values[task.name] = getattr(federated_scores, task.function)(videos, taken[0])
+            values[task.name] = getattr(predictions, task.function)(videos, taken[0])
     return values, made[plan.model_task]
 
 

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from unmask import params
 from unmask.cli.main import main
 from unmask.data import archive, datasets
+from unmask.data.layouts.entry import name_flaw
 from unmask.errors import DatasetError
 from unmask.faces.landmarks import Face
 from unmask.forgeries import fake
@@ -92,7 +93,7 @@ def test_folders_of_one_name_in_two_spellings_show_one_person(tmp_path, caplog):
 def test_any_file_gets_a_name_that_the_raw_stage_takes(stem):
     one = Footage(Path(f"f/{stem.replace('/', '')}.mp4"), "0123456789abcdef" * 4, None)
     longest = f"{one.video_id}_self_blend_100.mp4"
-    assert datasets._name_flaw(longest) is None
+    assert name_flaw(longest) is None
     assert longest[0] not in ".-"
 
 
@@ -241,8 +242,8 @@ def test_a_fake_is_encoded_as_its_original_and_says_what_it_is(made):
 @pytest.mark.slow
 def test_a_fake_differs_around_the_face_alone_and_there_in_every_frame(made):
     chunk, footage, _ = made
-    ledger = [json.loads(line) for line in (chunk / ".fake.jsonl").read_text().splitlines()]
-    faces = {row["name"]: row["facts"]["face"] for row in ledger}
+    resumed = [json.loads(line) for line in (chunk / ".fake.jsonl").read_text().splitlines()]
+    faces = {row["name"]: row["facts"]["face"] for row in resumed}
     for name, row in rows_of(chunk).items():
         if row["label"] == "REAL":
             continue

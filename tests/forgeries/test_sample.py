@@ -392,7 +392,7 @@ def test_a_killed_run_is_taken_up_and_ends_in_the_same_bytes(chunk, tmp_path):
     (tmp_path / "metadata.json").write_text("of an older chunk")
     (tmp_path / "gone_from_the_plan.mp4").write_text("of an older chunk")
     first = tmp_path / FILES[0][1]
-    ledger = tmp_path / ".sample.jsonl"
+    manifest = tmp_path / ".sample.jsonl"
 
     def is_writing():
         return any(tmp_path.glob(".partial-*/.*.part"))
@@ -403,7 +403,7 @@ def test_a_killed_run_is_taken_up_and_ends_in_the_same_bytes(chunk, tmp_path):
         assert workers
         assert not psutil.wait_procs(workers, timeout=20)[1]
         assert not (tmp_path / "metadata.json").exists()  # nobody takes it for a chunk
-    whole = [json.loads(line)["name"] for line in ledger.read_text().splitlines()]
+    whole = [json.loads(line)["name"] for line in manifest.read_text().splitlines()]
     assert whole[0] == PAIRS[0].source.name
     kept = first.stat().st_ino
     assert make_until(tmp_path, lambda: False)[:2] == (0, b"3\n")

@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from unmask.errors import WeightsError
-from unmask.geometry import GEOMETRIES, STARTS
+from unmask.geometry import GEOMETRIES, PRETRAINED
 from unmask.models import backbones
-from unmask.models.backbones import BACKBONES, Origin, VideoRow, build, load_weights
+from unmask.models.backbones import BACKBONES, VideoRow, WeightsInfo, build, load_weights
 
 State = dict[str, torch.Tensor]
 
@@ -100,7 +100,7 @@ def same(state: State, other: State, *, but: tuple[str, ...] = ()) -> bool:
 def test_the_table_is_the_published_one() -> None:
     videos = [name for name, row in BACKBONES.items() if isinstance(row, VideoRow)]
     assert videos == list(PUBLISHED)
-    assert list(BACKBONES) == list(GEOMETRIES) == list(STARTS)
+    assert list(BACKBONES) == list(GEOMETRIES) == list(PRETRAINED)
     for name, (_, _, _, depth, _) in PUBLISHED.items():
         row = BACKBONES[name]
         assert isinstance(row, VideoRow)
@@ -162,7 +162,7 @@ def test_dropout_is_the_one_asked_for(dropout: float) -> None:
 # ---------------------------------------------------------------- weights from a file
 
 
-def load(net: nn.Module, source: Path | str, **given: Any) -> Origin:
+def load(net: nn.Module, source: Path | str, **given: Any) -> WeightsInfo:
     options: dict[str, Any] = {"sha256": None, "cache_dir": Path("/nowhere")} | given
     return load_weights(net, str(source), options.pop("name", "x3d_xs"), **options)
 
@@ -173,7 +173,7 @@ def sha256(path: Path) -> str:
 
 def test_none_leaves_the_net_as_it_is(net: nn.Module) -> None:
     before = copied(net)
-    assert load(net, "none") == Origin("none", None, head=False)
+    assert load(net, "none") == WeightsInfo("none", None, head=False)
     assert same(copied(net), before)
 
 
@@ -183,7 +183,7 @@ def test_a_half_precision_file_fills_the_whole_net(
     halves = {k: v.half() if v.is_floating_point() else v for k, v in xs.items()}
     path = tmp_path / "w.safetensors"
     save_file(halves, path)
-    assert load(net, path) == Origin(str(path), sha256(path), head=True)
+    assert load(net, path) == WeightsInfo(str(path), sha256(path), head=True)
     loaded = copied(net)
     assert same(loaded, {k: v.to(xs[k].dtype) for k, v in halves.items()})
     assert loaded[HEAD[0]].dtype == torch.float32
@@ -196,7 +196,7 @@ def test_a_two_class_file_of_torch_is_read_wherever_its_state_stands(
 ) -> None:
     path = tmp_path / f"w{suffix}"
     torch.save(xs if key is None else {key: xs, "epoch": 3}, path)
-    assert load(net, path) == Origin(str(path), sha256(path), head=True)
+    assert load(net, path) == WeightsInfo(str(path), sha256(path), head=True)
     assert same(copied(net), xs)
 
 
@@ -206,7 +206,7 @@ def test_a_400_class_head_is_left_out_and_the_fresh_one_kept(
     path = tmp_path / "X3D_XS.pyth"
     torch.save({"model_state": kinetics, "cfg": "a text"}, path)
     before = copied(net)
-    assert load(net, path) == Origin(str(path), sha256(path), head=False)
+    assert load(net, path) == WeightsInfo(str(path), sha256(path), head=False)
     after = copied(net)
     assert all(torch.equal(after[key], before[key]) for key in HEAD)
     with_two_classes = {**kinetics, **{key: before[key] for key in HEAD}}
@@ -478,7 +478,7 @@ def test_kinetics_weights_are_fetched_once(
     zoo.content = kinetics_bytes
     cache_dir = tmp_path / "new" / "cache"
     digest = hashlib.sha256(kinetics_bytes).hexdigest()
-    expected = Origin("kinetics400", digest, head=False)
+    expected = WeightsInfo("kinetics400", digest, head=False)
     assert load(net, "kinetics400", cache_dir=cache_dir) == expected
     assert same({**copied(net), **{key: kinetics[key] for key in HEAD}}, kinetics)
     assert zoo.asked == ["/zoo/X3D_XS.pyth"]
@@ -650,7 +650,7 @@ def test_packaged_weights_know_pictures_by_their_names(tmp_path: Path) -> None:
     """By padding, epsilon or normalisation of another code they get a third of these right."""
     net = frame_net("efficientnet_lite0")
     origin = load(net, "imagenet", name="efficientnet_lite0")
-    assert origin == Origin("imagenet", backbones.LITE0_FILE.sha256, head=False)
+    assert origin == WeightsInfo("imagenet", backbones.LITE0_FILE.sha256, head=False)
     noise_BCTHW = torch.randn(2, 3, 2, 224, 224)
     assert net(noise_BCTHW).abs().max() < 1  # a fresh head knows nothing: near log-loss ln 2
     # The head of a thousand classes, which a detector leaves out, on the same features.

@@ -14,7 +14,7 @@ from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
 from unmask.models.settings import Settings
 from unmask.scoring import verdicts
-from unmask.scoring.verdicts import Look
+from unmask.scoring.verdicts import FaceQuality
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_temperature_is_the_one_worked_out_on_paper():
         labels=[1, 1, 1, 1, 0, 0, 0, 0],
         logits=[2.0, 2.0, 2.0, -2.0, -2.0, -2.0, -2.0, 2.0],
         real_stretches=[],
-        looks=[Look(face_px=90.0, track_s=9.0, sharpness=0.1, brightness=0.5)] * 8,
+        looks=[FaceQuality(face_px=90.0, track_s=9.0, sharpness=0.1, brightness=0.5)] * 8,
     )
     learned = calibrate(Predictor(Path("unread"), carried), found, shipped.verdicts)
     assert learned.temperature == pytest.approx(2 / math.log(2), rel=1e-6)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from unmask import params
 from unmask.errors import DatasetError
-from unmask.faces import crops
+from unmask.faces import cropper
 from unmask.faces.detector import Detector
 from unmask.forgeries.blend import FIVE_POINTS_52
 from unmask.geometry import Geometry
@@ -743,7 +743,7 @@ def moving_face(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo)
         folder / "v.mp4", frames=15, rate_fps=10, size=(width + 60, height), paint=paint
     )
     settings = params.load().faces
-    found = crops.crop_video(path, "v", folder, settings, Detector(settings.detect), key="")
+    found = cropper.crop_video(path, "v", folder, settings, Detector(settings.detect), key="")
     (track,) = found.tracks
     return ClipItem(
         folder / track.file, track.times_T, 0, "v", track.boxes_T4, track.points_T52, 1.0

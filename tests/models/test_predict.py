@@ -97,7 +97,7 @@ def test_a_faces_look_is_measured_in_the_middle_of_its_crops(tmp_path, checkpoin
     track = replace(track, boxes_T4=tuple((5.0, 0.0, 5.0 + 60 + n % 2, 1.0) for n in range(37)))
     predictor = Predictor(Brightness(), checkpoint, device="cpu")
     [(score, look)] = predictor.study_tracks(tmp_path, [track])
-    assert look == predictor.look_at(tmp_path, track)
+    assert look == predictor.measure_quality(tmp_path, track)
     assert [score] == predictor.score_tracks(tmp_path, [track])
     assert look.face_px == pytest.approx(60 / 1.2)  # the box without its margin of a tenth
     assert (look.track_s, look.brightness) == pytest.approx((3.7, 0.2), abs=0.01)

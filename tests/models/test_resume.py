@@ -24,7 +24,7 @@ from unmask.models.backbones import build
 from unmask.models.classifier import Classifier, MilestoneFinetuning
 from unmask.models.fit import plan
 from unmask.models.predict import Predictor
-from unmask.models.resume import CODE, Keeper, SwapIO, epochs_done, training_key
+from unmask.models.resume import CODE, ResumeCheckpoint, SwapIO, epochs_done, training_key
 from unmask.records import Chunk
 from unmask.tracking.tracker import NullTracker
 
@@ -180,20 +180,20 @@ def test_the_code_that_counts_is_what_train_imports_but_what_cannot_change_weigh
 def fit(
     path: Path, *, epochs: int, resumes: bool = False, devices: int = 1, key: str = "own",
     settings=SETTINGS, stop: EarlyStopping | None = None,
-) -> Keeper:  # fmt: skip
+) -> ResumeCheckpoint:  # fmt: skip
     """Train X3D-XS on noise, as train does it."""
     torch.manual_seed(1)
-    keeper = Keeper(path, key)
+    resume_checkpoint = ResumeCheckpoint(path, key)
     trainer = Trainer(
         accelerator="cpu", devices=devices, strategy="ddp_fork" if devices > 1 else "auto",
         max_epochs=epochs,
-        callbacks=[keeper, MilestoneFinetuning(settings), *([stop] if stop else [])],
+        callbacks=[resume_checkpoint, MilestoneFinetuning(settings), *([stop] if stop else [])],
         plugins=[SwapIO()], logger=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, use_distributed_sampler=False, log_every_n_steps=1,
     )  # fmt: skip
     classifier = Classifier(build("x3d_xs", dropout=0.5), settings, class_weights=(1.0, 1.0))
     trainer.fit(classifier, SharedNoise(), ckpt_path=path if resumes else None, weights_only=True)
-    return keeper
+    return resume_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,9 @@ class Bomb:
 
 
 def test_the_file_is_never_unpickled(tmp_path, caplog):
-    torch.save({"callbacks": {"Keeper": Bomb(tmp_path / "exploded")}}, tmp_path / "last.ckpt")
+    torch.save(
+        {"callbacks": {"ResumeCheckpoint": Bomb(tmp_path / "exploded")}}, tmp_path / "last.ckpt"
+    )
     assert zipfile.is_zipfile(tmp_path / "last.ckpt")
     assert epochs_done(tmp_path / "last.ckpt", "own") == 0
     assert "last.ckpt is damaged" in caplog.text
@@ -248,7 +250,7 @@ def test_the_file_is_never_unpickled(tmp_path, caplog):
 def test_a_training_that_stopped_early_stays_stopped(tmp_path):
     """Where it was cut off between its end and the model."""
 
-    def until_it_stops(*, resumes: bool) -> Keeper:
+    def until_it_stops(*, resumes: bool) -> ResumeCheckpoint:
         # Nothing betters a loss by so much: the second epoch is the last.
         stop = EarlyStopping("val_loss", patience=1, min_delta=1e9)
         return fit(tmp_path / "last.ckpt", epochs=9, resumes=resumes, stop=stop)

@@ -121,7 +121,7 @@ def test_limits_say_what_training_and_validation_looked_like(trained):
     predictor = Predictor.load(folder / "model", device="cpu")
     limits = predictor.checkpoint.limits
     looks = [
-        predictor.look_at(chunk.faces_dir, track)
+        predictor.measure_quality(chunk.faces_dir, track)
         for split in ("train", "validation")
         for _, found in chunk.of(split)
         for track in found.tracks

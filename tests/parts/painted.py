@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask import params
-from unmask.faces.crops import crop_video
+from unmask.faces.cropper import crop_video
 from unmask.faces.detector import FaceDetector
 from unmask.faces.tracks import Detection
 from unmask.records import Box, Points, VideoFaces

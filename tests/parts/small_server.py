@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.answers.answers_file import Maker
+from unmask.answers.answers_file import RunInfo
 from unmask.serve import app
 from unmask.serve.connections import Crowd, Patience, Server
 from unmask.serve.door import Door
 from unmask.serve.faults import Faults
 from unmask.serve.inference import Settings
-from unmask.serve.queue import Desk, Limits
+from unmask.serve.queue import JobQueue, Limits
 from unmask.serve.request_filter import LOOPBACK
 
 
@@ -38,10 +38,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class SmallServer:
-    """A server that runs, and its desk."""
+    """A server that runs, and its job queue."""
 
     port: int
-    desk: Desk
+    job_queue: JobQueue
     faults: Faults
     crowd: Crowd
     server: Server
@@ -106,30 +106,30 @@ def small_server(
     patience: Patience | None = None,
     **rules: Any,
 ) -> Iterator[SmallServer]:
-    """Serve, with a desk that answers nothing, until the block ends."""
+    """Serve, with a job queue that answers nothing, until the block ends."""
     limits = limits or Limits(100_000, 60, 60, waiting=3, jobs=1)
-    desk = Desk(folder, limits, Settings(folder, folder, None, ()), lambda: None)
-    desk.maker = Maker("no model", "0")
+    job_queue = JobQueue(folder, limits, Settings(folder, folder, None, ()), lambda: None)
+    job_queue.run_info = RunInfo("no model", "0")
     faults = Faults()
     named = app.Rules(host, rules.pop("password", None), rules.pop("keep", None), **rules)
 
     async def build() -> Door:
-        return app.build(desk, named, faults)
+        return app.build(job_queue, named, faults)
 
     with ThreadPoolExecutor(1) as beside:  # else Gradio makes a loop that it never closes
         door = beside.submit(asyncio.run, build()).result()
     most_each = most if host in LOOPBACK else -(-most // 2)
     crowd = Crowd(most, most_each, patience or Patience(), door.trusts)
-    server = Server(door, crowd, faults, backlog=backlog, end=desk.end)
+    server = Server(door, crowd, faults, backlog=backlog, end=job_queue.end)
     with socket.create_server(("127.0.0.1" if host in LOOPBACK else "0.0.0.0", 0)) as listening:
         port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             wait_until(lambda: server.started)
-            yield SmallServer(port, desk, faults, crowd, server)
+            yield SmallServer(port, job_queue, faults, crowd, server)
         finally:
-            desk.end()
+            job_queue.end()
             server.should_exit = True
             thread.join()
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 
 from unmask.runtime.addresses import hides, holds_secret, public, redacted
-from unmask.sagemaker.config import read_wishes
+from unmask.sagemaker.config import read_config
 from unmask.sagemaker.contract import JobError
 from unmask.sagemaker.submit import tracker_variables
 
@@ -81,14 +81,14 @@ def test_no_job_reports_to_an_address_with_a_secret(address: str) -> None:
 @pytest.mark.parametrize("address", [address for address, _ in ODD if "\t" not in address])
 def test_no_secret_travels_in_a_jobs_environment(address: str) -> None:
     with pytest.raises(JobError) as refused:
-        read_wishes({}, {"environment": {"PROXY": address}})
+        read_config({}, {"environment": {"PROXY": address}})
     assert "PROXY looks like a secret" in str(refused.value)
     assert address not in str(refused.value)
 
 
 def test_a_malformed_environment_is_not_repeated() -> None:
     with pytest.raises(JobError) as refused:
-        read_wishes({"UNMASK_SAGEMAKER_ENVIRONMENT": "TOKEN,http://ann:secret@host"}, {})
+        read_config({"UNMASK_SAGEMAKER_ENVIRONMENT": "TOKEN,http://ann:secret@host"}, {})
     assert "environment: asked for pairs" in str(refused.value)
     assert "secret" not in str(refused.value)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unmask.answers import model_source
-from unmask.answers import provenance as custody
+from unmask.answers import provenance as answer_provenance
 from unmask.runtime import checkout
 from unmask.tracking import provenance
 
@@ -105,7 +105,7 @@ def test_a_report_asks_only_the_checkout_worked_in(
     monkeypatch.chdir(here)
     beside, asked, mlflow_db = model_source.origin(root / "model")
     assert (beside, asked, mlflow_db) == (root, None, here / "mlflow.db")
-    found = custody.collect(asked, run_key="k", command=[], mlflow_db=None, beside=beside)
+    found = answer_provenance.collect(asked, run_key="k", command=[], mlflow_db=None, beside=beside)
     assert (found.git_commit, found.git_dirty) == (None, None)
     assert found.dvc_lock_sha256 is not None
     monkeypatch.chdir(root)

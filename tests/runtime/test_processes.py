@@ -20,7 +20,7 @@ from tests.conftest import find_workers
 from unmask.runtime import processes
 from unmask.runtime.code import PACKAGE
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.processes import heartbeat, run_jobs
 
 
 def ready() -> None:
@@ -56,7 +56,7 @@ def do_as_named(job: str) -> str:
     elif job == "slow":
         for _ in range(12):
             time.sleep(0.25)
-            beat()
+            heartbeat()
     elif job == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif job == "out of memory":  # as the kernel ends it
@@ -68,7 +68,7 @@ def fail(job: str) -> str:
     raise ZeroDivisionError(job)
 
 
-def lament(job: str) -> str:
+def on_crash(job: str) -> str:
     return f"{job} crashed"
 
 
@@ -77,27 +77,27 @@ def give_up(job: str) -> str:
 
 
 def test_a_job_that_kills_its_worker_costs_only_itself() -> None:
-    found = run_jobs(["a", "b", "c", "d"], crash_on_b, ready, 2, crashed=lament)
+    found = run_jobs(["a", "b", "c", "d"], crash_on_b, ready, 2, crashed=on_crash)
     assert sorted(found) == ["A", "C", "D", "b crashed"]
 
 
 def test_one_worker_does_the_jobs_in_their_order() -> None:
-    assert list(run_jobs("cad", crash_on_b, ready, 1, crashed=lament)) == ["C", "A", "D"]
+    assert list(run_jobs("cad", crash_on_b, ready, 1, crashed=on_crash)) == ["C", "A", "D"]
 
 
 def test_no_jobs_start_no_worker() -> None:
-    assert list(run_jobs([], crash_on_b, die_at_start, 2, crashed=lament)) == []
+    assert list(run_jobs([], crash_on_b, die_at_start, 2, crashed=on_crash)) == []
 
 
 def test_a_mistake_of_ours_in_a_worker_propagates() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
-        list(run_jobs(["a"], fail, ready, 1, crashed=lament))
+        list(run_jobs(["a"], fail, ready, 1, crashed=on_crash))
     assert raised.value.__notes__ == ["This was the job: a"]
 
 
 def test_workers_that_cannot_start_are_no_fault_of_the_jobs() -> None:
     with pytest.raises(BrokenProcessPool):
-        list(run_jobs(["a", "b"], crash_on_b, die_at_start, 2, crashed=lament))
+        list(run_jobs(["a", "b"], crash_on_b, die_at_start, 2, crashed=on_crash))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -106,7 +106,7 @@ def test_a_job_without_a_beat_is_killed_and_costs_only_itself(workers: int) -> N
     jobs = ["quick", *hangs, "slow", "crash", "out of memory", "last"]
     started = time.monotonic()
     found = list(
-        run_jobs(jobs, do_as_named, ready, workers, crashed=lament, stalled=give_up, stall_s=1.5)
+        run_jobs(jobs, do_as_named, ready, workers, crashed=on_crash, stalled=give_up, stall_s=1.5)
     )
     assert sorted(found) == sorted([
         "quick done", *(f"{hang} stalled" for hang in hangs), "slow done", "crash crashed",
@@ -116,26 +116,28 @@ def test_a_job_without_a_beat_is_killed_and_costs_only_itself(workers: int) -> N
 
 
 def test_a_slow_start_is_not_counted_against_the_first_job() -> None:
-    run = run_jobs("a", do_as_named, start_slowly, 1, crashed=lament, stalled=give_up, stall_s=0.7)
+    run = run_jobs(
+        "a", do_as_named, start_slowly, 1, crashed=on_crash, stalled=give_up, stall_s=0.7
+    )
     assert list(run) == ["a done"]
 
 
 def test_a_worker_that_hangs_at_start_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_START_S", 1.0)
     with pytest.raises(TimeoutError, match="did not start within 1 s"):
-        list(run_jobs(["a"], do_as_named, hang_at_start, 1, crashed=lament))
+        list(run_jobs(["a"], do_as_named, hang_at_start, 1, crashed=on_crash))
     assert not find_workers()
 
 
 def test_a_run_that_is_left_early_waits_for_no_job() -> None:
-    run = run_jobs(["quick", "sleep"], do_as_named, ready, 2, crashed=lament)
+    run = run_jobs(["quick", "sleep"], do_as_named, ready, 2, crashed=on_crash)
     assert next(run) == "quick done"
     run.close()
     assert not find_workers()
 
 
 def test_a_beat_outside_a_worker_does_nothing() -> None:
-    beat()
+    heartbeat()
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:
@@ -329,7 +331,7 @@ def test_workers_have_the_package_that_their_parent_has(tmp_path: Path) -> None:
 
 
 def test_what_workers_write_to_stdout_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
-    assert list(run_jobs(["a"], print, ready, 1, crashed=lament)) == [None]
+    assert list(run_jobs(["a"], print, ready, 1, crashed=on_crash)) == [None]
     assert capfd.readouterr().out == ""
 
 
@@ -386,16 +388,16 @@ def test_an_answer_that_would_run_code_is_refused_and_costs_its_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = list(run_jobs(["a", "b", "c"], be_taken_over, ready, 1, crashed=lament))
+    found = list(run_jobs(["a", "b", "c"], be_taken_over, ready, 1, crashed=on_crash))
     assert found == ["a", "b crashed", "c"]
     with pytest.raises(RuntimeError, match="ValueError"):
-        list(run_jobs(["a"], raise_taken_over, ready, 1, crashed=lament))
+        list(run_jobs(["a"], raise_taken_over, ready, 1, crashed=on_crash))
     assert not (tmp_path / "taken_over").exists()
 
 
 def test_an_error_shows_where_in_the_worker_it_was_raised() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
-        list(run_jobs(["a"], fail, ready, 1, crashed=lament))
+        list(run_jobs(["a"], fail, ready, 1, crashed=on_crash))
     assert "in fail" in str(raised.value.__cause__)
 
 

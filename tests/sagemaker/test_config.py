@@ -1,8 +1,8 @@
-"""Wishes come from options and the environment; what can't be is refused in words."""
+"""JobConfig come from options and the environment; what can't be is refused in words."""
 
 import pytest
 
-from unmask.sagemaker.config import Wishes, read_wishes
+from unmask.sagemaker.config import JobConfig, read_config
 from unmask.sagemaker.contract import JobError
 
 
@@ -18,11 +18,11 @@ def test_an_option_goes_before_a_variable() -> None:
         "UNMASK_SAGEMAKER_KMS_KEY": "",  # unset
         "UNMASK_TRACKER": "none",  # another's
     }
-    assert read_wishes(variables, {"volume_gb": 80, "tags": ("team=audio",)}) == Wishes(
+    assert read_config(variables, {"volume_gb": 80, "tags": ("team=audio",)}) == JobConfig(
         bucket="jobs", volume_gb=80, spot=True, max_wait_s=90000, subnets=("a", "b"),
         security_groups=("c",), tags={"team": "audio"},
     )  # fmt: skip
-    assert read_wishes(variables, {}).tags == {"team": "faces", "cost": "12=3"}
+    assert read_config(variables, {}).tags == {"team": "faces", "cost": "12=3"}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_nearest_word_on_the_region_counts(
     own: str, given: dict[str, str], region: str
 ) -> None:
     variables = {"AWS_REGION": "a", "UNMASK_SAGEMAKER_REGION": own}
-    assert read_wishes(variables, given).region == region
+    assert read_config(variables, given).region == region
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_the_nearest_word_on_the_region_counts(
 )
 def test_what_can_not_be_is_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(JobError, match=words):
-        read_wishes({}, given)
+        read_config({}, given)
 
 
 def test_what_only_sounds_like_a_secret_is_taken() -> None:
-    read_wishes({}, {"environment": "TOKENIZERS_PARALLELISM=false"})
+    read_config({}, {"environment": "TOKENIZERS_PARALLELISM=false"})
 
 
 def test_a_variable_that_means_nothing_is_refused() -> None:
     with pytest.raises(JobError, match="did you mean UNMASK_SAGEMAKER_INSTANCE_TYPE"):
-        read_wishes({"UNMASK_SAGEMAKER_INSTANCE_TYP": "ml.g5.xlarge"}, {})
+        read_config({"UNMASK_SAGEMAKER_INSTANCE_TYP": "ml.g5.xlarge"}, {})

@@ -26,7 +26,7 @@ from unmask.models.predict import Predictor
 from unmask.models.settings import Settings
 from unmask.records import Fingerprint
 from unmask.runtime import record_files
-from unmask.sagemaker import contract as job
+from unmask.sagemaker import contract
 from unmask.tracking.tracker import NullTracker
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +57,8 @@ class Project:
     settings: params.Params
 
     @property
-    def wanted(self) -> job.JobParams:
-        return job.job_params(self.settings, key(self.root, self.settings))
+    def wanted(self) -> contract.JobParams:
+        return contract.job_params(self.settings, key(self.root, self.settings))
 
     def job(self, base: Path, **more) -> Path:
         return lay_down(base, self.root, self.wanted, files(self.root, self.settings), **more)
@@ -175,7 +175,7 @@ def test_a_job_makes_the_model_that_a_local_training_makes(
     assert not net.training
     # What SageMaker will draw is what the model's history says.
     history = record_files.read_history(base / "model" / checkpoint.HISTORY)
-    for name, pattern in job.METRICS.items():
+    for name, pattern in contract.METRICS.items():
         drawn = [float(value) for value in re.findall(pattern, said(base))]
         assert drawn == pytest.approx([row[name] for row in history], abs=1e-6), name
     assert not (base / "output/failure").exists()
@@ -240,7 +240,7 @@ def test_two_hosts_make_one_model_and_must_agree_where_they_go_on(
     assert np.mean(losses) == pytest.approx(min(row["val_loss"] for row in history), rel=1e-4)
     assert content(bases[1] / "model") == {}
     assert not (bases[1] / "checkpoints/training/last.ckpt").exists()
-    assert len(re.findall(job.METRICS["val_loss"], said(bases[0]))) == 4
+    assert len(re.findall(contract.METRICS["val_loss"], said(bases[0]))) == 4
     assert "unmask epoch=" not in said(bases[1])
 
     # The first alone would go on: its checkpoints came back, the other's did not.

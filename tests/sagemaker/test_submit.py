@@ -37,7 +37,7 @@ from unmask.cli.main import main
 from unmask.models import checkpoint
 from unmask.sagemaker import contract
 from unmask.sagemaker.checks import sign_in
-from unmask.sagemaker.config import read_wishes
+from unmask.sagemaker.config import read_config
 from unmask.sagemaker.submit import find_training, prepare, tracker_variables
 
 pytestmark = pytest.mark.slow
@@ -110,13 +110,13 @@ def test_the_request_is_what_was_asked_for(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
     monkeypatch.setenv("UNMASK_SAGEMAKER_VOLUME_GB", "70")
     service.quotas["ml.g5.2xlarge for spot training job usage"] = 2
-    wishes = ["--instance-type", "ml.g5.2xlarge", "--spot", "--max-run-s", "3600"]
-    wishes += ["--max-wait-s", "7200", "--kms-key", "alias/jobs", "--subnet", "subnet-1"]
-    wishes += ["--subnet", "subnet-2", "--security-group", "sg-1", "--tag", "team=faces"]
-    wishes += ["--variable", "NCCL_DEBUG=INFO", "--prefix", "ann/unmask"]
-    shown = json.loads(succeed(unmask("submit", "--dry-run", *wishes)))
+    job_config = ["--instance-type", "ml.g5.2xlarge", "--spot", "--max-run-s", "3600"]
+    job_config += ["--max-wait-s", "7200", "--kms-key", "alias/jobs", "--subnet", "subnet-1"]
+    job_config += ["--subnet", "subnet-2", "--security-group", "sg-1", "--tag", "team=faces"]
+    job_config += ["--variable", "NCCL_DEBUG=INFO", "--prefix", "ann/unmask"]
+    shown = json.loads(succeed(unmask("submit", "--dry-run", *job_config)))
     assert (service.requests, service.objects()) == ([], {})
-    name = submit(unmask, *wishes)
+    name = submit(unmask, *job_config)
     [request] = service.requests
     assert request == shown
     key = key_of(service)
@@ -263,8 +263,8 @@ def test_a_second_submission_sends_nothing_and_starts_nothing(
 def test_two_who_submit_at_once_get_one_job(service: Service, root: Path) -> None:
     account = sign_in(REGION)
     training = find_training(root, params.load(root / "params.yaml"), weights_cache=root)
-    wishes = read_wishes(service.variables, {})
-    both = [prepare(account, training, wishes, variables={}) for _ in range(2)]
+    job_config = read_config(service.variables, {})
+    both = [prepare(account, training, job_config, variables={}) for _ in range(2)]
     assert [len(list(each.send_files())) for each in both] == [len(both[0].unsent)] * 2
     names = {each.start().name for each in both}
     assert names == {service.requests[0]["TrainingJobName"]}
@@ -274,8 +274,8 @@ def test_two_who_submit_at_once_get_one_job(service: Service, root: Path) -> Non
 def test_an_interrupted_upload_goes_on(
     unmask: Callable[..., Result], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unmask.cli import common as doors
-    from unmask.sagemaker import inputs as sagemaker_data
+    from unmask.cli import common
+    from unmask.sagemaker import inputs
 
     def breaks(items: Any, **_: object) -> Iterator[Any]:
         for count, item in enumerate(items):
@@ -284,16 +284,16 @@ def test_an_interrupted_upload_goes_on(
             yield item
 
     with monkeypatch.context() as patched:
-        patched.setattr(doors, "progress", breaks)
+        patched.setattr(common, "progress", breaks)
         said = refuse(unmask("submit"))
     assert "no job was started" in said
     before = last_changes(service)
     assert len(before) >= 3
     assert service.requests == []
     sent = []
-    send = sagemaker_data._send
+    send = inputs._send
     monkeypatch.setattr(
-        sagemaker_data, "_send", lambda s3, store, file, *rest: (
+        inputs, "_send", lambda s3, store, file, *rest: (
             sent.append(store.object_name(file)), send(s3, store, file, *rest))
     )  # fmt: skip
     submit(unmask)

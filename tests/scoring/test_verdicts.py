@@ -11,8 +11,8 @@ from unmask.scoring.scores import sigmoid
 from unmask.scoring.verdicts import (
     NOTHING_LEARNED,
     Doubt,
+    FaceQuality,
     Limits,
-    Look,
     Part,
     Verdict,
     judge,
@@ -30,7 +30,7 @@ LIMITS = Limits(
     fakes=16, tracks=100,
 )  # fmt: skip
 LONGER = replace(LIMITS, stretches=((2, 0.9), (4, 0.95)))
-KNOWN = Look(face_px=40.0, track_s=1.5, sharpness=0.02, brightness=0.8)
+KNOWN = FaceQuality(face_px=40.0, track_s=1.5, sharpness=0.02, brightness=0.8)
 
 
 def whole(probability):
@@ -88,9 +88,9 @@ def test_no_threshold_goes_beyond_a_half():
 
 @pytest.mark.parametrize(("count", "rank"), [(9, 1), (99, 1), (199, 2), (1000, 10)])
 def test_limits_are_ranks_of_what_was_seen(count, rank):
-    looks = [Look(n, n / 10, n / 100, n / 1000) for n in range(1, count + 1)]
-    looks = [looks[n] for n in np.random.default_rng(1).permutation(count)]
-    limits = learn([0, 1], [0.1, 0.9], looks, max_error_ratio=0.1, outlier_ratio=0.01)
+    qualities = [FaceQuality(n, n / 10, n / 100, n / 1000) for n in range(1, count + 1)]
+    qualities = [qualities[n] for n in np.random.default_rng(1).permutation(count)]
+    limits = learn([0, 1], [0.1, 0.9], qualities, max_error_ratio=0.1, outlier_ratio=0.01)
     last = count + 1 - rank
     assert (limits.min_face_px, limits.min_track_s) == (rank, rank / 10)
     assert (limits.min_sharpness, limits.max_sharpness) == (rank / 100, last / 100)
@@ -308,12 +308,12 @@ def test_a_mean_of_models_says_no_more_than_each_of_them():
 
 def test_stretches_are_learned_beside_the_thresholds_and_paid_from_one_promise():
     # Of 0.1, 0.02 is for stretches: 0.08 takes 12 videos of a class, two stretches take 99.
-    looks = [Look(50.0, 3.0, 0.1, 0.5)]
+    qualities = [FaceQuality(50.0, 3.0, 0.1, 0.5)]
     for videos, fake_from, stretches in (
         (11, None, ()), (12, 0.5, ()), (98, 0.5, ()), (99, 0.5, ((2, 0.6000000000000001),)),
     ):  # fmt: skip
         limits = learn(
-            [0] * videos + [1] * 99, [0.1] * videos + [0.4] * 99, looks, max_error_ratio=0.1,
+            [0] * videos + [1] * 99, [0.1] * videos + [0.4] * 99, qualities, max_error_ratio=0.1,
             outlier_ratio=0.01, real_stretches=[[0.1, 0.6]] * videos, stretch_error_ratio=0.02,
         )  # fmt: skip
         assert (limits.fake_from, limits.stretches) == (fake_from, stretches)

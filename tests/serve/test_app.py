@@ -37,11 +37,10 @@ from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
 from unmask.runtime.confinement import Confinement
-from unmask.serve import app
-from unmask.serve import queue as serve_jobs
+from unmask.serve import app, queue
 from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
-from unmask.serve.queue import Desk, FullError, Limits, State, Ticket, _Worker
-from unmask.serve.request_filter import Gate
+from unmask.serve.queue import FullError, JobQueue, Limits, QueuedJob, State, _Worker
+from unmask.serve.request_filter import RequestFilter
 from unmask.video.encode import write_video
 
 pytestmark = pytest.mark.slow
@@ -496,7 +495,7 @@ def test_a_password_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_password_is_asked_for_where_there_is_one() -> None:
     from starlette.responses import PlainTextResponse
 
-    gate = Gate(PlainTextResponse("in"), host="0.0.0.0", password="héllo")
+    gate = RequestFilter(PlainTextResponse("in"), host="0.0.0.0", password="héllo")
     client = TestClient(gate, base_url="http://127.0.0.1")
     assert client.get("/").status_code == 401
     assert client.get("/", auth=("x", "wrong")).status_code == 401
@@ -505,13 +504,13 @@ def test_a_password_is_asked_for_where_there_is_one() -> None:
 
 
 def test_what_shall_be_kept_is_kept(tmp_path: Path) -> None:
-    ticket = Ticket("token", tmp_path / "ticket")
-    ticket.folder.mkdir()
-    ticket.video.write_bytes(b"a video")
+    job = QueuedJob("token", tmp_path / "ticket")
+    job.folder.mkdir()
+    job.video.write_bytes(b"a video")
     result = Result({"sha256": "0123456789abcdef"}, "", "", (), page="<p>page")
-    app.keep(app.Rules("127.0.0.1", None, keep=None), ticket, result)
+    app.keep(app.Rules("127.0.0.1", None, keep=None), job, result)
     assert [path.name for path in tmp_path.iterdir()] == ["ticket"]
-    app.keep(app.Rules("127.0.0.1", None, keep=tmp_path / "kept"), ticket, result)
+    app.keep(app.Rules("127.0.0.1", None, keep=tmp_path / "kept"), job, result)
     [folder] = (tmp_path / "kept").iterdir()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "video": b"a video", "report.html": b"<p>page",
@@ -520,26 +519,26 @@ def test_what_shall_be_kept_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    """A desk with one place, whose worker never comes."""
+def job_queue(tmp_path: Path) -> JobQueue:
+    """A job queue with one place, whose worker never comes."""
     folder = tmp_path / "desk"
     folder.mkdir()
     settings = Settings(tmp_path, tmp_path, None, ())
-    return Desk(folder, Limits(10**6, 60, 60, waiting=0, jobs=1), settings, lambda: None)
+    return JobQueue(folder, Limits(10**6, 60, 60, waiting=0, jobs=1), settings, lambda: None)
 
 
-def test_who_cancels_while_waiting_is_told_so_and_makes_place(desk: Desk) -> None:
-    ticket = desk.admit()
-    desk.submit(ticket)
-    assert desk.count_before(ticket) == 0
-    desk.drop(ticket)
-    assert ticket.outcome is not None  # else the page would wait for ever
-    assert ticket.outcome.kind is Refused.CANCELLED
-    assert not ticket.folder.exists()
-    late = desk.admit()
-    desk.drop(late)
-    desk.submit(late)  # its browser left in that moment: nobody works on what is gone
-    assert not desk._waiting
+def test_who_cancels_while_waiting_is_told_so_and_makes_place(job_queue: JobQueue) -> None:
+    job = job_queue.admit()
+    job_queue.submit(job)
+    assert job_queue.count_before(job) == 0
+    job_queue.drop(job)
+    assert job.outcome is not None  # else the page would wait for ever
+    assert job.outcome.kind is Refused.CANCELLED
+    assert not job.folder.exists()
+    late = job_queue.admit()
+    job_queue.drop(late)
+    job_queue.submit(late)  # its browser left in that moment: nobody works on what is gone
+    assert not job_queue._waiting
 
 
 def test_only_its_own_thread_closes_the_pipe_of_a_worker(
@@ -554,24 +553,24 @@ def test_only_its_own_thread_closes_the_pipe_of_a_worker(
         close(connection)
 
     settings = Settings(model, tmp_path, None, ())
-    desk = Desk(tmp_path, Limits(10**8, 60, 60, 0, jobs=1), settings, set_up_logging)
-    desk.open()
-    desk.await_model()
-    child = desk._slots[0]._child
+    job_queue = JobQueue(tmp_path, Limits(10**8, 60, 60, 0, jobs=1), settings, set_up_logging)
+    job_queue.open()
+    job_queue.await_model()
+    child = job_queue._slots[0]._child
     assert child is not None
     pipe = child.connection
     monkeypatch.setattr(Connection, "close", note)
-    ticket = desk.admit()
-    shutil.copyfile(long_video, ticket.video)
-    desk.submit(ticket)
-    while not list(ticket.folder.rglob("crops/*")):  # it is at work
-        assert ticket.outcome is None
+    job = job_queue.admit()
+    shutil.copyfile(long_video, job.video)
+    job_queue.submit(job)
+    while not list(job.folder.rglob("crops/*")):  # it is at work
+        assert job.outcome is None
         time.sleep(0.05)
-    desk.close()
-    assert isinstance(ticket.outcome, Refusal)
-    assert ticket.outcome.kind is Refused.CANCELLED
-    assert closed_by == desk._threads
-    assert not desk.is_ready
+    job_queue.close()
+    assert isinstance(job.outcome, Refusal)
+    assert job.outcome.kind is Refused.CANCELLED
+    assert closed_by == job_queue._threads
+    assert not job_queue.is_ready
 
 
 def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
@@ -609,46 +608,46 @@ def alone(work: Coroutine[Any, Any, None]) -> None:
         beside.submit(asyncio.run, work).result()
 
 
-def test_a_full_disk_is_a_plain_error(desk: Desk) -> None:
+def test_a_full_disk_is_a_plain_error(job_queue: JobQueue) -> None:
     content, headers = form(b"video", "a.mp4")
     named = [(b"content-type", headers["Content_Type"].encode())]
     for body, sent in ((b"video", []), (content, named)):
-        ticket = desk.admit()
-        ticket.video.symlink_to("/dev/full")
+        job = job_queue.admit()
+        job.video.symlink_to("/dev/full")
 
         async def receive(body: bytes = body) -> Any:
             return {"type": "http.request", "body": body, "more_body": False}
 
         request = Request({"type": "http", "headers": sent, "query_string": b""}, receive)
         with pytest.raises(DiskError, match="No space left on device"):
-            alone(app._receive(request, ticket, desk.limits))
-        desk.drop(ticket)
+            alone(app._receive(request, job, job_queue.limits))
+        job_queue.drop(job)
 
 
-def test_an_upload_that_lost_its_place_is_told_so(desk: Desk) -> None:
-    ticket = desk.admit()
+def test_an_upload_that_lost_its_place_is_told_so(job_queue: JobQueue) -> None:
+    job = job_queue.admit()
 
     async def receive() -> Any:
-        desk.drop(ticket)  # to somebody faster, just before the last byte
+        job_queue.drop(job)  # to somebody faster, just before the last byte
         return {"type": "http.request", "body": b"", "more_body": False}
 
     request = Request({"type": "http", "headers": [], "query_string": b""}, receive)
     with pytest.raises(app.UploadError, match="lost its own") as slow:
-        alone(app._receive(request, ticket, desk.limits))
+        alone(app._receive(request, job, job_queue.limits))
     assert (slow.value.status, slow.value.kind) == (408, "too_slow")
 
 
 def test_an_upload_that_nobody_claims_gives_its_place_back(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    job_queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticket = desk.admit()
-    ticket.enter(State.HERE)
+    job = job_queue.admit()
+    job.enter(State.HERE)
     with pytest.raises(FullError):
-        desk.admit()
-    monkeypatch.setattr(serve_jobs, "_UNCLAIMED_S", 0.0)
+        job_queue.admit()
+    monkeypatch.setattr(queue, "_UNCLAIMED_S", 0.0)
     time.sleep(0.01)
-    desk.drop(desk.admit())  # although no worker is there to look
-    assert not ticket.folder.exists()
+    job_queue.drop(job_queue.admit())  # although no worker is there to look
+    assert not job.folder.exists()
 
 
 # ---------------------------------------------------------------- beside MLflow's server

@@ -18,7 +18,7 @@ from small_server import SmallServer, read_answer, request, small_server, wait_u
 from unmask.serve.door import Door
 from unmask.serve.faults import Faults
 from unmask.serve.queue import Limits
-from unmask.serve.request_filter import Gate
+from unmask.serve.request_filter import RequestFilter
 
 pytestmark = [
     pytest.mark.slow,
@@ -159,7 +159,7 @@ def test_only_a_trusted_proxy_is_believed(tmp_path: Path) -> None:
     ) as server:  # fmt: skip
         assert server.get("/below/robots.txt", source="127.0.0.2", **said).status == 200
         assert server.get("/below/robots.txt", source="127.0.0.3", **said).status == 404
-        origin = {"Origin": "https://site.example"}
+        origin = {"WeightsInfo": "https://site.example"}
         asked = server.post("/api/predict", b"", source="127.0.0.2", **said, **origin)
         assert asked.kind == "not_a_video"
         evil = said | {"X_Forwarded_Host": "evil.example"}
@@ -169,7 +169,9 @@ def test_only_a_trusted_proxy_is_believed(tmp_path: Path) -> None:
         begun = request("POST", "/api/predict", Content_Length="9", **said) + b"begun"
         with server.connect("127.0.0.2") as held:
             held.sendall(begun)
-            wait_until(lambda: [t.client for t in server.desk._tickets.values()] == ["203.0.113.9"])
+            wait_until(
+                lambda: [t.client for t in server.job_queue._tickets.values()] == ["203.0.113.9"]
+            )
             assert server.post("/api/predict", b"x", source="127.0.0.2", **said).kind == "full"
             other = said | {"X_Forwarded_For": "203.0.113.9, 203.0.113.10"}
             assert server.post("/api/predict", b"", source="127.0.0.2", **other).status == 415
@@ -177,7 +179,9 @@ def test_only_a_trusted_proxy_is_believed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["//evil.example", "/a/../b", "javascript:x", "/a\x00", "a", ""])
 def test_a_prefix_that_is_no_path_is_left_alone(prefix: str) -> None:
-    door = Door(Gate(refuse_all, host="127.0.0.1", password=None), Faults(), root_path="/own")
+    door = Door(
+        RequestFilter(refuse_all, host="127.0.0.1", password=None), Faults(), root_path="/own"
+    )
     raw = [(b"x-forwarded-prefix", prefix.encode("latin-1"))]
     assert door._believe(raw)[0] == "/own"
 
@@ -200,7 +204,7 @@ def ask_app(app: Any, path: str = "/", *, body: bytes = b"", method: str = "GET"
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = Door(Gate(app, host="127.0.0.1", password=None), Faults())
+    door = Door(RequestFilter(app, host="127.0.0.1", password=None), Faults())
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": b"", "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1),

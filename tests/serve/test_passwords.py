@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from unmask.serve import passwords as serve_passwords
+from unmask.serve import passwords
 from unmask.serve.passwords import FREE, Throttle, given
 
 
@@ -65,7 +65,7 @@ def test_many_who_guess_together_get_fewer_guesses_each(clock: Clock) -> None:
 def test_no_more_clients_are_remembered_than_there_is_memory(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve_passwords, "_MOST_KEPT", 3)
+    monkeypatch.setattr(passwords, "_MOST_KEPT", 3)
     throttle = Throttle(clock=clock)
     for number in range(10):
         throttle.fail(f"address {number}")

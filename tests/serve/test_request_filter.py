@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from small_server import Answer, SmallServer, read_answer, request, small_server, wait_until
 
-from unmask.serve import queue as serve_jobs
+from unmask.serve import queue
 from unmask.serve.queue import Limits
 from unmask.serve.request_filter import Names, client_of
 
@@ -31,7 +31,7 @@ FORM = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallServer]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serve_jobs, "_UNCLAIMED_S", 0.05)
+        patch.setattr(queue, "_UNCLAIMED_S", 0.05)
         with small_server(tmp_path_factory.mktemp("serve")) as started:
             yield started
 
@@ -127,7 +127,7 @@ def test_an_upload_is_refused_where_it_becomes_too_large(server: SmallServer, pa
     assert server.post(path, form, Content_Type=kind).kind == "too_large"
     many = b"--B\r\nContent-Disposition: form-data; name=a\r\n\r\n" + bytes(70_000) + b"\r\n"
     assert server.post(path, many + FORM, Content_Type=kind).kind == "no_file"
-    assert not server.desk._tickets
+    assert not server.job_queue._tickets
 
 
 def test_headers_and_addresses_have_an_end(server: SmallServer) -> None:
@@ -192,14 +192,14 @@ def test_its_own_names_are(server: SmallServer, host: str) -> None:
 OTHERS = [
     {"Sec_Fetch_Site": "cross-site"},
     {"Sec_Fetch_Site": "same-site"},  # another port of localhost
-    {"Sec_Fetch_Site": "cross-site", "Origin": "http://127.0.0.1"},
-    {"Origin": "http://evil.example"},
-    {"Origin": "http://127.0.0.1:9"},
-    {"Origin": "null"},
-    {"Origin": "http://["},
-    {"Origin": "file://"},
-    {"Origin": "http://127.0.0.1.evil.example"},
-    {"Origin": "http://evil.example", "Referer": "http://127.0.0.1/"},
+    {"Sec_Fetch_Site": "cross-site", "WeightsInfo": "http://127.0.0.1"},
+    {"WeightsInfo": "http://evil.example"},
+    {"WeightsInfo": "http://127.0.0.1:9"},
+    {"WeightsInfo": "null"},
+    {"WeightsInfo": "http://["},
+    {"WeightsInfo": "file://"},
+    {"WeightsInfo": "http://127.0.0.1.evil.example"},
+    {"WeightsInfo": "http://evil.example", "Referer": "http://127.0.0.1/"},
     {"Referer": "http://evil.example/page"},
 ]
 
@@ -218,11 +218,14 @@ def test_another_sites_page_changes_nothing(server: SmallServer, headers: dict[s
     "headers",
     [
         {},  # curl
-        {"Origin": "http://127.0.0.1"},
-        {"Origin": "http://localhost:7860", "Host": "localhost:7860"},
-        {"Origin": "http://127.0.0.1:80"},
-        {"Origin": "https://127.0.0.1", "Host": "127.0.0.1:443"},
-        {"Origin": "http://127.0.0.1:9", "Sec_Fetch_Site": "same-origin"},  # a proxy changed Host
+        {"WeightsInfo": "http://127.0.0.1"},
+        {"WeightsInfo": "http://localhost:7860", "Host": "localhost:7860"},
+        {"WeightsInfo": "http://127.0.0.1:80"},
+        {"WeightsInfo": "https://127.0.0.1", "Host": "127.0.0.1:443"},
+        {
+            "WeightsInfo": "http://127.0.0.1:9",
+            "Sec_Fetch_Site": "same-origin",
+        },  # a proxy changed Host
         {"Sec_Fetch_Site": "none"},
         {"Referer": "http://127.0.0.1/page"},
     ],
@@ -311,7 +314,7 @@ def test_one_address_does_not_take_all_places(tmp_path: Path) -> None:
         held = [server.connect("127.0.0.2") for _ in range(2)]
         for connection in held:
             connection.sendall(begun)
-        while len(server.desk._tickets) < 2:
+        while len(server.job_queue._tickets) < 2:
             time.sleep(0.01)
         full = server.post("/api/predict", b"x", source="127.0.0.2")
         assert (full.status, full.kind) == (429, "full")
@@ -324,17 +327,17 @@ def test_one_address_does_not_take_all_places(tmp_path: Path) -> None:
 def test_a_slow_upload_loses_its_place_to_whoever_is_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve_jobs, "_SLOW_S", 0.2)
+    monkeypatch.setattr(queue, "_SLOW_S", 0.2)
     limits = Limits(100_000, 60, 60, waiting=1, jobs=1, each=1)
     begun = request("POST", "/api/predict", Content_Length="99999")
     with small_server(tmp_path, limits=limits, host="0.0.0.0") as server:
         with server.connect("127.0.0.2") as slow, server.connect("127.0.0.3") as fast:
             slow.sendall(begun + b"x")
             fast.sendall(begun + bytes(90_000))
-            wait_until(lambda: len(server.desk._tickets) == 2)
+            wait_until(lambda: len(server.job_queue._tickets) == 2)
             time.sleep(0.3)
             assert server.post("/api/predict", b"", source="127.0.0.4").kind == "not_a_video"
-            assert [t.client for t in server.desk._tickets.values()] == ["127.0.0.3"]
+            assert [t.client for t in server.job_queue._tickets.values()] == ["127.0.0.3"]
             slow.sendall(b"x")
             assert read_answer(slow).kind == "too_slow"
         again = server.post("/api/predict", b"x", source="127.0.0.2")
@@ -366,7 +369,7 @@ PATHS = [
     "/gradio_api/heartbeat/a/b", "/manifest.json", "/favicon.ico", "/static/",
 ]  # fmt: skip
 NAMES = [
-    "Range", "If-Range", "Accept", "Accept-Encoding", "Cookie", "If-None-Match", "Origin",
+    "Range", "If-Range", "Accept", "Accept-Encoding", "Cookie", "If-None-Match", "WeightsInfo",
     "If-Modified-Since", "Content-Type", "X-Forwarded-Host", "X-Forwarded-Proto", "Expect",
     "X-Gradio-Server", "Authorization", "Content-Encoding", "Accept-Language", "Referer",
     "X-HTTP-Method-Override", "Transfer-Encoding", "Content-Length",
@@ -389,7 +392,7 @@ def test_random_requests_are_answered_in_words_and_without_a_stop(
 ) -> None:
     limits = Limits(100_000, 60, 60, waiting=10_000, jobs=1)  # what the page uploads stays a while
     with small_server(tmp_path, limits=limits) as server:
-        server.desk.end()  # so that videos are answered: 503
+        server.job_queue.end()  # so that videos are answered: 503
         draw = random.Random(int(os.environ.get("UNMASK_FUZZ_SEED", "0")))
         rounds = int(os.environ.get("UNMASK_FUZZ_ROUNDS", "400"))
         asked = [ask_at_random(server, draw) for _ in range(rounds)]

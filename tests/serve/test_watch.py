@@ -108,7 +108,7 @@ def test_a_video_is_taken_below_a_path(page: Any, server: SmallServer, address: 
     choose(page)
     page.get_by_text("You are next").wait_for(timeout=60_000)  # nobody answers here
     assert page.locator(".problem").count() == 0
-    assert [ticket.name for ticket in server.desk._waiting] == ["clip.mp4"]
+    assert [job.name for job in server.job_queue._waiting] == ["clip.mp4"]
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unmask.tracking import event_log as journal
-from unmask.tracking.event_log import JournalTracker
+from unmask.tracking import event_log
+from unmask.tracking.event_log import EventTracker
 from unmask.tracking.offline_queue import (
     DeliveryError,
     Event,
@@ -64,11 +64,11 @@ def spools(tmp_path: Path) -> Path:
     return tmp_path / ".tracking"
 
 
-def begin(place: Place, spools: Path, key: str = "k") -> JournalTracker:
-    return journal.begin(place, spools, key=key, resume=True, experiment="unmask", run_name=None)
+def begin(place: Place, spools: Path, key: str = "k") -> EventTracker:
+    return event_log.begin(place, spools, key=key, resume=True, experiment="unmask", run_name=None)
 
 
-def log_epochs(tracker: JournalTracker, *epochs: int) -> None:
+def log_epochs(tracker: EventTracker, *epochs: int) -> None:
     for epoch in epochs:
         tracker.log_metrics({"val_loss": epoch / 8}, step=epoch)
 
@@ -125,7 +125,7 @@ def test_a_place_that_comes_back_gets_the_rest_and_goes_on_live(
     place.up = True
     log_epochs(tracker, 3)  # not tried: the pause is not over
     assert place.losses() == [(0, 0.0)]
-    monkeypatch.setattr(journal, "PAUSE_S", 0.0)
+    monkeypatch.setattr(event_log, "PAUSE_S", 0.0)
     tracker._next_try_s = 0.0
     log_epochs(tracker, 4)
     assert place.losses() == [(epoch, epoch / 8) for epoch in range(5)]
@@ -247,7 +247,7 @@ def test_a_damaged_spool_stops_no_run(spools: Path, caplog: pytest.LogCaptureFix
 
 def test_the_pause_doubles(spools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    monkeypatch.setattr(journal.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(event_log.time, "monotonic", lambda: now_s)
     place = Place()
     place.up = False
     tracker = begin(place, spools)
@@ -264,7 +264,7 @@ def test_a_run_that_is_only_added_to_keeps_its_end(spools: Path) -> None:
     place = Place()
     for up in (True, False):
         place.up = up
-        adding = journal.begin(
+        adding = event_log.begin(
             place, spools, key="k", resume=True, experiment="unmask", run_name=None, adds_only=True
         )
         with adding as tracker:

@@ -59,7 +59,7 @@ def test_what_is_shown_holds_no_credentials(uri: str, expected: str) -> None:
 
 def test_other_clients_get_no_more_patience() -> None:
     for uri in ("postgresql://db/x", "http://host"):
-        with mlflow_client.impatience(uri, 7):
+        with mlflow_client.timeouts(uri, 7):
             assert (os.environ["AWS_MAX_ATTEMPTS"], os.environ["PGCONNECT_TIMEOUT"]) == ("1", "7")
     assert "PGCONNECT_TIMEOUT" not in os.environ
 

@@ -22,8 +22,7 @@ import pytest
 import yaml
 
 from tests.tracking.test_tracker import PIXEL, contents, some_key
-from unmask.tracking import event_log as journal
-from unmask.tracking import mlflow_tracker
+from unmask.tracking import event_log, mlflow_tracker
 from unmask.tracking.mlflow_client import default_uri
 from unmask.tracking.mlflow_tracker import MlflowSender, open_run
 from unmask.tracking.offline_queue import upload, waiting
@@ -591,7 +590,7 @@ def test_a_server_that_dies_and_comes_back_has_all_of_it(
     assert time.monotonic() - start_s < 3
     assert len(waiting(spools)) == 1
     own_server.start()
-    monkeypatch.setattr(journal, "PAUSE_S", 0.0)
+    monkeypatch.setattr(event_log, "PAUSE_S", 0.0)
     tracker._next_try_s = 0.0  # the pause is over
     log_epochs(tracker, 20)
     assert waiting(spools) == []

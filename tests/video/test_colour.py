@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from unmask.data import fingerprints
 from unmask.forgeries import degrade
-from unmask.video import colour
-from unmask.video import decode as decoding
+from unmask.video import colour, decode
 from unmask.video import encode as encoding
 from unmask.video import frame as frames
 from unmask.video.colour import Extras, Form, Matrix, Signal
@@ -157,7 +156,7 @@ WITHOUT_SIGNAL = ":colorprim=unknown:transfer=unknown:colormatrix=unknown"
 
 
 def read(path: Path) -> list[frames.Frame]:
-    return list(decoding.read_frames(path))
+    return list(decode.read_frames(path))
 
 
 def patches_of(picture_HWC: NDArray[np.uint8], count: int = len(PATCHES)) -> list[list[int]]:

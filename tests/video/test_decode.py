@@ -16,9 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from unmask.records import Reason
-from unmask.video import ahead, failures, streams
+from unmask.video import ahead, encode, failures, streams
 from unmask.video import decode as decoding
-from unmask.video import encode as encoding
 from unmask.video import frame as frames
 from unmask.video.failures import DecodeError
 
@@ -500,9 +499,7 @@ def test_a_video_without_a_decodable_frame_is_refused(tmp_path, make_video):
 
 def test_metadata_in_another_alphabet_does_not_matter(tmp_path, read_indices, index_pictures):
     path = tmp_path / "a.mp4"
-    encoding.write_video(
-        path, index_pictures(3), rate_fps=10, crf=18, metadata={"comment": "Grusse"}
-    )
+    encode.write_video(path, index_pictures(3), rate_fps=10, crf=18, metadata={"comment": "Grusse"})
     path.write_bytes(path.read_bytes().replace(b"Grusse", b"Gr\xfc\xdfe "))  # Latin-1
     assert read_indices(path) == [0, 1, 2]
 
@@ -512,7 +509,7 @@ def test_metadata_in_another_alphabet_does_not_matter(tmp_path, read_indices, in
 )
 def test_any_name_will_do(tmp_path, monkeypatch, read_indices, name, index_pictures):
     monkeypatch.chdir(tmp_path)  # a bare name, as a shell gives it
-    encoding.write_video(Path(name), index_pictures(3), rate_fps=10, crf=18)
+    encode.write_video(Path(name), index_pictures(3), rate_fps=10, crf=18)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert read_indices(Path(name)) == [0, 1, 2]
 
@@ -522,7 +519,7 @@ def test_any_name_will_do(tmp_path, monkeypatch, read_indices, name, index_pictu
 
 def test_what_is_written_reads_back(tmp_path, read_indices, index_pictures):
     path = tmp_path / "a.mp4"
-    count = encoding.write_video(
+    count = encode.write_video(
         path, index_pictures(25), rate_fps=29.97, crf=18, metadata={"comment": "crops/1"}
     )
     assert count == 25
@@ -537,7 +534,7 @@ def test_what_is_written_reads_back(tmp_path, read_indices, index_pictures):
 def test_written_colours_read_back(tmp_path):
     path = tmp_path / "a.mp4"
     patches_HWC = paint_patches(0, (192, 64))
-    encoding.write_video(path, [patches_HWC], rate_fps=10, crf=1)
+    encode.write_video(path, [patches_HWC], rate_fps=10, crf=1)
     (frame,) = decoding.read_frames(path)
     centres = slice(16, None, 32)
     seen = frame.rgb_HWC()[32, centres].astype(int)
@@ -549,7 +546,7 @@ def test_the_same_frames_give_the_same_bytes_and_no_versions(tmp_path):
     frames = list(rng.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8))
     written = []
     for name in ("a.mp4", "b.mp4"):
-        encoding.write_video(tmp_path / name, frames, rate_fps=10, crf=20)
+        encode.write_video(tmp_path / name, frames, rate_fps=10, crf=20)
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
     assert b"x264" not in written[0]
@@ -565,7 +562,7 @@ def test_a_failure_leaves_neither_a_part_nor_a_changed_file(tmp_path, index_pict
         raise RuntimeError("the camera fell")
 
     with pytest.raises(RuntimeError, match="camera"):
-        encoding.write_video(path, break_off(), rate_fps=10, crf=18)
+        encode.write_video(path, break_off(), rate_fps=10, crf=18)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"what was there before"
 
@@ -577,15 +574,13 @@ def test_a_failure_leaves_neither_a_part_nor_a_changed_file(tmp_path, index_pict
 def test_frames_that_make_no_video_are_a_mistake(tmp_path, sizes, message):
     frames = (np.zeros((height, width, 3), np.uint8) for width, height in sizes)
     with pytest.raises(AssertionError, match=message):
-        encoding.write_video(tmp_path / "a.mp4", frames, rate_fps=10, crf=18)
+        encode.write_video(tmp_path / "a.mp4", frames, rate_fps=10, crf=18)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_several_writers_at_once_and_one_discarded(tmp_path, read_indices, index_pictures):
     paths = [tmp_path / f"{k}.mp4" for k in range(3)]
-    writers = [
-        encoding.VideoWriter(path, rate_fps=10, crf=18, preset="ultrafast") for path in paths
-    ]
+    writers = [encode.VideoWriter(path, rate_fps=10, crf=18, preset="ultrafast") for path in paths]
     for frame_HWC in index_pictures(20):
         for writer in writers:
             writer.write(frame_HWC)
@@ -599,7 +594,7 @@ def test_several_writers_at_once_and_one_discarded(tmp_path, read_indices, index
 
 def test_a_missing_folder_keeps_its_own_error(tmp_path, index_pictures):
     with pytest.raises(FileNotFoundError):
-        encoding.write_video(tmp_path / "no" / "a.mp4", index_pictures(3), rate_fps=10, crf=18)
+        encode.write_video(tmp_path / "no" / "a.mp4", index_pictures(3), rate_fps=10, crf=18)
 
 
 # ---------------------------------------------------------------- what benchmarks/fuzz.py found

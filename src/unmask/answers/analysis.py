@@ -9,7 +9,7 @@ from pathlib import Path
 from unmask.faces.files import Cropped, crop_files
 from unmask.models.predict import Predictor, probability
 from unmask.records import FaceTrack, Reason, TrackScore
-from unmask.scoring.verdicts import Doubt, Look, Part, Verdict, judge, judge_video
+from unmask.scoring.verdicts import Doubt, FaceQuality, Part, Verdict, judge, judge_video
 
 WORST_MOMENTS = 3
 PAGE_MOMENTS = 60  # of a face's timeline where people look at it
@@ -33,7 +33,7 @@ class FaceAnswer:
     verdict: Verdict
     doubts: tuple[Doubt, ...]  # why it is inconclusive; none beside fake and real
     timeline: tuple[Moment, ...]  # in order of time; those of score, or denser where asked
-    look: Look
+    quality: FaceQuality
     part: Part  # its most suspicious stretch; the whole track where that is no longer
 
 
@@ -90,8 +90,8 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
     studied = predictor.study_tracks(folder, tracks)
     parts = _parts(tracks, [score for score, _ in studied], predictor)
     faces = tuple(
-        _face_answer(predictor, folder, track, score, look, part, moments)
-        for track, (score, look), part in zip(tracks, studied, parts, strict=True)
+        _face_answer(predictor, folder, track, score, quality, part, moments)
+        for track, (score, quality), part in zip(tracks, studied, parts, strict=True)
     )
     reason, detail = found.reason, found.detail
     of_file = [Doubt(doubt) for doubt in found.doubts]
@@ -163,13 +163,13 @@ def _face_answer(
     folder: Path,
     track: FaceTrack,
     score: TrackScore,
-    look: Look,
+    quality: FaceQuality,
     part: Part,
     moments: int | None,
 ) -> FaceAnswer:
     checkpoint = predictor.checkpoint
     chance = probability(score.logit, checkpoint.temperature)
-    verdict, doubts = judge(chance, part, look, checkpoint.limits)
+    verdict, doubts = judge(chance, part, quality, checkpoint.limits)
     clips = list(zip(score.clip_starts_s, score.clip_logits, strict=True))
     if moments is not None and moments > checkpoint.clips.max_per_track:
         # On their own: a logit may differ in its last digit by which clips share its batch.
@@ -177,4 +177,4 @@ def _face_answer(
     timeline = tuple(
         Moment(start_s, probability(logit, checkpoint.temperature)) for start_s, logit in clips
     )
-    return FaceAnswer(track, score, chance, verdict, doubts, timeline, look, part)
+    return FaceAnswer(track, score, chance, verdict, doubts, timeline, quality, part)

@@ -50,7 +50,7 @@ class AnswersFileError(UnmaskError):
 
 
 @dataclass(frozen=True)
-class Maker:
+class RunInfo:
     """What rows of one file have in common."""
 
     model: str  # SHA-256 of the model's folder
@@ -60,7 +60,7 @@ class Maker:
 # ---------------------------------------------------------------- rows
 
 
-def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, maker: Maker) -> Row:
+def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, run_info: RunInfo) -> Row:
     """Return the answer as a JSON object; stamp is the file's size and time before it was read."""
     size, mtime_ns = stamp or (None, None)
     return {
@@ -78,8 +78,8 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, maker: Maker)
         "bytes": size,
         "mtime_ns": mtime_ns,
         "sha256": answer.sha256,
-        "model": maker.model,
-        "version": maker.version,
+        "model": run_info.model,
+        "version": run_info.version,
     }
 
 
@@ -107,11 +107,11 @@ def _face(face: "FaceAnswer") -> Row:
         "probability": face.probability,
         "verdict": str(face.verdict),
         "doubts": [str(doubt) for doubt in face.doubts],
-        "face_px": face.look.face_px,
-        "track_s": face.look.track_s,
-        "sharpness": face.look.sharpness,
-        "brightness": face.look.brightness,
-        "looked_at_ratio": face.look.looked_at_ratio,
+        "face_px": face.quality.face_px,
+        "track_s": face.quality.track_s,
+        "sharpness": face.quality.sharpness,
+        "brightness": face.quality.brightness,
+        "looked_at_ratio": face.quality.looked_at_ratio,
         "stretch": _stretch(face),
         "timeline": [_moment(moment) for moment in face.timeline],
     }
@@ -298,7 +298,9 @@ class AnswersFile:
 
 
 @contextmanager
-def open_answers(path: Path, form: Form, maker: Maker, *, again: bool) -> Iterator[AnswersFile]:
+def open_answers(
+    path: Path, form: Form, run_info: RunInfo, *, again: bool
+) -> Iterator[AnswersFile]:
     """Keep other runs out of the file meanwhile; a new one begins where there is none.
 
     With again all that it holds is forgotten.
@@ -320,14 +322,16 @@ def open_answers(path: Path, form: Form, maker: Maker, *, again: bool) -> Iterat
         content = path.read_bytes()
         rows = _read(path, content, form)
         others = [
-            row for row in rows if (row["model"], row["version"]) != (maker.model, maker.version)
+            row
+            for row in rows
+            if (row["model"], row["version"]) != (run_info.model, run_info.version)
         ]
         if others and not again:
             raise AnswersFileError(
                 f"Asked to go on with {path}; it holds answers of the model "
                 f"{others[0]['model']:.12} by unmask {others[0]['version']}, not of "
-                f"{maker.model:.12} by {maker.version}. Name another file, or begin this one anew "
-                "by --again."
+                f"{run_info.model:.12} by {run_info.version}. Name another file, or begin this one "
+                "anew by --again."
             )
         answers = AnswersFile(path, form, handle, [] if again else rows)
         answers.tidy(content)

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from unmask.answers import evidence, messages, timeline, verify
-from unmask.answers import provenance as custody
+from unmask.answers import provenance as answer_provenance
 from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
@@ -101,7 +101,7 @@ class Source:
 
     model_dir: Path
     root: Path  # with metrics/ and dvc.lock
-    provenance: custody.Provenance
+    provenance: answer_provenance.Provenance
     name: str | None = None  # of the video, where the file that is read has another
 
 
@@ -140,10 +140,10 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         )
     ]  # fmt: skip
     tests = {
-        name: _fit(custody.read_metrics(source.root, source.model_dir, name), kind)
+        name: _fit(answer_provenance.read_metrics(source.root, source.model_dir, name), kind)
         for name, kind in (("test", _Test), ("robustness", _Robustness))
     }
-    compared = custody.read_comparison(source.root, source.model_dir)
+    compared = answer_provenance.read_comparison(source.root, source.model_dir)
     tests["comparison"] = _fit(compared, _Comparison)
     data = page_data(answer, predictor, faces, source, tests)
     page = _template().render(
@@ -158,7 +158,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         frames=list(_worst_frames(answer)),
         faces=faces,
         limits=limits,
-        card=custody.read_card(source.model_dir),
+        card=answer_provenance.read_card(source.model_dir),
         tests=tests,
         degraded=_most_degraded(tests["robustness"]),
         tolerance=verify.TOLERANCE,
@@ -175,7 +175,7 @@ def page_data(
     predictor: Predictor,
     faces: Sequence[FaceView],
     source: Source,
-    tests: dict[str, custody.Metrics],
+    tests: dict[str, answer_provenance.Metrics],
 ) -> dict[str, Any]:
     """Return what the page says for machines, as JSON takes it; its digest is still blank."""
     info = _probe(answer)
@@ -237,7 +237,7 @@ def _face_data(view: FaceView) -> dict[str, Any]:
         "probability": face.probability,
         "verdict": face.verdict,
         "doubts": list(face.doubts),
-        "look": asdict(face.look),
+        "look": asdict(face.quality),
         "stretch": {
             "start_s": face.part.start_s,
             "end_s": face.part.end_s,
@@ -268,7 +268,7 @@ def _shown(value: object) -> object:
     return shown_text(value) if type(value) is str else value
 
 
-def _fit(found: custody.Metrics, kind: type[BaseModel]) -> custody.Metrics:
+def _fit(found: answer_provenance.Metrics, kind: type[BaseModel]) -> answer_provenance.Metrics:
     """Return the metrics if they have what the page says of them: they may be a stranger's."""
     if found.values is None:
         return found
@@ -277,11 +277,11 @@ def _fit(found: custody.Metrics, kind: type[BaseModel]) -> custody.Metrics:
     except ValidationError as error:
         places = sorted({".".join(map(str, each["loc"])) for each in error.errors()})
         remark = f"They are damaged: {', '.join(places):.200}. Write them anew by `dvc repro`."
-        return custody.Metrics(None, remark)
+        return answer_provenance.Metrics(None, remark)
     return found
 
 
-def _most_degraded(found: custody.Metrics) -> list[tuple[str, dict[str, float]]]:
+def _most_degraded(found: answer_provenance.Metrics) -> list[tuple[str, dict[str, float]]]:
     """Return the AUC after the degradations of the test videos that leave the least of it."""
     rows = (found.values or {}).get("rows", [])
     aucs = [(row["degradation"], row["roc_auc"]) for row in rows]

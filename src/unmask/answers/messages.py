@@ -93,7 +93,7 @@ def stretch_of(answer: Answer) -> str | None:
 
 def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
     """Return why a face has no verdict, a sentence each, with its numbers and the model's."""
-    look, part = face.look, face.part
+    quality, part = face.quality, face.part
     # Where nothing is called fake, all scores up to the highest lie in between.
     low, high = (percent(limits.real_to or 0.0), percent(limits.fake_from or 1.0))
     said = {
@@ -102,18 +102,18 @@ def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
         Doubt.SUSPICIOUS_STRETCH: f"As a whole it looks real, but from {part.start_s:.1f} to "
         f"{part.end_s:.1f} s its score is {percent(part.probability)}, and that of a single clip "
         f"up to {percent(part.moment)}.",
-        Doubt.PARTLY_SEEN: f"Only {look.looked_at_ratio:.0%} of its time was looked at: it is seen "
-        f"for {look.track_s:.0f} s, more than the model's clips can cover.",
-        Doubt.FACE_TOO_SMALL: f"It is {look.face_px:.0f} px in size; the model knows faces of "
+        Doubt.PARTLY_SEEN: f"Only {quality.looked_at_ratio:.0%} of its time was looked at: it is "
+        f"seen for {quality.track_s:.0f} s, more than the model's clips can cover.",
+        Doubt.FACE_TOO_SMALL: f"It is {quality.face_px:.0f} px in size; the model knows faces of "
         f"{limits.min_face_px:.0f} px and more.",
-        Doubt.TOO_SHORT: f"It is seen for {look.track_s:.1f} s; the model knows faces that are "
+        Doubt.TOO_SHORT: f"It is seen for {quality.track_s:.1f} s; the model knows faces that are "
         f"seen for {limits.min_track_s:.1f} s and more.",
         Doubt.TOO_BLURRED: "It is more blurred than the faces that the model knows: its sharpness "
-        f"is {look.sharpness:.3g}, theirs {limits.min_sharpness:.3g} and more.",
+        f"is {quality.sharpness:.3g}, theirs {limits.min_sharpness:.3g} and more.",
         Doubt.OUT_OF_TRAINED_RANGE: "It is darker, brighter or grainier than the faces that the "
-        f"model knows: its brightness is {look.brightness:.2f}, theirs "
+        f"model knows: its brightness is {quality.brightness:.2f}, theirs "
         f"{limits.min_brightness:.2f} to {limits.max_brightness:.2f}; its sharpness is "
-        f"{look.sharpness:.3g}, theirs up to {limits.max_sharpness:.3g}.",
+        f"{quality.sharpness:.3g}, theirs up to {limits.max_sharpness:.3g}.",
     }
     return [said.get(doubt, _PLAIN[doubt]) for doubt in face.doubts]
 

@@ -14,13 +14,13 @@ from unmask.tracking.mlflow_client import (
     ANSWER_S,
     UPLOAD_S,
     default_uri,
-    impatience,
     in_short,
+    init_lock,
     mlflow,
-    one_maker,
     refusals,
     shown,
     sqlite_file,
+    timeouts,
 )
 from unmask.tracking.provenance import main_checkout
 from unmask.tracking.tracker import environment
@@ -177,9 +177,9 @@ def _of_mlflow(model: str, uri: str, cache: Path) -> Path:
     known = refusals(uri)
     try:
         with environment({"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}):
-            with impatience(uri, ANSWER_S), one_maker(uri):
+            with timeouts(uri, ANSWER_S), init_lock(uri):
                 address, digest = _find(mlflow().MlflowClient(uri), model)
-            with impatience(uri, UPLOAD_S):
+            with timeouts(uri, UPLOAD_S):
                 place = cache / f"sha256-{digest}"
                 return _kept(
                     place,

@@ -27,7 +27,7 @@ def check() -> None:
     with TemporaryDirectory(prefix="unmask-") as folder:
         path = Path(folder) / "clip.mp4"
         write_video(path, _paint(), rate_fps=_RATE_FPS, crf=14)
-        [found] = run_jobs([path], _read, _start, 1, crashed=_lament, confined=Confinement())
+        [found] = run_jobs([path], _read, _start, 1, crashed=_on_crash, confined=Confinement())
     if len(found) != len(_LEVELS) or any(
         abs(level - wanted) > 10 for level, wanted in zip(found, _LEVELS, strict=True)
     ):
@@ -57,5 +57,5 @@ def _start() -> None:
     """Start a worker that needs nothing."""
 
 
-def _lament(_: Path) -> list[int]:
+def _on_crash(_: Path) -> list[int]:
     return []

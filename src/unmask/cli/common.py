@@ -21,7 +21,7 @@ from unmask.tracking import tracker as tracking
 
 if TYPE_CHECKING:
     from unmask.sagemaker.checks import Account
-    from unmask.sagemaker.config import Wishes
+    from unmask.sagemaker.config import JobConfig
     from unmask.sagemaker.jobs import Job
     from unmask.sagemaker.submit import Submission, Training
 
@@ -147,7 +147,7 @@ def register_model(root: Path, model_dir: Path, alias: str, *, key: str | None) 
         tracker.register_model(model_dir, alias)
 
 
-def registration_wish() -> str | None:
+def registration_request() -> str | None:
     """Return the alias that UNMASK_REGISTER asks for; None where nothing is to be registered.
 
     Raises:
@@ -202,11 +202,11 @@ def train_elsewhere(root: Path, model: Path, key: str) -> bool:
         return False
     from unmask.sagemaker import checks, config, jobs, submit
 
-    wishes = config.read_wishes(os.environ, {})
-    account = checks.sign_in(wishes.region)
+    job_config = config.read_config(os.environ, {})
+    account = checks.sign_in(job_config.region)
     training = submit.Training(root, params.load(root / "params.yaml"), key)
-    found = send_training(account, training, wishes)
-    found = await_job(account, found, wishes)
+    found = send_training(account, training, job_config)
+    found = await_job(account, found, job_config)
     jobs.fetch(account, found, model)
     if not submit.reports(os.environ):
         with open_tracker(root, key=key, resume=True) as tracker:
@@ -223,15 +223,15 @@ def _place() -> str:
     return place
 
 
-def send_training(account: "Account", training: "Training", wishes: "Wishes") -> "Job":
+def send_training(account: "Account", training: "Training", job_config: "JobConfig") -> "Job":
     """Return the training's job: one that stands, or else a new one, after sending its files."""
     from unmask.sagemaker import jobs, submit
 
-    standing = jobs.standing(account, training.key, poll_s=wishes.poll_s, sleep=time.sleep)
+    standing = jobs.standing(account, training.key, poll_s=job_config.poll_s, sleep=time.sleep)
     if standing:
         log.info("%s is of the same params, data and code: no second job", standing.name)
         return standing
-    submission = submit.prepare(account, training, wishes, variables=os.environ)
+    submission = submit.prepare(account, training, job_config, variables=os.environ)
     return _start(submission)
 
 
@@ -250,12 +250,12 @@ def _start(submission: "Submission") -> "Job":
     return started
 
 
-def await_job(account: "Account", found: "Job", wishes: "Wishes") -> "Job":
+def await_job(account: "Account", found: "Job", job_config: "JobConfig") -> "Job":
     """Return the job when it has completed; Ctrl-C asks whether it shall stop."""
     from unmask.sagemaker import jobs
 
     return jobs.await_end(
-        account, found.name, poll_s=wishes.poll_s, sleep=time.sleep, ask_to_stop=_ask_to_stop
+        account, found.name, poll_s=job_config.poll_s, sleep=time.sleep, ask_to_stop=_ask_to_stop
     )
 
 

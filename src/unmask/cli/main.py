@@ -226,26 +226,26 @@ def sagemaker() -> None:
 
 def _with_wishes(command: Command) -> Command:
     """Give a command an option for each wish; what is not given is None or empty."""
-    for name, wish in reversed(config.Wishes.model_fields.items()):
+    for name, field in reversed(config.JobConfig.model_fields.items()):
         flag = name.replace("_", "-")
-        hint = "" if wish.default in (None, (), {}) else f" [default: {wish.default}]"
-        words = f"{wish.description}{hint} [{config.variable(name)}]"
-        if wish.annotation is bool:
+        hint = "" if field.default in (None, (), {}) else f" [default: {field.default}]"
+        words = f"{field.description}{hint} [{config.variable(name)}]"
+        if field.annotation is bool:
             option = click.option(f"--{flag}/--no-{flag}", default=None, help=words)
-        elif isinstance(wish.default, (tuple, dict)):
+        elif isinstance(field.default, (tuple, dict)):
             singular = "--variable" if name == "environment" else f"--{flag.removesuffix('s')}"
             option = click.option(singular, name, multiple=True, help=f"{words} Can be repeated.")
         else:
-            kinds = {wish.annotation, *get_args(wish.annotation)}
+            kinds = {field.annotation, *get_args(field.annotation)}
             kind = next((kind for kind in (int, float) if kind in kinds), str)
             option = click.option(f"--{flag}", name, type=kind, help=words)
         command = option(command)
     return command
 
 
-def _wishes(given: dict[str, Any]) -> config.Wishes:
+def _job_config(given: dict[str, Any]) -> config.JobConfig:
     known = {name: value for name, value in given.items() if value not in (None, ())}
-    return config.read_wishes(os.environ, known)
+    return config.read_config(os.environ, known)
 
 
 @sagemaker.command()
@@ -271,26 +271,26 @@ def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) ->
     from unmask.sagemaker.checks import sign_in
 
     common.set_up_logging()
-    wishes = _wishes(given)
+    job_config = _job_config(given)
     settings = params.load()
     training = jobs.find_training(Path.cwd(), settings, weights_cache=common.weights_cache())
     if local:
-        if dry_run or not wait or wishes.image is None:
+        if dry_run or not wait or job_config.image is None:
             raise UnmaskError(
                 "--local trains in an image of this machine, here and now: name it by --image, "
                 "such as unmask:test of `make image-test`, without --dry-run and --no-wait."
             )
-        _train_locally(training, wishes, wishes.image, model)
+        _train_locally(training, job_config, job_config.image, model)
         return
-    account = sign_in(wishes.region)
+    account = sign_in(job_config.region)
     if dry_run:
-        prepared = jobs.prepare(account, training, wishes, variables=os.environ)
+        prepared = jobs.prepare(account, training, job_config, variables=os.environ)
         terminal.echo_table(json.dumps(prepared.request, indent=2))
         return
-    found = common.send_training(account, training, wishes)
+    found = common.send_training(account, training, job_config)
     terminal.echo(found.name)
     if wait:
-        common.await_job(account, found, wishes)
+        common.await_job(account, found, job_config)
         terminal.echo(
             "Completed. `UNMASK_TRAIN_ON=sagemaker dvc repro` takes its model in and evaluates it; "
             "`unmask sagemaker fetch` only fetches it.",
@@ -298,7 +298,7 @@ def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) ->
         )
 
 
-def _train_locally(training: Any, wishes: config.Wishes, image: str, model: Path) -> None:
+def _train_locally(training: Any, job_config: config.JobConfig, image: str, model: Path) -> None:
     from unmask.cli import common
     from unmask.sagemaker import inputs
     from unmask.sagemaker import local as sagemaker_local
@@ -309,7 +309,7 @@ def _train_locally(training: Any, wishes: config.Wishes, image: str, model: Path
         inputs.find_files(training.root, settings.chunks, settings.model.weights),
         model,
         image=image,
-        variables={**wishes.environment, "UNMASK_TRACKER": "none"},
+        variables={**job_config.environment, "UNMASK_TRACKER": "none"},
         on_gpu=common.has_gpu(),
     )
     terminal.echo(f"{model} is there", err=True)
@@ -323,7 +323,7 @@ def _find_job(name: str | None, region: str | None) -> "tuple[Account, Job]":
     from unmask.sagemaker.checks import sign_in
 
     common.set_up_logging()
-    account = sign_in(_wishes({"region": region}).region)
+    account = sign_in(_job_config({"region": region}).region)
     if name:
         return account, sagemaker_jobs.describe(account, name)
     settings = params.load()

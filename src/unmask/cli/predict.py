@@ -21,7 +21,7 @@ from unmask.runtime.scratch import all_in, private_folder
 
 if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
-    from unmask.answers.answers_file import AnswersFile, Form, Maker, Row
+    from unmask.answers.answers_file import AnswersFile, Form, Row, RunInfo
     from unmask.answers.html_report import Source
     from unmask.models.predict import Predictor
 
@@ -42,7 +42,7 @@ Exit codes:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Request:
     """What is to be answered, by what, and what is made besides."""
 
     videos: tuple[Path, ...]
@@ -116,8 +116,8 @@ def predict(
             _targets(found.videos, annotate, ".mp4", provenance.is_annotated),
         )
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
-        wish = _Wish(found.videos, model_dir, pages, clips, workers or common.workers())
-        for row in _answered(wish, out, form, again=again):
+        request = _Request(found.videos, model_dir, pages, clips, workers or common.workers())
+        for row in _answered(request, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
         terminal.echo(answers_file.summary(counts), err=True)
     except KeyboardInterrupt:
@@ -200,30 +200,30 @@ def _targets(
 
 
 def _answered(
-    wish: _Wish, out: Path | None, form: "Form | None", *, again: bool
+    request: _Request, out: Path | None, form: "Form | None", *, again: bool
 ) -> "Iterator[Row]":
     """Yield the row of each video in order, after it was written and printed."""
     from unmask.answers import answers_file
     from unmask.cli import common
     from unmask.runtime import digests
 
-    maker = answers_file.Maker(digests.model_digest(wish.model_dir), version("unmask"))
-    names = [shown_name(str(video)) for video in wish.videos]
+    run_info = answers_file.RunInfo(digests.model_digest(request.model_dir), version("unmask"))
+    names = [shown_name(str(video)) for video in request.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
         kept, known = None, {}
         if out and form:
-            kept = stack.enter_context(answers_file.open_answers(out, form, maker, again=again))
-            if wish.pages or wish.clips:  # they show more than a row holds
-                kept.forget(wish.videos)
+            kept = stack.enter_context(answers_file.open_answers(out, form, run_info, again=again))
+            if request.pages or request.clips:  # they show more than a row holds
+                kept.forget(request.videos)
             else:
-                known = kept.reuse(wish.videos)
+                known = kept.reuse(request.videos)
         elif form == "csv":
             _say(answers_file.csv_header())
-        fresh = stack.enter_context(closing(_fresh(wish, known.keys(), maker, kept)))
-        rows = _in_order(wish.videos, known, fresh)
+        fresh = stack.enter_context(closing(_fresh(request, known.keys(), run_info, kept)))
+        rows = _in_order(request.videos, known, fresh)
         if sys.stderr.isatty():
-            rows = common.progress(rows, total=len(wish.videos), label="predict")
+            rows = common.progress(rows, total=len(request.videos), label="predict")
         for row in rows:
             with common.above_bar():
                 _show(row, None if out else form, width)
@@ -266,32 +266,32 @@ def _say(line: bytes) -> None:
 
 
 def _fresh(
-    wish: _Wish, known: Collection[Path], maker: "Maker", kept: "AnswersFile | None"
+    request: _Request, known: Collection[Path], run_info: "RunInfo", kept: "AnswersFile | None"
 ) -> "Generator[tuple[Path, Row], None, None]":
     """Yield what must be scored with its row, after its page and clip were made and it was kept."""
-    videos = [video for video in wish.videos if video not in known]
+    videos = [video for video in request.videos if video not in known]
     if not videos:
         return  # torch stays out
     from unmask.answers import answers_file
     from unmask.answers.analysis import PAGE_MOMENTS, analyse
     from unmask.models.predict import Predictor
 
-    predictor = Predictor.load(wish.model_dir)
-    source = _source(wish.model_dir, predictor) if wish.pages else None
+    predictor = Predictor.load(request.model_dir)
+    source = _source(request.model_dir, predictor) if request.pages else None
     stamps = {video: answers_file.stamp_of(video) for video in videos}
     with private_folder("predict") as folder, all_in(folder):
         crops_dir = folder / "crops" if source else None
         answers = analyse(
-            predictor, videos, crops_dir=crops_dir, workers=wish.workers,
-            moments=PAGE_MOMENTS if wish.pages or wish.clips else None,
+            predictor, videos, crops_dir=crops_dir, workers=request.workers,
+            moments=PAGE_MOMENTS if request.pages or request.clips else None,
         )  # fmt: skip
         with closing(answers):  # type: ignore[type-var]  # it is a generator
             for answer in answers:
                 if source and crops_dir:
-                    _write_page(wish.pages[answer.path], answer, predictor, crops_dir, source)
-                if wish.clips:
-                    _write_clip(wish.clips[answer.path], answer)
-                row = answers_file.to_row(answer, stamps[answer.path], maker)
+                    _write_page(request.pages[answer.path], answer, predictor, crops_dir, source)
+                if request.clips:
+                    _write_clip(request.clips[answer.path], answer)
+                row = answers_file.to_row(answer, stamps[answer.path], run_info)
                 if kept:
                     kept.add(row)
                 yield answer.path, row

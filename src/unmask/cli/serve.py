@@ -183,31 +183,31 @@ def _serve(
     from unmask.cli import common
     from unmask.serve.inference import Settings
     from unmask.serve.intake import Pace
-    from unmask.serve.queue import Desk
+    from unmask.serve.queue import JobQueue
 
     with _listen(host, port) as listening:
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
         beside, root, mlflow_db = model_source.origin(model_dir)
         settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root)
-        with closing(Desk(folder, limits, settings, common.set_up_logging)) as desk:
-            desk.open()
+        with closing(JobQueue(folder, limits, settings, common.set_up_logging)) as job_queue:
+            job_queue.open()
             try:
                 with _signals_wait():
-                    from unmask.serve import app as serving  # seconds, in which the model is loaded
+                    from unmask.serve import app  # seconds, in which the model is loaded
             except ModuleNotFoundError as error:
                 raise UnmaskError(
                     f"Asked to serve; found no {error.name}. Install it, in the checkout: "
                     "`pip install -e '.[serve]'`."
                 ) from error
-            desk.await_model()
+            job_queue.await_model()
             shown = f"[{host}]" if ":" in host else host
             terminal.echo(f"http://{shown}:{listening.getsockname()[1]}")
             root_path, allowed_hosts, trusted_proxies = names
-            rules = serving.Rules(
+            rules = app.Rules(
                 host, password, keep, allowed_hosts, root_path, trusted_proxies,
                 Pace(whole_s=upload_s),
             )  # fmt: skip
-            serving.run(listening, desk, rules)
+            app.run(listening, job_queue, rules)
 
 
 @contextmanager

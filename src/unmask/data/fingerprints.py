@@ -23,7 +23,7 @@ from unmask.records import Fingerprint
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import content_digest
-from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.processes import heartbeat, run_jobs
 from unmask.runtime.record_files import read_fingerprints, write_fingerprints
 from unmask.video.coded import read_coded
 from unmask.video.decode import read_frames, read_keyframes
@@ -92,7 +92,7 @@ def hash_video(path: Path) -> tuple[str, ...]:
     hashes: dict[str, None] = {}
     try:
         for frame in _choose_frames(path):
-            beat()
+            heartbeat()
             if (hash_32 := hash_picture(frame.reduced_rgb_HWC(_REDUCED_PX))) is not None:
                 hashes[hash_32.tobytes().hex()] = None
     except DecodeError as error:
@@ -108,7 +108,7 @@ def digest_pictures(path: Path) -> str:
     """
     digest = hashlib.sha256()
     for coded in read_coded(path):
-        beat()
+        heartbeat()
         digest.update(coded)
     return digest.hexdigest()
 
@@ -130,7 +130,7 @@ def _choose_frames(path: Path) -> Iterator[Frame]:
     yield from takewhile(lambda frame: frame.time_s < _HEAD_S, head)
     last_s, found = _HEAD_S, 0
     for frame in read_keyframes(path):
-        beat()
+        heartbeat()
         if frame.time_s >= last_s + _KEYFRAME_GAP_S:
             yield frame
             last_s, found = frame.time_s, found + 1

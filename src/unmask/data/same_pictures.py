@@ -21,7 +21,7 @@ from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import Fingerprint
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.processes import heartbeat, run_jobs
 from unmask.video.decode import read_frames
 from unmask.video.failures import DecodeError, TruncatedError
 
@@ -113,7 +113,7 @@ def shows_nothing_else(fake: Path, real: Path) -> bool:
     """
     pairs = extra = 0
     for one, other in zip_longest(_read_grey(fake), _read_grey(real)):
-        beat()
+        heartbeat()
         if one is None:
             return pairs > 0
         if other is None:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from unmask.data.archive import first_few, shorten
 from unmask.data.copies import Listing
-from unmask.data.datasets import Entry
+from unmask.data.layouts.entry import Entry
 from unmask.data.leakage import find_twins
 from unmask.errors import DatasetError
 from unmask.params import Raw

@@ -24,8 +24,8 @@ from unmask.params import CLEAN
 from unmask.records import PASSING, Chunk, Reason, VideoFaces, VideoRecord, VideoScore
 from unmask.runtime.code import code_digest
 from unmask.runtime.disk import content_digest, write_atomically
-from unmask.runtime.ledger import Ledger, Made, key_of
 from unmask.runtime.record_files import read_fingerprints
+from unmask.runtime.resume_manifest import ManifestEntry, ResumeManifest, key_of
 from unmask.scoring import metrics
 from unmask.scoring.scores import roc_auc
 from unmask.tracking.tracker import Tracker
@@ -39,7 +39,7 @@ METRICS: dict[str, metrics.Metric] = {
 _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
-    "geometry", "evaluation/robustness", "faces/cascade", "faces/crops", "faces/detector",
+    "geometry", "evaluation/robustness", "faces/cascade", "faces/cropper", "faces/detector",
     "faces/search", "faces/tracks", "forgeries/degrade", "models/backbones",
     "models/checkpoint", "models/clips", "models/predict", "scoring/scores",
     "scoring/stretches", "video/colour", "video/decode", "video/encode", "video/endings",
@@ -113,7 +113,7 @@ class _Asked:
 
     @property
     def name(self) -> str:
-        """Return what the ledger calls it."""
+        """Return what the resume manifest calls it."""
         return f"{self.degradation}/{self.video.chunk}/{self.video.record.video_id}"
 
 
@@ -139,23 +139,23 @@ def score(
     Raises:
         DiskError: the disk takes no more, or another run writes into folder.
     """
-    with Ledger(folder, SCORES) as ledger:
-        asked = _plan(videos, predictor.checkpoint.faces, model_dir, settings, ledger.scratch)
+    with ResumeManifest(folder, SCORES) as manifest:
+        asked = _plan(videos, predictor.checkpoint.faces, model_dir, settings, manifest.scratch)
         missing = []
         for each in asked:
-            if known := ledger.recall(each.name, each.key):
+            if known := manifest.lookup(each.name, each.key):
                 yield each.degradation, _answer(each.video, known)
             else:
                 missing.append(each)
         for each, found, faces_dir in _crop_all(missing, workers, load_detector):
             [answer] = predictor.score_videos(faces_dir, [found])
             is_final = found.reason not in PASSING
-            made = ledger.add(
+            made = manifest.add(
                 each.name, each.key if is_final else "", [],
                 probability=answer.probability, reason=answer.reason, faces=len(answer.tracks),
             )  # fmt: skip
             yield each.degradation, _answer(each.video, made)
-        ledger.settle([each.name for each in asked])
+        manifest.finalize([each.name for each in asked])
 
 
 def _plan(
@@ -182,7 +182,7 @@ def _plan(
     return asked
 
 
-def _answer(video: Original, made: Made) -> ScoredVideo:
+def _answer(video: Original, made: ManifestEntry) -> ScoredVideo:
     reason = None if made.facts["reason"] is None else Reason(made.facts["reason"])
     score = VideoScore(video.record.video_id, made.facts["probability"], reason, ())
     return ScoredVideo(video.chunk, video.record, score)

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from unmask import params
-from unmask.faces.crops import crop_video
+from unmask.faces.cropper import crop_video
 from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.records import Reason, VideoFaces
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
-from unmask.runtime.processes import beat, run_jobs
+from unmask.runtime.processes import heartbeat, run_jobs
 from unmask.runtime.scratch import private_folder
 from unmask.video.decode import probe
 from unmask.video.failures import DecodeError
@@ -111,7 +111,7 @@ def _digest(path: Path) -> str | None:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
-                beat()  # a large file from a slow drive is no stall
+                heartbeat()  # a large file from a slow drive is no stall
     except OSError:
         return None
     return digest.hexdigest()

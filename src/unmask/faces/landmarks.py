@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unmask.faces.tracks import Detection, Linker, Track
 from unmask.params import Faces
-from unmask.runtime.processes import beat
+from unmask.runtime.processes import heartbeat
 from unmask.video.decode import Account, probe, read_frames
 from unmask.video.failures import TruncatedError
 from unmask.video.frame import Frame
@@ -30,7 +30,7 @@ SHARPNESS_PX = 96  # faces are compared at this size, so that a small one counts
 class Face:
     """A video's main face; ticks count from 0 at rate_fps, points are pixels of show()'s picture.
 
-    Lists, as a ledger's JSON has them.
+    Lists, as a resume manifest's JSON has them.
     """
 
     rate_fps: float
@@ -76,7 +76,7 @@ def read_ticks(
     broken = None
     try:
         for frame in read_frames(path, account=account):
-            beat()
+            heartbeat()
             start = math.ceil((frame.time_s - 0.0005) * rate_fps)  # as read_frames counts
             while shown is not None and tick < min(start, end):
                 yield tick, shown
@@ -96,7 +96,7 @@ def read_ticks(
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Glimpse:
     """A face in one searched frame."""
 
     tick: int
@@ -117,7 +117,7 @@ def find_face(path: Path, settings: Faces, detect: Detect, *, max_seconds: float
     step = max(1, round(DETECT_EVERY_S * rate_fps))
     max_gap_s = max(settings.max_gap_s, DETECT_EVERY_S)
     linker = Linker(min_overlap=settings.min_overlap, max_gap_s=max_gap_s)
-    looks: dict[Track, list[_Look]] = {}
+    looks: dict[Track, list[_Glimpse]] = {}
     size: list[int] = []
     seen, broken, account = 0, "", Account()
 
@@ -154,7 +154,7 @@ def find_face(path: Path, settings: Faces, detect: Detect, *, max_seconds: float
     )  # fmt: skip
 
 
-def _look(tick: int, face: Detection, picture_HWC: Picture, scale: tuple[float, float]) -> _Look:
+def _look(tick: int, face: Detection, picture_HWC: Picture, scale: tuple[float, float]) -> _Glimpse:
     points_52 = np.array(face.points_52)
     left, top, right, bottom = (max(0, round(side)) for side in face.box_xyxy)
     cut = picture_HWC[top:bottom, left:right]
@@ -167,10 +167,10 @@ def _look(tick: int, face: Detection, picture_HWC: Picture, scale: tuple[float, 
     frontal = float(to_eyes.min() / max(to_eyes.max(), 1e-3))
     points = np.round(points_52 * scale, 2).tolist()
     area = (right - left) * (bottom - top) * scale[0] * scale[1]
-    return _Look(tick, points, area, sharpness * frontal)
+    return _Glimpse(tick, points, area, sharpness * frontal)
 
 
-def _main_tracks(looks: dict[Track, list[_Look]], min_track_s: float) -> list[Track]:
+def _main_tracks(looks: dict[Track, list[_Glimpse]], min_track_s: float) -> list[Track]:
     """Return the largest face's track, and those of other times: one face at a moment at most."""
     lasting = [track for track in looks if track.lasts(min_track_s)]
     lasting.sort(key=lambda track: -sum(look.area for look in looks[track]))

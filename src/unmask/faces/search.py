@@ -23,7 +23,7 @@ _CUT_LEVELS, _CUT_LIKENESS = 10.0, 0.5
 
 
 @dataclass(eq=False)
-class Sighting:
+class FrameDetections:
     """A frame and the faces it shows, in its pixels."""
 
     frame: Frame
@@ -32,7 +32,7 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class _Going:
+class _FollowedFace:
     """A face that is followed."""
 
     face: Detection
@@ -46,7 +46,7 @@ class _Going:
         x, y = self.step_xy
         return left + x, top + y, right + x, bottom + y
 
-    def moved_to(self, face: Detection) -> "_Going":
+    def moved_to(self, face: Detection) -> "_FollowedFace":
         """Return it as the next frame shows it."""
         (x, y), (x0, y0) = _centre(face), _centre(self.face)
         return replace(self, face=face, step_xy=(x - x0, y - y0))
@@ -54,7 +54,7 @@ class _Going:
 
 def find_faces(
     frames: Iterable[Frame], settings: params.Faces, detector: FaceDetector
-) -> Iterator[Sighting]:
+) -> Iterator[FrameDetections]:
     """Yield each frame with its faces, in order.
 
     A frame is searched every settings.detect_every_s and at the end. Between two searches each
@@ -71,12 +71,12 @@ def find_faces(
             thumbnail = frame.thumbnail_HW()
             is_cut = latest is None or _is_cut(latest, before, frame, thumbnail)
             latest, before = frame, thumbnail
-            sighting = Sighting(frame, is_cut)
+            frame_faces = FrameDetections(frame, is_cut)
             if frame.time_s - searched_s >= settings.detect_every_s - tolerance_s:
                 searched_s = frame.time_s
-                yield from finder.add_searched(sighting)
+                yield from finder.add_searched(frame_faces)
             else:
-                finder.add(sighting)
+                finder.add(frame_faces)
     except TruncatedError:
         yield from finder.finish()
         raise
@@ -89,34 +89,34 @@ class _Finder:
     def __init__(self, settings: params.Faces, detector: FaceDetector) -> None:
         self._settings = settings
         self._detector = detector
-        self._stretch: list[Sighting] = []  # since the latest search
-        self._waiting: list[list[Sighting]] = []  # stretches that end with a frame to search
+        self._stretch: list[FrameDetections] = []  # since the latest search
+        self._waiting: list[list[FrameDetections]] = []  # stretches that end with a frame to search
         self._pictures: list[Picture] = []  # of these frames, reduced
-        self._going: list[_Going] = []
+        self._going: list[_FollowedFace] = []
 
-    def add(self, sighting: Sighting) -> None:
+    def add(self, frame_faces: FrameDetections) -> None:
         """Take the next frame."""
-        self._stretch.append(sighting)
+        self._stretch.append(frame_faces)
 
-    def add_searched(self, sighting: Sighting) -> Iterator[Sighting]:
+    def add_searched(self, frame_faces: FrameDetections) -> Iterator[FrameDetections]:
         """Take the next frame, which is to be searched; yield those that are done."""
-        picture = sighting.frame.reduced_rgb_HWC(self._settings.detect.max_side_px)
+        picture = frame_faces.frame.reduced_rgb_HWC(self._settings.detect.max_side_px)
         if self._pictures and self._pictures[0].shape != picture.shape:  # the size changed midway
             yield from self._search()
-        self._waiting.append([*self._stretch, sighting])
+        self._waiting.append([*self._stretch, frame_faces])
         self._pictures.append(picture)
         self._stretch = []
-        waiting_bytes = sum(map(len, self._waiting)) * sighting.frame.stored_bytes
+        waiting_bytes = sum(map(len, self._waiting)) * frame_faces.frame.stored_bytes
         if len(self._pictures) >= self._detector.batch or waiting_bytes >= _WAITING_BYTES:
             yield from self._search()
 
-    def finish(self) -> Iterator[Sighting]:
+    def finish(self) -> Iterator[FrameDetections]:
         """Yield the rest, after a search of the last frame."""
         if self._stretch:
             yield from self.add_searched(self._stretch.pop())
         yield from self._search()
 
-    def _search(self) -> Iterator[Sighting]:
+    def _search(self) -> Iterator[FrameDetections]:
         found = self._detector.detect(self._pictures)
         for stretch, picture, detections in zip(self._waiting, self._pictures, found, strict=True):
             frame = stretch[-1].frame
@@ -124,10 +124,10 @@ class _Finder:
             yield from stretch
         self._waiting, self._pictures = [], []
 
-    def _follow(self, stretch: Sequence[Sighting], found: list[Detection]) -> None:
+    def _follow(self, stretch: Sequence[FrameDetections], found: list[Detection]) -> None:
         """Fill in the faces of a stretch, whose last frame shows those that were found."""
-        for sighting in stretch[:-1]:
-            self._going = self._step(self._going if not sighting.is_cut else [], sighting)
+        for frame_faces in stretch[:-1]:
+            self._going = self._step(self._going if not frame_faces.is_cut else [], frame_faces)
         last = stretch[-1]
         going = [] if last.is_cut else self._going
         pairs = link_boxes(
@@ -143,27 +143,29 @@ class _Finder:
         followed = self._step(patient, last)
         matched = {column: going[row].moved_to(found[column]) for row, column in pairs}
         self._follow_back(stretch, [f for n, f in enumerate(found) if n not in matched])
-        fresh = [_Going(face) for n, face in enumerate(found) if n not in matched]
+        fresh = [_FollowedFace(face) for n, face in enumerate(found) if n not in matched]
         self._going = [replace(each, misses=0) for each in matched.values()] + fresh + followed
 
-    def _follow_back(self, stretch: Sequence[Sighting], begun: Sequence[Detection]) -> None:
+    def _follow_back(self, stretch: Sequence[FrameDetections], begun: Sequence[Detection]) -> None:
         """Fill in where faces of the last frame were before, until they meet a known one."""
-        going = [_Going(face) for face in begun]
-        for now, sighting in zip(reversed(stretch), reversed(stretch[:-1]), strict=False):
+        going = [_FollowedFace(face) for face in begun]
+        for now, frame_faces in zip(reversed(stretch), reversed(stretch[:-1]), strict=False):
             if now.is_cut or not going:
                 return
-            going = self._step(going, sighting)
+            going = self._step(going, frame_faces)
 
-    def _step(self, going: Sequence[_Going], sighting: Sighting) -> list[_Going]:
+    def _step(
+        self, going: Sequence[_FollowedFace], frame_faces: FrameDetections
+    ) -> list[_FollowedFace]:
         """Add to a frame the faces that it still shows, and return these.
 
         A face that has come to where another one is already known is that one.
         """
-        seen = self._detector.follow(sighting.frame, [each.expected() for each in going])
-        moved: list[_Going] = []
+        seen = self._detector.follow(frame_faces.frame, [each.expected() for each in going])
+        moved: list[_FollowedFace] = []
         for each, face in zip(going, seen, strict=True):
-            if face and not any(_is_same(face, other) for other in sighting.faces):
-                sighting.faces.append(face)
+            if face and not any(_is_same(face, other) for other in frame_faces.faces):
+                frame_faces.faces.append(face)
                 moved.append(each.moved_to(face))
         return moved
 

@@ -44,11 +44,11 @@ def shared(
     """
     key = os.urandom(16)  # the workers' alone
     newcomers: SimpleQueue[Connection | None] = SimpleQueue()
-    bell, button = Pipe(duplex=False)
+    wake_receiver, wake_sender = Pipe(duplex=False)
     with Listener(authkey=key) as listener:
         threads = [
-            Thread(target=_accept, args=(listener, newcomers, button), daemon=True),
-            Thread(target=_serve, args=(detector, newcomers, bell), daemon=True),
+            Thread(target=_accept, args=(listener, newcomers, wake_sender), daemon=True),
+            Thread(target=_serve, args=(detector, newcomers, wake_receiver), daemon=True),
         ]
         for thread in threads:
             thread.start()
@@ -62,7 +62,7 @@ def shared(
 
 
 def _accept(
-    listener: Listener, newcomers: "SimpleQueue[Connection | None]", button: Connection
+    listener: Listener, newcomers: "SimpleQueue[Connection | None]", wake_sender: Connection
 ) -> None:
     """Hand on each worker that connects, until somebody says stop."""
     while True:
@@ -72,17 +72,17 @@ def _accept(
         except (AuthenticationError, EOFError, OSError, UnpicklingError):
             continue  # a worker that ended as it came
         newcomers.put(None if is_over else newcomer)
-        button.send(_WORKER)  # wakes the other thread, which waits for connections alone
+        wake_sender.send(_WORKER)  # wakes the other thread, which waits for connections alone
         if is_over:
             return
 
 
 def _serve(
-    detector: FaceDetector, newcomers: "SimpleQueue[Connection | None]", bell: Connection
+    detector: FaceDetector, newcomers: "SimpleQueue[Connection | None]", wake_receiver: Connection
 ) -> None:
     workers: list[Connection] = []
     try:
-        _serve_until_stopped(detector, newcomers, bell, workers)
+        _serve_until_stopped(detector, newcomers, wake_receiver, workers)
     finally:
         for worker in workers:  # so that none of them waits for ever
             worker.close()
@@ -91,15 +91,15 @@ def _serve(
 def _serve_until_stopped(
     detector: FaceDetector,
     newcomers: "SimpleQueue[Connection | None]",
-    bell: Connection,
+    wake_receiver: Connection,
     workers: list[Connection],
 ) -> None:
     while True:
         asked: dict[Connection, list[Picture]] = {}
-        for ready in wait([bell, *workers]):
+        for ready in wait([wake_receiver, *workers]):
             assert isinstance(ready, Connection)
-            if ready is bell:
-                bell.recv()
+            if ready is wake_receiver:
+                wake_receiver.recv()
                 newcomer = newcomers.get()
                 if newcomer is None:
                     return

@@ -6,7 +6,6 @@ Worker processes import this, so it knows nothing of the model.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask import params
-from unmask.faces.crops import crop_video
-from unmask.faces.detector import LoadDetector, detector_of_worker, start_worker
+from unmask.faces.cropper import crop_in_workers, crop_video
+from unmask.faces.detector import LoadDetector
 from unmask.records import Reason, VideoFaces
-from unmask.runtime.confinement import Confinement
-from unmask.runtime.processes import beat, run_jobs
-from unmask.runtime.scratch import private_folder
+from unmask.runtime.processes import heartbeat
 from unmask.video.ahead import read_ahead
 from unmask.video.decode import Account, probe, read_frames
 from unmask.video.encode import VideoWriter
@@ -30,10 +27,7 @@ Picture = NDArray[np.uint8]
 Pass = Mapping[str, float]  # by params.STEPS; without a step it is not done
 
 RECIPE = 1  # raise it when the same passes make other pictures: older figures can't be compared
-_RATE_FPS, _MAX_RATE_FPS = (
-    25.0,
-    60.0,
-)  # of a file that names none; of a damaged one, that names 90000
+_RATE_FPS, _MAX_RATE_FPS = 25.0, 60.0  # of a file that names none; of one that names 90000
 _MAX_HOLD_S = 10.0  # a longer pause between two frames is a damaged clock's
 _TOLERANCE_S = 0.0005  # as the decoder's
 
@@ -72,7 +66,7 @@ def _encode(source: Path, target: Path, steps: Pass, rng: np.random.Generator) -
     with closing(frames), VideoWriter(target, rate_fps=rate_fps, crf=steps["crf"]) as writer:
         try:
             for picture_HWC in _hold(frames, rate_fps):
-                beat()
+                heartbeat()
                 altered_HWC = alter(picture_HWC, steps, rng)
                 size = size or altered_HWC.shape[1::-1]
                 if altered_HWC.shape[1::-1] != size:  # the size changed midway
@@ -156,23 +150,10 @@ def crop_copies(
     """
     if not copies:
         return
-    settings = copies[0].settings
-    # What libraries leave in the folder for temporary files is no answer.
-    with private_folder("degrade") as scratch:
-        yield from run_jobs(
-            copies,
-            partial(_crop, load_detector),
-            partial(start_worker, settings.detect, load_detector),
-            workers,
-            crashed=_row_of_crash,
-            exhausted=_row_of_memory,
-            stalled=_row_of_stall,
-            stall_s=settings.stall_s,
-            confined=Confinement(
-                (scratch, *{copy.folder.parent for copy in copies}),
-                has_sockets=load_detector is not detector_of_worker,
-            ),
-        )
+    folders = {copy.folder.parent for copy in copies}
+    yield from crop_in_workers(
+        copies, _crop, _row_of_failure, copies[0].settings, folders, workers, load_detector
+    )
 
 
 def _crop(load_detector: LoadDetector, copy: Copy) -> tuple[Copy, VideoFaces]:
@@ -188,22 +169,6 @@ def _crop(load_detector: LoadDetector, copy: Copy) -> tuple[Copy, VideoFaces]:
     return copy, replace(faces, reason=faces.reason or reason)
 
 
-def _row_of_crash(copy: Copy) -> tuple[Copy, VideoFaces]:
-    detail = f"{copy.path}: asked to degrade it, but the codec crashed. Leave it out."
-    return copy, VideoFaces(copy.video_id, "", (), Reason.CRASHED, detail)
-
-
-def _row_of_memory(copy: Copy) -> tuple[Copy, VideoFaces]:
-    detail = (
-        f"{copy.path}: asked to degrade it, but that takes more memory than one file may have. "
-        "Leave it out, or convert it to a smaller size."
-    )
-    return copy, VideoFaces(copy.video_id, "", (), Reason.OUT_OF_MEMORY, detail)
-
-
-def _row_of_stall(copy: Copy) -> tuple[Copy, VideoFaces]:
-    detail = (
-        f"{copy.path}: asked to degrade it, found no new frame for {copy.settings.stall_s:g} s. "
-        "Leave it out, or raise faces.stall_s."
-    )
-    return copy, VideoFaces(copy.video_id, "", (), Reason.TIMED_OUT, detail)
+def _row_of_failure(reason: Reason, words: str, copy: Copy) -> tuple[Copy, VideoFaces]:
+    detail = f"{copy.path}: asked to degrade it, but {words}"
+    return copy, VideoFaces(copy.video_id, "", (), reason, detail)

@@ -32,8 +32,8 @@ from unmask.records import PASSING, Reason
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import content_digest, write_atomically
-from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
+from unmask.runtime.resume_manifest import ResumeManifest, key_of
 from unmask.video.encode import VideoWriter
 from unmask.video.failures import DecodeError, TruncatedError
 
@@ -42,7 +42,7 @@ DONOR_EYES_PX = 64.0  # a donor's eyes are at most this far apart: 128 px of fac
 log = logging.getLogger(__name__)
 
 _METADATA = "metadata.json"
-_LEDGER = ".fake.jsonl"
+_RESUME_MANIFEST = ".fake.jsonl"
 # A change of these makes videos anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/landmarks", "faces/tracks", "forgeries/blend",
@@ -193,19 +193,19 @@ def make_chunk(
         DatasetError: the folder holds something else, no file can be used, or swaps are asked for
             and only one person is seen.
     """
-    _refuse_strangers(chunk)
+    _reject_foreign_files(chunk)
     code = code_digest(*_CODE)
-    with Ledger(chunk, _LEDGER) as ledger:
+    with ResumeManifest(chunk, _RESUME_MANIFEST) as resumed:
         singles, left_out = _drop_twins(footage)
         yield from left_out
         searches = [
             _Job(f"{one.video_id} face", _face_key(one, settings, code), one, settings,
-                 ledger.scratch)
+                 resumed.scratch)
             for one in singles
         ]  # fmt: skip
         faces: list[Donor] = []
         start = partial(start_worker, settings.faces.detect)
-        for done in _do_all(searches, _follow, start, ledger, workers, settings.faces.stall_s):
+        for done in _do_all(searches, _follow, start, resumed, workers, settings.faces.stall_s):
             outcome = Outcome(done.job.footage, done.reason, done.detail)
             if done.face is None:
                 left_out.append(outcome)
@@ -219,25 +219,25 @@ def make_chunk(
         (chunk / _METADATA).unlink(missing_ok=True)
         forgeries = [
             _Job(f"{one.footage.video_id} videos", _videos_key(one.footage, fakes, settings, code),
-                 one.footage, settings, ledger.scratch, one.face, fakes)
+                 one.footage, settings, resumed.scratch, one.face, fakes)
             for one, fakes in plan_fakes(faces, settings)
         ]  # fmt: skip
         made = []
         for done in _do_all(
-            forgeries, _forge, _use_one_thread, ledger, workers, settings.faces.stall_s
+            forgeries, _forge, _use_one_thread, resumed, workers, settings.faces.stall_s
         ):
             if done.reason is None:
                 made.append(done.job)
             fakes = done.job.fakes if done.reason is None else ()
             yield Outcome(done.job.footage, done.reason, done.detail, fakes)
         write_atomically(chunk / _METADATA, _metadata(made))
-        ledger.settle({job.name for job in [*searches, *made]})
+        resumed.finalize({job.name for job in [*searches, *made]})
 
 
-def _refuse_strangers(chunk: Path) -> None:
+def _reject_foreign_files(chunk: Path) -> None:
     if chunk.exists() and not chunk.is_dir():
         raise DatasetError(f"Asked for the chunk {chunk}; a file is there. Name another folder.")
-    own = (chunk / _LEDGER).exists()
+    own = (chunk / _RESUME_MANIFEST).exists()
     if not own and chunk.is_dir() and any(path.name[0] != "." for path in chunk.iterdir()):
         raise DatasetError(
             f"Asked for the chunk {chunk}; that folder holds what `unmask fake` did not make. "
@@ -384,40 +384,40 @@ def _do_all(
     jobs: Sequence[_Job],
     work: Callable[[_Job], _Done],
     start: Callable[[], None],
-    ledger: Ledger,
+    resumed: ResumeManifest,
     workers: int,
     stall_s: float,
 ) -> Iterator[_Done]:
     """Yield what was done before, then what is done now."""
     missing = []
     for job in jobs:
-        if made := ledger.recall(job.name, job.key):
+        if made := resumed.lookup(job.name, job.key):
             yield _Done(job, **made.facts)
         else:
             missing.append(job)
     done_now = run_jobs(
         missing, work, start, workers,
-        crashed=_lament_crash, exhausted=_lament_memory, stalled=_lament_stall, stall_s=stall_s,
-        confined=Confinement((ledger.scratch,)),
+        crashed=_on_crash, exhausted=_on_exhaustion, stalled=_on_stall, stall_s=stall_s,
+        confined=Confinement((resumed.scratch,)),
     )  # fmt: skip
     for done in done_now:
         if done.reason not in _PASSING:
             facts = {"reason": done.reason, "detail": done.detail, "face": done.face}
-            ledger.add(done.job.name, done.job.key, done.files, **facts)
+            resumed.add(done.job.name, done.job.key, done.files, **facts)
         yield done
 
 
-def _lament_crash(job: _Job) -> _Done:
+def _on_crash(job: _Job) -> _Done:
     detail = "its process was killed: by the decoder, or as memory ran out"
     return _Done(job, reason=Reason.CRASHED, detail=detail)
 
 
-def _lament_memory(job: _Job) -> _Done:
+def _on_exhaustion(job: _Job) -> _Done:
     detail = "decoding it asks for more memory than one file may have"
     return _Done(job, reason=Reason.OUT_OF_MEMORY, detail=detail)
 
 
-def _lament_stall(job: _Job) -> _Done:
+def _on_stall(job: _Job) -> _Done:
     detail = f"it gave no new frame for {job.settings.faces.stall_s:g} s"
     return _Done(job, reason=Reason.TIMED_OUT, detail=detail)
 

@@ -27,8 +27,8 @@ from unmask.params import Sample
 from unmask.records import SPLITS
 from unmask.runtime.code import code_digest
 from unmask.runtime.disk import content_digest, write_atomically
-from unmask.runtime.ledger import Ledger, key_of
 from unmask.runtime.processes import run_jobs
+from unmask.runtime.resume_manifest import ResumeManifest, key_of
 from unmask.video.decode import probe, read_frames
 from unmask.video.encode import write_video
 
@@ -38,7 +38,7 @@ FRAME_PX = 320
 RATE_FPS = 25.0
 DETECT_EVERY = 5  # frames of a genuine video; between them a forger's landmarks are interpolated
 _METADATA = "metadata.json"
-_LEDGER = ".sample.jsonl"
+_MANIFEST = ".sample.jsonl"
 # A change of these makes pairs anew.
 _CODE = (
     "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
@@ -242,26 +242,26 @@ def make_chunk(
     Raises:
         DatasetError: no face is found in a source.
     """
-    with Ledger(chunk, _LEDGER) as ledger:
+    with ResumeManifest(chunk, _MANIFEST) as manifest:
         # From here on videos change: no metadata may remain that tells of the old ones.
         (chunk / _METADATA).unlink(missing_ok=True)
         code = code_digest(*_CODE)
         jobs = [
-            _Job(pair, _key(pair, sources, settings, code), sources, ledger.scratch, settings)
+            _Job(pair, _key(pair, sources, settings, code), sources, manifest.scratch, settings)
             for pair in pairs
         ]
         missing = []
         for job in jobs:
-            if ledger.recall(job.pair.source.name, job.key):
+            if manifest.lookup(job.pair.source.name, job.key):
                 yield job.pair
             else:
                 missing.append(job)
         start = partial(start_worker, settings.detect)
         for job in run_jobs(missing, _make_pair, start, workers, crashed=_refuse_crash):
-            ledger.add(job.pair.source.name, job.key, [job.pair.real_file, job.pair.fake_file])
+            manifest.add(job.pair.source.name, job.key, [job.pair.real_file, job.pair.fake_file])
             yield job.pair
         write_atomically(chunk / _METADATA, _metadata(pairs))
-        ledger.delete()
+        manifest.delete()
         files = {_METADATA, *(file for pair in pairs for file in (pair.real_file, pair.fake_file))}
         for path in list(chunk.iterdir()):
             if path.is_dir():

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unmask.errors import WeightsError
-from unmask.geometry import GEOMETRIES, STARTS, no_such_start
+from unmask.geometry import GEOMETRIES, PRETRAINED, no_such_start
 from unmask.runtime.disk import create, delete_stale, new_name
 
 with warnings.catch_warnings():
@@ -212,7 +212,7 @@ def library(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Origin:
+class WeightsInfo:
     """Where a net's weights came from."""
 
     name: str
@@ -243,7 +243,7 @@ def find_weights(
     if source == "none":
         return None
     row = BACKBONES[name]
-    if source in STARTS.values() and source != STARTS[name]:
+    if source in PRETRAINED.values() and source != PRETRAINED[name]:
         raise WeightsError(no_such_start(name, source))
     if source == "kinetics400":
         assert isinstance(row, VideoRow)
@@ -268,7 +268,7 @@ def find_weights(
 
 def load_weights(
     net: nn.Module, source: str, name: str, *, sha256: str | None, cache_dir: Path
-) -> Origin:
+) -> WeightsInfo:
     """Fill the net from `none`, `kinetics400`, `imagenet` or a local file; return where from.
 
     A head of 400 or 1000 classes is left out and the net keeps its fresh one. An image net takes
@@ -280,7 +280,7 @@ def load_weights(
     """
     found = find_weights(source, name, sha256=sha256, cache_dir=cache_dir)
     if found is None:
-        return Origin("none", None, head=False)
+        return WeightsInfo("none", None, head=False)
     path, digest = found.path, found.sha256
     state = {key: value.float() for key, value in _read_state(path).items()}
     own = net.state_dict()
@@ -303,7 +303,7 @@ def load_weights(
         )
     net.load_state_dict(state, strict=False)
     logger.info("weights: %s, sha256 %s, %s head", source, digest, "its own" if fits else "a fresh")
-    return Origin(source, digest, head=fits)
+    return WeightsInfo(source, digest, head=fits)
 
 
 def _head_keys(net: nn.Module) -> tuple[str, str]:

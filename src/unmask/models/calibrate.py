@@ -10,7 +10,7 @@ from unmask.params import Verdicts
 from unmask.records import Chunk, VideoRecord, VideoScore
 from unmask.scoring import scores, verdicts
 from unmask.scoring.stretches import clips_in, means
-from unmask.scoring.verdicts import Look
+from unmask.scoring.verdicts import FaceQuality
 
 LOOKED_AT = 1000  # faces: a minute on two cores, and ten of them beyond a limit of 1 %
 
@@ -22,7 +22,9 @@ class ValidationScores:
     labels: Sequence[int]
     logits: Sequence[float]  # of each label's video, or of its clip
     real_stretches: Sequence[Sequence[float]]  # by real video: the logits of all its stretches
-    looks: Sequence[Look]  # how the faces look that the model was trained or validated on
+    qualities: Sequence[
+        FaceQuality
+    ]  # how the faces look that the model was trained or validated on
 
 
 def score_validation(
@@ -46,7 +48,7 @@ def score_validation(
         real_stretches=[
             _stretches(predictor, score) for record, score in answers if record.label == 0
         ],
-        looks=_looks(predictor, chunks),
+        qualities=_qualities(predictor, chunks),
     )
 
 
@@ -58,7 +60,7 @@ def calibrate(predictor: Predictor, found: ValidationScores, settings: Verdicts)
     """
     temperature = scores.fit_temperature(found.labels, found.logits)
     limits = verdicts.learn(
-        found.labels, [probability(logit, temperature) for logit in found.logits], found.looks,
+        found.labels, [probability(logit, temperature) for logit in found.logits], found.qualities,
         max_error_ratio=settings.max_error_ratio, outlier_ratio=settings.outlier_ratio,
         real_stretches=[
             [probability(logit, temperature) for logit in video] for video in found.real_stretches
@@ -94,7 +96,7 @@ def _stretches(predictor: Predictor, score: VideoScore) -> list[float]:
     return [logit for track in score.tracks for logit in means(track.clip_logits, width)]
 
 
-def _looks(predictor: Predictor, chunks: Sequence[Chunk]) -> list[Look]:
+def _qualities(predictor: Predictor, chunks: Sequence[Chunk]) -> list[FaceQuality]:
     """Return how faces look that the model was trained or validated on, LOOKED_AT at most."""
     known = [
         (chunk.faces_dir, track)
@@ -104,4 +106,4 @@ def _looks(predictor: Predictor, chunks: Sequence[Chunk]) -> list[Look]:
         for track in found.tracks
     ]
     step = max(1, -(-len(known) // LOOKED_AT))
-    return [predictor.look_at(faces_dir, track) for faces_dir, track in known[::step]]
+    return [predictor.measure_quality(faces_dir, track) for faces_dir, track in known[::step]]

@@ -25,7 +25,7 @@ from unmask.models.clips import (
     clip_items,
     count_classes,
 )
-from unmask.models.resume import Keeper, SwapIO
+from unmask.models.resume import ResumeCheckpoint, SwapIO
 from unmask.models.settings import Settings
 from unmask.params import Train, check_memory
 from unmask.records import Chunk, Epoch
@@ -125,15 +125,15 @@ def fit(
     if not plan.epochs_done:
         (scratch / LAST).unlink(missing_ok=True)
     history = History(tracker)
-    keeper = Keeper(scratch / LAST, plan.key, epochs_done=plan.epochs_done)
-    if not _run_lightning(classifier, data, params, history, keeper, nodes=nodes):
+    resume_checkpoint = ResumeCheckpoint(scratch / LAST, plan.key, epochs_done=plan.epochs_done)
+    if not _run_lightning(classifier, data, params, history, resume_checkpoint, nodes=nodes):
         return None
-    if not keeper.best_state:
+    if not resume_checkpoint.best_state:
         raise UnmaskError(
             "Asked for the epoch of the lowest validation loss; no epoch had one that is a number: "
             "the training diverged. Lower train.lr_head or train.lr_top_ratio."
         )
-    classifier.load_state_dict(keeper.best_state)
+    classifier.load_state_dict(resume_checkpoint.best_state)
     return Fitted(net, history.rows, origin.sha256, data.validation)
 
 
@@ -256,12 +256,12 @@ def _run_lightning(
     data: ClipData,
     params: Settings,
     history: History,
-    keeper: Keeper,
+    resume_checkpoint: ResumeCheckpoint,
     *,
     nodes: int,
 ) -> bool:
     """Run Lightning; return whether this rank writes the model."""
-    resumes = keeper.epochs_done > 0
+    resumes = resume_checkpoint.epochs_done > 0
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         backbones.lay_out_for_cpu(classifier.net)
@@ -275,7 +275,7 @@ def _run_lightning(
         callbacks=[
             MilestoneFinetuning(params.train),
             EarlyStopping("val_loss", patience=params.train.patience),
-            keeper,
+            resume_checkpoint,
             history,
             # In a log bars hide the epochs' lines.
             TQDMProgressBar(refresh_rate=5 if sys.stderr.isatty() else 0),
@@ -288,12 +288,17 @@ def _run_lightning(
         log_every_n_steps=1,
         # Some CUDA kernels have no repeatable form: warn of them rather than stop.
         deterministic="warn" if on_gpu else True,
-        default_root_dir=keeper.path.parent,
+        default_root_dir=resume_checkpoint.path.parent,
     )
     with warnings.catch_warnings():
         # Advice on worker counts: doors set them from the machine's cores.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Lightning's use of a torch type that torch is about to change.
         warnings.filterwarnings("ignore", message=".*LeafSpec")
-        trainer.fit(classifier, data, ckpt_path=keeper.path if resumes else None, weights_only=True)
+        trainer.fit(
+            classifier,
+            data,
+            ckpt_path=resume_checkpoint.path if resumes else None,
+            weights_only=True,
+        )
     return bool(trainer.is_global_zero)

@@ -14,7 +14,7 @@ from unmask.models.checkpoint import Checkpoint
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
 from unmask.scoring.scores import sigmoid
 from unmask.scoring.stretches import Stretch, clips_in, worst
-from unmask.scoring.verdicts import Look
+from unmask.scoring.verdicts import FaceQuality
 
 if TYPE_CHECKING:  # importing torch takes seconds: in these, workers already look for faces
     import torch
@@ -103,7 +103,7 @@ class Predictor:
 
     def study_tracks(
         self, faces_dir: Path, tracks: Sequence[FaceTrack]
-    ) -> list[tuple[TrackScore, Look]]:
+    ) -> list[tuple[TrackScore, FaceQuality]]:
         """Return every track's scores, and how its face looks in the clips that are scored."""
         from unmask.models.clips import to_input
 
@@ -141,7 +141,7 @@ class Predictor:
         logits = self.score_clips(to_input(frames_THWC, side_px) for frames_THWC in frames)
         return list(zip(starts_s, logits, strict=True))
 
-    def look_at(self, faces_dir: Path, track: FaceTrack) -> Look:
+    def measure_quality(self, faces_dir: Path, track: FaceTrack) -> FaceQuality:
         """Return how a face looks in the clips that would be scored."""
         starts_s = self.starts(track)
         clips = self._read(faces_dir, track, starts_s)
@@ -165,12 +165,12 @@ class Predictor:
 
     def _look(
         self, track: FaceTrack, starts_s: Sequence[float], measured: Sequence[tuple[float, float]]
-    ) -> Look:
+    ) -> FaceQuality:
         from unmask.models.clips import looked_at_ratio
 
         sides_px = median(right - left for left, _, right, _ in track.boxes_T4)
         sharpness, brightness = zip(*measured, strict=True)
-        return Look(
+        return FaceQuality(
             face_px=sides_px / (1 + 2 * self.checkpoint.faces.margin_ratio),
             track_s=track.end_s - track.times_T[0],
             sharpness=median(sharpness),

@@ -27,7 +27,7 @@ from unmask.models.pretrain_bank import RENDERED_AT_ONCE, Bank, collect_faces, r
 from unmask.params import Detect, Pretrain
 from unmask.runtime.code import code_digest
 from unmask.runtime.disk import content_digest, write_atomically
-from unmask.runtime.ledger import key_of
+from unmask.runtime.resume_manifest import key_of
 from unmask.scoring import metrics, scores
 
 logger = logging.getLogger(__name__)

@@ -77,14 +77,14 @@ def epochs_done(path: Path, key: str) -> int:
     except (zipfile.BadZipFile, UnpicklingError, OSError, RuntimeError, ValueError) as error:
         logger.warning("%s is damaged (%s): training starts afresh", path, error)
         return 0
-    kept = state.get("callbacks", {}).get(Keeper.__name__, {})
+    kept = state.get("callbacks", {}).get(ResumeCheckpoint.__name__, {})
     if kept.get("key") != key:
         logger.info("%s is of other params, data or code: training starts afresh", path)
         return 0
     return int(kept["epochs_done"])
 
 
-class Keeper(Checkpoint):
+class ResumeCheckpoint(Checkpoint):
     """Keeps the weights of the best epoch, and after every epoch writes all the next one needs.
 
     Lightning's ModelCheckpoint would make two files of it, one of which can be ahead of the other.

@@ -57,7 +57,7 @@ _beat_fd: int | None = None  # in a child: the pipe to its parent
 _told_s = 0.0
 
 
-def beat() -> None:
+def heartbeat() -> None:
     """Tell the parent of this worker that its job gets on; elsewhere it only counts."""
     global _beats, _told_s
     _beats += 1
@@ -88,9 +88,9 @@ def run_jobs(
 
     Each worker has one job at a time. So when a codec crashes, it is known which job did it: its
     result is crashed(job), that worker is replaced, and the others notice nothing. The same goes
-    for a job that has not called beat() for stall_s seconds: its worker is killed, as nothing else
-    ends a loop in C, and its result is stalled(job). A job that finds no memory, or asks for more
-    than confined allows, ends as exhausted(job), or as crashed(job) without such a function.
+    for a job that has not called heartbeat() for stall_s seconds: its worker is killed, as nothing
+    else ends a loop in C, and its result is stalled(job). A job that finds no memory, or asks for
+    more than confined allows, ends as exhausted(job), or as crashed(job) without such a function.
 
     What work raises is raised here. Then, and where the caller stops early, the jobs in hand are
     killed. Results hold plain data, see wire.loads; work, start and jobs are pickled, and their
@@ -126,7 +126,7 @@ def run_jobs(
             for worker in list(crew):
                 job = worker.job
                 if worker.child.connection not in ready:
-                    if worker.count_silence(passed_s) < (_START_S if job is None else stall_s):
+                    if worker.idle_seconds(passed_s) < (_START_S if job is None else stall_s):
                         continue
                     if job is None or stalled is None:
                         raise TimeoutError(f"a worker process did not start within {_START_S:g} s")
@@ -231,7 +231,7 @@ class _Worker(Generic[Job]):
             return _Died()
         return said if isinstance(said, _Done | _Exhausted | _Failed) else _Died()
 
-    def count_silence(self, passed_s: float) -> float:
+    def idle_seconds(self, passed_s: float) -> float:
         """Return the seconds without a beat, now that some more have passed."""
         self._silent_s = 0.0 if self.child.has_beaten() else self._silent_s + passed_s
         return self._silent_s
@@ -342,7 +342,7 @@ class Child:
         return self._process.poll() is None
 
     def has_beaten(self) -> bool:
-        """Say whether it has called beat() since this was asked last."""
+        """Say whether it has called heartbeat() since this was asked last."""
         try:
             return bool(os.read(self._beats, 2**16))
         except BlockingIOError:
@@ -399,7 +399,7 @@ def _import_path() -> list[str]:
     entries = [os.path.abspath(entry) for entry in sys.path if here or os.path.isabs(entry)]
     places = {entry: os.path.realpath(entry) for entry in entries}
     # The current folder may be a stranger's, unless the user named it in so many words.
-    named = {entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     trusted = {home, *(os.path.realpath(entry) for entry in named if os.path.isabs(entry))}
     path = [entry for entry in entries if places[entry] in trusted or places[entry] != here]
     return path if home in places.values() else [*path, home]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from unmask.sagemaker.config import VARIABLE, Wishes
+from unmask.sagemaker.config import VARIABLE, JobConfig
 from unmask.sagemaker.contract import JobError
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Account:
 
 
 @contextmanager
-def asking(wish: str, action: str) -> Iterator[None]:
+def asking(request: str, action: str) -> Iterator[None]:
     """Turn what AWS or the way there answers into a sentence: wish is what was asked for.
 
     Raises:
@@ -56,30 +56,30 @@ def asking(wish: str, action: str) -> Iterator[None]:
     try:
         yield
     except NoCredentialsError as error:
-        raise _signed_out(wish, "found no credentials") from error
+        raise _signed_out(request, "found no credentials") from error
     except BotoCoreError as error:
         raise JobError(
-            f"Asked AWS {wish}; it could not be asked: {error}. Type the same again when it "
+            f"Asked AWS {request}; it could not be asked: {error}. Type the same again when it "
             "answers: nothing is done twice."
         ) from error
     except ClientError as error:
         found = error.response.get("Error", {})
         if found.get("Code") in _SIGNED_OUT:
-            raise _signed_out(wish, str(found.get("Message"))) from error
+            raise _signed_out(request, str(found.get("Message"))) from error
         if found.get("Code") in _DENIED:
             raise JobError(
-                f"Asked AWS {wish}; it was refused: {found.get('Message')}. Have {action} allowed "
-                "for you, or sign in as somebody who may."
+                f"Asked AWS {request}; it was refused: {found.get('Message')}. Have {action} "
+                "allowed for you, or sign in as somebody who may."
             ) from error
         raise JobError(
-            f"Asked AWS {wish}; it answered {found.get('Code')}: {found.get('Message')}. Correct "
-            "what it names and type the same again: nothing is done twice."
+            f"Asked AWS {request}; it answered {found.get('Code')}: {found.get('Message')}. "
+            "Correct what it names and type the same again: nothing is done twice."
         ) from error
 
 
-def _signed_out(wish: str, found: str) -> JobError:
+def _signed_out(request: str, found: str) -> JobError:
     return JobError(
-        f"Asked AWS {wish}; {found}. Sign in (`aws sso login`, `aws configure`, or AWS_PROFILE) "
+        f"Asked AWS {request}; {found}. Sign in (`aws sso login`, `aws configure`, or AWS_PROFILE) "
         "and type the same again: nothing is done twice."
     )
 
@@ -125,8 +125,8 @@ def check_bucket(account: Account, bucket: str | None) -> str:
             "Asked for a job, which reads and writes a bucket of S3; found none. Give --bucket or "
             f"set {VARIABLE}BUCKET."
         )
-    wish = f"for the bucket {bucket}"
-    with asking(wish, "s3:ListBucket"):
+    request = f"for the bucket {bucket}"
+    with asking(request, "s3:ListBucket"):
         try:
             answer = account.client("s3").head_bucket(Bucket=bucket)
         except ClientError as error:
@@ -246,7 +246,7 @@ def check_image(account: Account, image: str | None, *, commit: str | None, repo
     return image
 
 
-def check_quota(account: Account, wishes: Wishes) -> None:
+def check_quota(account: Account, job_config: JobConfig) -> None:
     """Raise where the account may start none of these machines; warn where that can't be read.
 
     Raises:
@@ -254,8 +254,8 @@ def check_quota(account: Account, wishes: Wishes) -> None:
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    kind = "spot training job usage" if wishes.spot else "training job usage"
-    name = f"{wishes.instance_type} for {kind}"
+    kind = "spot training job usage" if job_config.spot else "training job usage"
+    name = f"{job_config.instance_type} for {kind}"
     pages = account.client("service-quotas", attempts=2).get_paginator("list_service_quotas")
     try:
         quotas = [
@@ -269,9 +269,9 @@ def check_quota(account: Account, wishes: Wishes) -> None:
         return
     if not quotas:
         log.warning("not checked: whether you may start %s (no quota of that name)", name)
-    elif quotas[0] < wishes.instance_count:
+    elif quotas[0] < job_config.instance_count:
         raise JobError(
-            f"Asked for {wishes.instance_count} {wishes.instance_type}; the account's quota "
-            f"`{name}` is {quotas[0]:g}. Ask for more in AWS's console, Service Quotas, Amazon "
-            "SageMaker; or choose another --instance-type."
+            f"Asked for {job_config.instance_count} {job_config.instance_type}; the account's "
+            f"quota `{name}` is {quotas[0]:g}. Ask for more in AWS's console, Service Quotas, "
+            "Amazon SageMaker; or choose another --instance-type."
         )

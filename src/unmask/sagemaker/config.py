@@ -51,7 +51,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 Key = Annotated[str, Field(max_length=2048)]
 
 
-class Wishes(BaseModel):
+class JobConfig(BaseModel):
     """What a job should have; its params and data come from the checkout."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -185,13 +185,13 @@ def variable(name: str) -> str:
     return VARIABLE + name.upper()
 
 
-def read_wishes(variables: Mapping[str, str], given: Mapping[str, Any]) -> Wishes:
+def read_config(variables: Mapping[str, str], given: Mapping[str, Any]) -> JobConfig:
     """Return the wishes of the environment's UNMASK_SAGEMAKER_ variables; what is given goes first.
 
     Raises:
         JobError: one is unknown or out of range, or two don't fit together.
     """
-    known = {variable(name): name for name in Wishes.model_fields}
+    known = {variable(name): name for name in JobConfig.model_fields}
     found: dict[str, Any] = {}
     if region := variables.get("AWS_REGION"):  # boto3 alone reads AWS_DEFAULT_REGION only
         found["region"] = region
@@ -204,7 +204,7 @@ def read_wishes(variables: Mapping[str, str], given: Mapping[str, Any]) -> Wishe
             raise JobError(f"{set_one} is set, and means nothing{hint} Unset or correct it.")
         found[known[set_one]] = text
     try:
-        return Wishes.model_validate(found | dict(given))
+        return JobConfig.model_validate(found | dict(given))
     except ValidationError as error:
         problems = []
         for problem in error.errors():

@@ -23,7 +23,7 @@ from unmask.sagemaker.checks import (
     check_role,
     code_of,
 )
-from unmask.sagemaker.config import Wishes
+from unmask.sagemaker.config import JobConfig
 from unmask.sagemaker.contract import JobError, StoredFile
 from unmask.sagemaker.inputs import Store
 from unmask.sagemaker.jobs import Job, describe, latest, next_name
@@ -75,7 +75,7 @@ class Submission:
 
     account: Account
     training: Training
-    wishes: Wishes
+    job_config: JobConfig
     store: Store
     unsent: list[StoredFile]
     texts: dict[str, str]  # names in the job's bucket, and what belongs there
@@ -86,7 +86,7 @@ class Submission:
         with asking(f"to take a file into {self.store.uri}", "s3:PutObject"):
             yield from inputs.upload(
                 self.account.client("s3"), self.store, self.unsent, self.training.root,
-                workers=_UPLOADS, kms_key=self.wishes.kms_key,
+                workers=_UPLOADS, kms_key=self.job_config.kms_key,
             )  # fmt: skip
 
     def start(self) -> Job:
@@ -98,10 +98,10 @@ class Submission:
         from botocore.exceptions import ClientError
 
         s3, sagemaker = (self.account.client(name) for name in ("s3", "sagemaker"))
-        bucket, name = self.wishes.bucket, self.request["TrainingJobName"]
+        bucket, name = self.job_config.bucket, self.request["TrainingJobName"]
         with asking(f"to write into {bucket}", "s3:PutObject"):
             for place, text in self.texts.items():
-                inputs.put_text(s3, str(bucket), place, text, kms_key=self.wishes.kms_key)
+                inputs.put_text(s3, str(bucket), place, text, kms_key=self.job_config.kms_key)
         with asking(f"for the job {name}", "sagemaker:CreateTrainingJob and iam:PassRole"):
             try:
                 sagemaker.create_training_job(**self.request)
@@ -112,7 +112,7 @@ class Submission:
 
 
 def prepare(
-    account: Account, training: Training, wishes: Wishes, *, variables: Mapping[str, str]
+    account: Account, training: Training, job_config: JobConfig, *, variables: Mapping[str, str]
 ) -> Submission:
     """Return the job that would be sent, after all checks that cost nothing. It changes nothing.
 
@@ -125,30 +125,33 @@ def prepare(
     reporting = tracker_variables(variables)
     hyperparameters = training.hyperparameters
     commit = provenance.source_tags(root).get("mlflow.source.git.commit")
-    if clashing := sorted(set(reporting) & set(wishes.environment)):
+    if clashing := sorted(set(reporting) & set(job_config.environment)):
         raise JobError(
             f"Asked for the variable {clashing[0]} in the job, which is set from the one of that "
             "name here. Leave it out."
         )
     changes = provenance.image_changes(root)
-    if wishes.image is None and changes:
+    if job_config.image is None and changes:
         raise JobError(
             "Asked for the image of this checkout's code; these files have changes that are in no "
             f"commit:\n{changes}\nCommit them and run containers/build_and_push, or name an image "
             "by --image."
         )
     files = inputs.find_files(root, training.settings.chunks, training.settings.model.weights)
-    role = check_role(account, wishes.role)
-    bucket = check_bucket(account, wishes.bucket)
+    role = check_role(account, job_config.role)
+    bucket = check_bucket(account, job_config.bucket)
     image = check_image(
-        account, wishes.image, commit=provenance.image_commit(root), repository=wishes.repository
+        account,
+        job_config.image,
+        commit=provenance.image_commit(root),
+        repository=job_config.repository,
     )
-    check_quota(account, wishes)
-    own = inputs.own_store(bucket, wishes.prefix)
-    remote, held = _held_by_remote(account, wishes, root, files)
+    check_quota(account, job_config)
+    own = inputs.own_store(bucket, job_config.prefix)
+    remote, held = _held_by_remote(account, job_config, root, files)
     others = [file for file in files if file not in held]
     unsent = _unsent(account, own, others)
-    folder = f"{wishes.prefix}/lists"
+    folder = f"{job_config.prefix}/lists"
     texts, channels = {}, {}
     stores = {contract.FILES: (own, others), contract.REMOTE: (remote, held)}
     for channel, (store, contents) in stores.items():
@@ -165,10 +168,10 @@ def prepare(
     channels[contract.LISTING] = ("S3Prefix", prefix)
     lock = root / "dvc.lock"
     request = training_request(
-        account, wishes, role=role, image=image, hyperparameters=hyperparameters,
+        account, job_config, role=role, image=image, hyperparameters=hyperparameters,
         name=next_name(training.key, latest(account, training.key)),
         channels=channels,
-        checkpoints=f"s3://{bucket}/{wishes.prefix}/checkpoints/{training.key}",
+        checkpoints=f"s3://{bucket}/{job_config.prefix}/checkpoints/{training.key}",
         tags={
             "unmask:key": training.key,
             "unmask:commit": commit or "none",
@@ -176,14 +179,14 @@ def prepare(
         },
         reporting=reporting,
     )  # fmt: skip
-    return Submission(account, training, wishes, own, unsent, texts, request)
+    return Submission(account, training, job_config, own, unsent, texts, request)
 
 
 def _held_by_remote(
-    account: Account, wishes: Wishes, root: Path, files: list[StoredFile]
+    account: Account, job_config: JobConfig, root: Path, files: list[StoredFile]
 ) -> tuple[Store | None, set[StoredFile]]:
     """Return DVC's remote, where a job may read it, and the files that it holds."""
-    remote = inputs.remote_store(root) if wishes.use_dvc_remote else None
+    remote = inputs.remote_store(root) if job_config.use_dvc_remote else None
     if remote is None or bucket_region(account, remote.bucket) != account.region:
         return None, set()
     with asking(f"for what {remote.uri} holds", "s3:ListBucket"):
@@ -251,7 +254,7 @@ def _is_public(uri: str) -> bool:
 
 def training_request(
     account: Account,
-    wishes: Wishes,
+    job_config: JobConfig,
     *,
     name: str,
     role: str,
@@ -277,9 +280,9 @@ def training_request(
         return configs.InputData(channel_name=channel_name, data_source=source)
 
     networking = None
-    if wishes.subnets:
+    if job_config.subnets:
         networking = configs.Networking(
-            subnets=list(wishes.subnets), security_group_ids=list(wishes.security_groups)
+            subnets=list(job_config.subnets), security_group_ids=list(job_config.security_groups)
         )
     # The role was looked at; simulating its rights, as the SDK would, refuses a narrow one.
     with environment({"SAGEMAKER_VALIDATE_ROLE": "false"}):
@@ -288,35 +291,43 @@ def training_request(
                 boto_session=account.session,
                 sagemaker_client=account.client("sagemaker"),
                 # Without it the SDK asks the region's own STS, whatever the endpoint.
-                default_bucket=wishes.bucket,
+                default_bucket=job_config.bucket,
             ),
             role=role,
             base_job_name=name,
             training_image=image,
             compute=configs.Compute(
-                instance_type=wishes.instance_type,
-                instance_count=wishes.instance_count,
-                volume_size_in_gb=wishes.volume_gb,
-                enable_managed_spot_training=wishes.spot,
-                **({"volume_kms_key_id": wishes.volume_kms_key} if wishes.volume_kms_key else {}),
+                instance_type=job_config.instance_type,
+                instance_count=job_config.instance_count,
+                volume_size_in_gb=job_config.volume_gb,
+                enable_managed_spot_training=job_config.spot,
+                **(
+                    {"volume_kms_key_id": job_config.volume_kms_key}
+                    if job_config.volume_kms_key
+                    else {}
+                ),
             ),
             networking=networking,
             stopping_condition=configs.StoppingCondition(
-                max_runtime_in_seconds=wishes.max_run_s,
-                **({"max_wait_time_in_seconds": wishes.max_wait_s} if wishes.max_wait_s else {}),
+                max_runtime_in_seconds=job_config.max_run_s,
+                **(
+                    {"max_wait_time_in_seconds": job_config.max_wait_s}
+                    if job_config.max_wait_s
+                    else {}
+                ),
             ),
             output_data_config=configs.OutputDataConfig(
-                s3_output_path=f"s3://{wishes.bucket}/{wishes.prefix}/jobs",
+                s3_output_path=f"s3://{job_config.bucket}/{job_config.prefix}/jobs",
                 compression_type="GZIP",
-                kms_key_id=wishes.kms_key,
+                kms_key_id=job_config.kms_key,
             ),
             checkpoint_config=configs.CheckpointConfig(s3_uri=checkpoints, local_path=CHECKPOINTS),
             input_data_config=[
                 channel(each, kind, address) for each, (kind, address) in channels.items()
             ],
             hyperparameters=hyperparameters,  # text each: the SDK leaves text as it is
-            environment={**wishes.environment, **reporting},
-            tags=[configs.Tag(key=k, value=v) for k, v in {**wishes.tags, **tags}.items()],
+            environment={**job_config.environment, **reporting},
+            tags=[configs.Tag(key=k, value=v) for k, v in {**job_config.tags, **tags}.items()],
         )
     trainer.with_metric_definitions(
         [

@@ -54,7 +54,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Look:
+class FaceQuality:
     """How a face looks over its track: what says whether the model knows such faces."""
 
     face_px: float  # longer side of the detected box in the video's own pixels; the median
@@ -95,7 +95,7 @@ NOTHING_LEARNED = Limits(None, None, 0.0, 0.0, 0.0, math.inf, 0.0, 1.0, 0.0, 0, 
 def learn(
     labels_N: Sequence[int],
     probabilities_N: Sequence[float],
-    looks: Sequence[Look],
+    qualities: Sequence[FaceQuality],
     *,
     max_error_ratio: float,
     outlier_ratio: float,
@@ -113,18 +113,18 @@ def learn(
     limit or lies beyond it: with few, a limit is the least or most that was seen (an outlier's
     conformal p-value: Bates et al., 2023, arXiv:2104.08279, section 2.1).
     """
-    lower = max(1, math.floor(outlier_ratio * (len(looks) + 1) + 1e-9)) - 1
+    lower = max(1, math.floor(outlier_ratio * (len(qualities) + 1) + 1e-9)) - 1
     upper = -1 - lower
-    sharpness = sorted(look.sharpness for look in looks)
-    brightness = sorted(look.brightness for look in looks)
+    sharpness = sorted(quality.sharpness for quality in qualities)
+    brightness = sorted(quality.brightness for quality in qualities)
     reals = [p for p, label in zip(probabilities_N, labels_N, strict=True) if label == 0]
     fakes = [p for p, label in zip(probabilities_N, labels_N, strict=True) if label == 1]
     fake_from, real_to = thresholds(reals, fakes, max_error_ratio - stretch_error_ratio)
     return Limits(
         fake_from=fake_from,
         real_to=real_to,
-        min_face_px=sorted(look.face_px for look in looks)[lower],
-        min_track_s=sorted(look.track_s for look in looks)[lower],
+        min_face_px=sorted(quality.face_px for quality in qualities)[lower],
+        min_track_s=sorted(quality.track_s for quality in qualities)[lower],
         min_sharpness=sharpness[lower],
         max_sharpness=sharpness[upper],
         min_brightness=brightness[lower],
@@ -132,7 +132,7 @@ def learn(
         max_error_ratio=max_error_ratio,
         reals=len(reals),
         fakes=len(fakes),
-        tracks=len(looks),
+        tracks=len(qualities),
         stretches=tuple(
             (count, max(chance, fake_from))
             for count, chance in stretch_thresholds(real_stretches, stretch_error_ratio)
@@ -228,14 +228,14 @@ def _at_rank(ordered: Sequence[float], ratio: float) -> float | None:
 
 
 def judge(
-    probability: float, part: Part, look: Look, limits: Limits
+    probability: float, part: Part, quality: FaceQuality, limits: Limits
 ) -> tuple[Verdict, tuple[Doubt, ...]]:
     """Return a face's verdict, and the doubts that make it inconclusive.
 
     probability is that of the whole track. Fake it is called by that, or by its worst stretch;
     real only where the stretch by itself would be called so, too, and no single clip looks fake.
     """
-    sharpness, brightness = look.sharpness, look.brightness
+    sharpness, brightness = quality.sharpness, quality.brightness
     is_known = (
         sharpness <= limits.max_sharpness
         and limits.min_brightness <= brightness <= limits.max_brightness
@@ -254,9 +254,9 @@ def judge(
     found = {
         Doubt.BETWEEN_THRESHOLDS: not (fake or looks_real),
         Doubt.SUSPICIOUS_STRETCH: looks_real and not fake and not is_real_throughout,
-        Doubt.PARTLY_SEEN: not fake and look.looked_at_ratio < LEAST_LOOKED_AT,
-        Doubt.FACE_TOO_SMALL: look.face_px < limits.min_face_px,
-        Doubt.TOO_SHORT: look.track_s < limits.min_track_s - 1e-6,  # times have four digits
+        Doubt.PARTLY_SEEN: not fake and quality.looked_at_ratio < LEAST_LOOKED_AT,
+        Doubt.FACE_TOO_SMALL: quality.face_px < limits.min_face_px,
+        Doubt.TOO_SHORT: quality.track_s < limits.min_track_s - 1e-6,  # times have four digits
         Doubt.TOO_BLURRED: sharpness < limits.min_sharpness,
         Doubt.OUT_OF_TRAINED_RANGE: not is_known,
     }

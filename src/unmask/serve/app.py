@@ -24,8 +24,8 @@ from unmask.serve.door import Door
 from unmask.serve.faults import Faults
 from unmask.serve.inference import Refusal, Refused, Result
 from unmask.serve.intake import Pace, UploadError, too_large
-from unmask.serve.queue import LOOK_S, Desk, FullError, Limits, State, Ticket
-from unmask.serve.request_filter import LOOPBACK, Gate, client_of, refuse
+from unmask.serve.queue import LOOK_S, FullError, JobQueue, Limits, QueuedJob, State
+from unmask.serve.request_filter import LOOPBACK, RequestFilter, client_of, refuse
 
 _STATUS = {
     Refused.NOT_A_VIDEO: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -54,19 +54,19 @@ class Rules:
     patience: Patience = field(default_factory=Patience)
 
 
-def run(listening: socket.socket, desk: Desk, rules: Rules) -> None:
+def run(listening: socket.socket, job_queue: JobQueue, rules: Rules) -> None:
     """Answer until the process is told to stop."""
     faults = Faults()
-    door = build(desk, rules, faults)
-    most, backlog = make_room(desk.limits.jobs + desk.limits.waiting)
+    door = build(job_queue, rules, faults)
+    most, backlog = make_room(job_queue.limits.jobs + job_queue.limits.waiting)
     # On loopback alone everybody has one address.
     most_each = most if rules.host in LOOPBACK else -(-most // 2)
     crowd = Crowd(most, most_each, rules.patience, door.trusts)
-    server = Server(door, crowd, faults, backlog=backlog, end=desk.end)
+    server = Server(door, crowd, faults, backlog=backlog, end=job_queue.end)
     server.run(sockets=[listening])
 
 
-def build(desk: Desk, rules: Rules, faults: Faults) -> Door:
+def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     """Return the application: the endpoints, the page on all that they leave, the gate before."""
     app = FastAPI(title="unmask", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -86,22 +86,26 @@ def build(desk: Desk, rules: Rules, faults: Faults) -> Door:
 
     @app.get("/api/health")
     async def health() -> JSONResponse:
-        assert desk.maker is not None
+        assert job_queue.run_info is not None
         return JSONResponse(
-            {"ready": desk.is_ready, "model": desk.maker.model, "version": desk.maker.version},
-            HTTPStatus.OK if desk.is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
+            {
+                "ready": job_queue.is_ready,
+                "model": job_queue.run_info.model,
+                "version": job_queue.run_info.version,
+            },
+            HTTPStatus.OK if job_queue.is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
     @app.post("/api/predict")
     async def predict(request: Request) -> Response:
-        outcome = await _answer(desk, request, rules, wants_report=False)
+        outcome = await _answer(job_queue, request, rules, wants_report=False)
         if isinstance(outcome, Refusal):
             return _refuse(outcome)
         return Response(json_line(outcome.row), media_type="application/json", headers=_FRESH)
 
     @app.post("/api/report")
     async def report(request: Request) -> Response:
-        outcome = await _answer(desk, request, rules, wants_report=True)
+        outcome = await _answer(job_queue, request, rules, wants_report=True)
         return _refuse(outcome) if isinstance(outcome, Refusal) else HTMLResponse(outcome.page)
 
     @app.post("/gradio_api/upload")
@@ -111,28 +115,28 @@ def build(desk: Desk, rules: Rules, faults: Faults) -> Door:
         The page hands on what it gets: a token, or words to show, as it only shows "Error" itself.
         """
         try:
-            ticket = desk.admit(client_of(request.scope))
+            job = job_queue.admit(client_of(request.scope))
             try:
-                await _receive(request, ticket, desk.limits)
+                await _receive(request, job, job_queue.limits)
             except BaseException as error:
-                desk.drop(ticket)
+                job_queue.drop(job)
                 if isinstance(error, UploadError) and error.is_slow:
-                    desk.penalise(ticket.client)
+                    job_queue.penalise(job.client)
                 raise
         except UnmaskError as error:
             return JSONResponse([serve_page.PROBLEM + str(error)])
-        ticket.enter(State.HERE)
-        return JSONResponse([ticket.token])
+        job.enter(State.HERE)
+        return JSONResponse([job.token])
 
     page = serve_page.mount(
         app,
-        desk,
+        job_queue,
         keeps=rules.keep is not None,
-        keep=lambda ticket, result: keep(rules, ticket, result),
+        keep=lambda job, result: keep(rules, job, result),
     )
-    gate = Gate(
+    gate = RequestFilter(
         app, host=rules.host, password=rules.password, allowed=rules.allowed_hosts,
-        max_bytes=desk.limits.max_bytes, page=page, pace=rules.pace,
+        max_bytes=job_queue.limits.max_bytes, page=page, pace=rules.pace,
     )  # fmt: skip
     return Door(gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies)
 
@@ -147,32 +151,32 @@ def _refuse(refusal: Refusal) -> JSONResponse:
 
 
 async def _answer(
-    desk: Desk, request: Request, rules: Rules, *, wants_report: bool
+    job_queue: JobQueue, request: Request, rules: Rules, *, wants_report: bool
 ) -> Result | Refusal:
     """Return what is to be said of the video that a request brings; whoever hangs up stops it."""
-    ticket = desk.admit(client_of(request.scope))
+    job = job_queue.admit(client_of(request.scope))
     try:
-        await _receive(request, ticket, desk.limits)
-        ticket.wants_report = wants_report
-        desk.submit(ticket)
-        while ticket.outcome is None:
-            if desk.is_ending:
+        await _receive(request, job, job_queue.limits)
+        job.wants_report = wants_report
+        job_queue.submit(job)
+        while job.outcome is None:
+            if job_queue.is_ending:
                 return Refusal(Refused.CANCELLED, "The server is ending. Come again later.")
             if await request.is_disconnected():
                 return Refusal(Refused.CANCELLED, "Cancelled.")
             await asyncio.sleep(LOOK_S)
-        if isinstance(ticket.outcome, Result):
-            await asyncio.to_thread(keep, rules, ticket, ticket.outcome)
-        return ticket.outcome
+        if isinstance(job.outcome, Result):
+            await asyncio.to_thread(keep, rules, job, job.outcome)
+        return job.outcome
     except UploadError as error:
         if error.is_slow:
-            desk.penalise(ticket.client)
+            job_queue.penalise(job.client)
         raise
     finally:
-        desk.drop(ticket)
+        job_queue.drop(job)
 
 
-def keep(rules: Rules, ticket: Ticket, result: Result) -> None:
+def keep(rules: Rules, job: QueuedJob, result: Result) -> None:
     """Put video and answer into the folder for them, if there is one.
 
     Raises:
@@ -181,10 +185,10 @@ def keep(rules: Rules, ticket: Ticket, result: Result) -> None:
     if rules.keep is None:
         return
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = rules.keep / f"{now}-{result.row['sha256']:.12}-{ticket.token:.6}"
+    folder = rules.keep / f"{now}-{result.row['sha256']:.12}-{job.token:.6}"
     with writing(folder):
         folder.mkdir(parents=True)
-        shutil.copyfile(ticket.video, folder / "video")
+        shutil.copyfile(job.video, folder / "video")
         (folder / "answer.json").write_bytes(json_line(result.row))
         if result.page:
             (folder / "report.html").write_text(result.page, encoding="utf-8")
@@ -193,8 +197,8 @@ def keep(rules: Rules, ticket: Ticket, result: Result) -> None:
 # ---------------------------------------------------------------- uploads
 
 
-async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
-    """Write the file of a request, a form's or the body itself, to where the ticket wants it.
+async def _receive(request: Request, job: QueuedJob, limits: Limits) -> None:
+    """Write the file of a request, a form's or the body itself, to where the job wants it.
 
     The gate has limited the body in size and time.
 
@@ -203,21 +207,21 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
         DiskError: the disk takes no more.
     """
     kind = request.headers.get("content-type", "")
-    chunks = _chunks(request, ticket)
+    chunks = _chunks(request, job)
     try:
-        with writing(ticket.video), ticket.video.open("wb") as file:
+        with writing(job.video), job.video.open("wb") as file:
             if forms.is_form(kind):
-                ticket.name = clean_name(await forms.receive(kind, chunks, file))
+                job.name = clean_name(await forms.receive(kind, chunks, file))
             else:
-                ticket.name = clean_name(request.query_params.get("name", ""))
+                job.name = clean_name(request.query_params.get("name", ""))
                 async for chunk in chunks:
                     await asyncio.to_thread(file.write, chunk)
     except ClientDisconnect as error:
         raise UploadError(
             "The upload was cancelled.", status=HTTPStatus.BAD_REQUEST, kind="cancelled"
         ) from error
-    _check_place(ticket)
-    size = ticket.video.stat().st_size
+    _check_place(job)
+    size = job.video.stat().st_size
     if size > limits.max_bytes:
         raise too_large(limits.max_bytes)
     if not size:
@@ -227,15 +231,15 @@ async def _receive(request: Request, ticket: Ticket, limits: Limits) -> None:
         )  # fmt: skip
 
 
-async def _chunks(request: Request, ticket: Ticket) -> AsyncGenerator[bytes, None]:
+async def _chunks(request: Request, job: QueuedJob) -> AsyncGenerator[bytes, None]:
     """Yield a request's body; raise once its place was given to somebody faster."""
     async for chunk in request.stream():
-        _check_place(ticket)
+        _check_place(job)
         yield chunk
 
 
-def _check_place(ticket: Ticket) -> None:
-    if ticket.is_dropped:
+def _check_place(job: QueuedJob) -> None:
+    if job.is_dropped:
         raise UploadError(
             "The upload was slow while all places were taken, and lost its own. Send it later, "
             "over a faster line or as a smaller file.",

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from unmask.serve.faults import Faults
-from unmask.serve.request_filter import Gate, refuse
+from unmask.serve.request_filter import RequestFilter, refuse
 
 _DRAIN_S, _DRAIN_BYTES = 2.0, 2**24  # many clients read an answer only once they have sent all
 _PREFIX = re.compile(r"(?:/(?!\.+(?:/|$))[\w.~-]{1,64}){1,8}", re.ASCII)
@@ -24,7 +24,12 @@ class Door:
     """
 
     def __init__(
-        self, gate: Gate, faults: Faults, *, root_path: str = "", trusted: Sequence[str] = ()
+        self,
+        gate: RequestFilter,
+        faults: Faults,
+        *,
+        root_path: str = "",
+        trusted: Sequence[str] = (),
     ) -> None:
         self._gate, self._faults, self._root_path = gate, faults, root_path
         self._proxies = ProxyHeadersMiddleware(self._answer, list(trusted))  # type: ignore[arg-type]

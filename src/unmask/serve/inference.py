@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmask.answers.answers_file import Maker, to_row
+from unmask.answers.answers_file import RunInfo, to_row
 from unmask.errors import UnmaskError
 from unmask.records import Reason
 from unmask.runtime import confinement
@@ -110,16 +110,16 @@ def work(connection: Connection, settings: Settings, start: Callable[[], None]) 
     """Load the model, then answer what comes, until the parent closes the connection or dies."""
     start()
     try:
-        analyst = _Analyst(settings)
+        worker = _InferenceWorker(settings)
     except UnmaskError as error:
         connection.send(error)
         return
-    connection.send(analyst.maker)
+    connection.send(worker.run_info)
     limit = confinement.MemoryLimit(MEMORY_BYTES)
     while True:
         task = connection.recv()
         try:
-            answer = analyst.answer(task, connection.send)
+            answer = worker.answer(task, connection.send)
             connection.send(_OUT_OF_MEMORY if limit.is_spent() else answer)
         except UnmaskError as error:
             connection.send(Refusal(Refused.FAILED, str(error)))
@@ -134,7 +134,7 @@ def work(connection: Connection, settings: Settings, start: Callable[[], None]) 
             return
 
 
-class _Analyst:
+class _InferenceWorker:
     """The model and the detector, loaded once."""
 
     def __init__(self, settings: Settings) -> None:
@@ -150,7 +150,7 @@ class _Analyst:
         self._faces = self._predictor.checkpoint.faces
         start_worker(self._faces.detect)
         assert self._predictor.net  # loads it
-        self.maker = Maker(model_digest(settings.model_dir), version("unmask"))
+        self.run_info = RunInfo(model_digest(settings.model_dir), version("unmask"))
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
@@ -223,7 +223,7 @@ class _Analyst:
             replace(
                 answer, path=Path(name), detail=answer.detail.replace(str(task.video), name)
             ),
-            (task.video.stat().st_size, None), self.maker,
+            (task.video.stat().st_size, None), self.run_info,
         )  # fmt: skip
         return Result(
             row,

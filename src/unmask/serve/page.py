@@ -18,11 +18,11 @@ from fastapi.responses import HTMLResponse
 from unmask.errors import UnmaskError
 from unmask.serve.draw import STYLE, draw_faces, draw_verdict
 from unmask.serve.inference import Refusal, Result
-from unmask.serve.queue import LOOK_S, Desk, Limits, State, Ticket
+from unmask.serve.queue import LOOK_S, JobQueue, Limits, QueuedJob, State
 from unmask.serve.request_filter import Page
 from unmask.serve.watch import WATCH
 
-Keep = Callable[[Ticket, Result], None]
+Keep = Callable[[QueuedJob, Result], None]
 
 PROBLEM = "!"  # in the place of a token: what went wrong with an upload, in words
 
@@ -50,7 +50,7 @@ _SYSTEM_FONTS = (
 _MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> Page:
+def mount(app: FastAPI, job_queue: JobQueue, *, keeps: bool, keep: Keep) -> Page:
     """Put the page on all addresses that the application has not taken; return what it asks."""
     written: list[str] = []
 
@@ -63,7 +63,7 @@ def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> Page:
                 written.append(_relative((await asked.get("/")).raise_for_status().text))
         return HTMLResponse(written[0])
 
-    blocks = _build(desk, keeps=keeps, keep=keep)
+    blocks = _build(job_queue, keeps=keeps, keep=keep)
     gr.mount_gradio_app(
         app, blocks, path="/", allowed_paths=[],
         footer_links=[], run_history=False, show_error=True, ssr_mode=False, mcp_server=False,
@@ -96,25 +96,25 @@ def _relative(page: str) -> str:
     return f"{before}<script>{WATCH}</script>\n\t{end}{after}"
 
 
-def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
+def _build(job_queue: JobQueue, *, keeps: bool, keep: Keep) -> Any:
     told = gr.Progress()
 
     async def answer(token: str, request: gr.Request, progress: Any = told) -> Any:
         if token.startswith(PROBLEM):
             return _failure(token.removeprefix(PROBLEM))
-        ticket = desk.find(token)
-        if ticket is None:
+        job = job_queue.find(token)
+        if job is None:
             return _failure("The upload is gone. Please choose the file once more.")
-        ticket.owner = request.session_hash
-        desk.submit(ticket)
+        job.owner = request.session_hash
+        job_queue.submit(job)
         try:
-            outcome = await _wait(desk, ticket, progress)
+            outcome = await _wait(job_queue, job, progress)
             if isinstance(outcome, Result):
-                await asyncio.to_thread(keep, ticket, outcome)
+                await asyncio.to_thread(keep, job, outcome)
         except UnmaskError as error:
             return _failure(str(error))
         finally:
-            desk.drop(ticket)
+            job_queue.drop(job)
         return _failure(outcome.words) if isinstance(outcome, Refusal) else _success(outcome)
 
     def begin() -> list[Any]:
@@ -123,11 +123,11 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
 
     def stop(request: gr.Request) -> None:
         if request.session_hash:
-            desk.drop_all_of(request.session_hash)
+            job_queue.drop_all_of(request.session_hash)
 
     page = gr.Blocks(title="unmask: is this face real?", analytics_enabled=False)
     with page:
-        gr.HTML(_head(desk.limits, keeps=keeps), padding=False)
+        gr.HTML(_head(job_queue.limits, keeps=keeps), padding=False)
         clip = gr.File(label="Video: drop it here, or choose a file", elem_id="clip", height=160)
         token = gr.Textbox(visible="hidden", elem_id="token")
         status = gr.HTML(elem_id="status", visible=False)
@@ -161,15 +161,15 @@ def _build(desk: Desk, *, keeps: bool, keep: Keep) -> Any:
     return page
 
 
-async def _wait(desk: Desk, ticket: Ticket, progress: Any) -> Result | Refusal:
-    """Return the ticket's outcome; say meanwhile what is being done."""
-    while ticket.outcome is None:
-        if ticket.state is State.WAITING:
-            progress(0.0, desc=_waiting(desk.count_before(ticket)))
+async def _wait(job_queue: JobQueue, job: QueuedJob, progress: Any) -> Result | Refusal:
+    """Return the job's outcome; say meanwhile what is being done."""
+    while job.outcome is None:
+        if job.state is State.WAITING:
+            progress(0.0, desc=_waiting(job_queue.count_before(job)))
         else:
-            progress(ticket.step.done, desc=ticket.step.words)
+            progress(job.step.done, desc=job.step.words)
         await asyncio.sleep(2 * LOOK_S)
-    return ticket.outcome
+    return job.outcome
 
 
 def _waiting(before: int) -> str:

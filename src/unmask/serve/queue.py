@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from pickle import UnpicklingError
 
-from unmask.answers.answers_file import Maker
+from unmask.answers.answers_file import RunInfo
 from unmask.errors import UnmaskError
 from unmask.runtime import wire
 from unmask.runtime.confinement import Confinement
@@ -37,7 +37,7 @@ from unmask.serve.inference import (
 _log = logging.getLogger(__name__)
 
 WAITING = Step("Waiting", 0.0)
-LOOK_S = 0.1  # between two looks at a worker, a cancelled ticket, a deadline
+LOOK_S = 0.1  # between two looks at a worker, a cancelled job, a deadline
 _UNCLAIMED_S = 20.0  # from the end of an upload until somebody asks for its answer
 # Where all places are taken, an upload has to be so fast after so long, or it loses its own.
 _SLOW_S, _FLOOR_BYTES_S = 3.0, 32_000
@@ -49,7 +49,7 @@ _CANCELLED = Refusal(Refused.CANCELLED, "Cancelled.")
 
 
 class State(StrEnum):
-    """Where a ticket is; it only goes onwards."""
+    """Where a job is; it only goes onwards."""
 
     ARRIVING = "arriving"
     HERE = "here"  # all of the file, and nobody has asked for its answer yet
@@ -79,7 +79,7 @@ class FullError(UnmaskError):
 
 
 @dataclass(eq=False)
-class Ticket:
+class QueuedJob:
     """A video on its way to its answer, with a folder of its own that goes when it is dropped."""
 
     token: str  # nobody can guess it: who knows it may see the answer
@@ -104,7 +104,7 @@ class Ticket:
         self.state, self.since_s = state, time.monotonic()
 
 
-class Desk:
+class JobQueue:
     """Takes videos in, one after another, and has as many answered at once as the limits say."""
 
     def __init__(
@@ -113,8 +113,8 @@ class Desk:
         """Write only in folder; start is what a worker process runs first: where its words go."""
         self.limits = limits
         self._folder, self._settings, self._start = folder, settings, start
-        self._tickets: dict[str, Ticket] = {}
-        self._waiting: deque[Ticket] = deque()
+        self._tickets: dict[str, QueuedJob] = {}
+        self._waiting: deque[QueuedJob] = deque()
         self._changed = threading.Condition()
         self._penalties: dict[str, float] = {}  # until when, by address
         self.is_ending = False
@@ -124,7 +124,7 @@ class Desk:
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self._slots
         ]
-        self.maker: Maker | None = None
+        self.run_info: RunInfo | None = None
 
     def open(self) -> None:
         """Begin to load the model."""
@@ -138,7 +138,7 @@ class Desk:
             UnmaskError: there is none, or not one of this version.
         """
         for slot in self._slots:
-            self.maker = slot.await_model(lambda: self.is_ending)
+            self.run_info = slot.await_model(lambda: self.is_ending)
         for thread in self._threads:
             thread.start()
 
@@ -162,9 +162,9 @@ class Desk:
         """Say whether some worker has its model."""
         return any(slot.is_ready for slot in self._slots)
 
-    # ------------------------------------------------------------ the way of a ticket
+    # ------------------------------------------------------------ the way of a job
 
-    def admit(self, client: str = "") -> Ticket:
+    def admit(self, client: str = "") -> QueuedJob:
         """Return a place for a video that is about to arrive from a client's address.
 
         Raises:
@@ -189,7 +189,7 @@ class Desk:
                     f"more may wait. Come again in {retry_s} s.",
                     retry_s=retry_s,
                 )
-            theirs = sum(ticket.client == client for ticket in self._tickets.values())
+            theirs = sum(job.client == client for job in self._tickets.values())
             if self.limits.each is not None and theirs >= self.limits.each:
                 raise FullError(
                     f"Asked for an answer; {theirs} videos from your address are here already, and "
@@ -197,11 +197,11 @@ class Desk:
                     retry_s=retry_s,
                 )
             token = secrets.token_urlsafe(16)
-            ticket = Ticket(token, self._folder / token, client)
-            with writing(ticket.folder):  # before it counts: a full disk costs no place
-                ticket.folder.mkdir()
-            self._tickets[token] = ticket
-        return ticket
+            job = QueuedJob(token, self._folder / token, client)
+            with writing(job.folder):  # before it counts: a full disk costs no place
+                job.folder.mkdir()
+            self._tickets[token] = job
+        return job
 
     def penalise(self, client: str) -> None:
         """Give a client, whose upload was too slow, no place for a while.
@@ -219,72 +219,72 @@ class Desk:
             if len(self._penalties) < _MOST_PENALTIES:
                 self._penalties[client] = now_s + _PENALTY_S
 
-    def find(self, token: str) -> Ticket | None:
-        """Return the ticket of a token, unless its answer was asked for before."""
+    def find(self, token: str) -> QueuedJob | None:
+        """Return the job of a token, unless its answer was asked for before."""
         with self._changed:
-            ticket = self._tickets.get(token)
-            return ticket if ticket and ticket.state is State.HERE else None
+            job = self._tickets.get(token)
+            return job if job and job.state is State.HERE else None
 
-    def submit(self, ticket: Ticket) -> None:
-        """Let the ticket, whose file is there, wait for its turn."""
+    def submit(self, job: QueuedJob) -> None:
+        """Let the job, whose file is there, wait for its turn."""
         with self._changed:
-            if ticket.is_dropped:  # just now: unclaimed, or its browser left
+            if job.is_dropped:  # just now: unclaimed, or its browser left
                 return
-            ticket.enter(State.WAITING)
-            self._waiting.append(ticket)
+            job.enter(State.WAITING)
+            self._waiting.append(job)
             self._changed.notify()
 
-    def count_before(self, ticket: Ticket) -> int:
+    def count_before(self, job: QueuedJob) -> int:
         """Return how many videos are answered before this one's turn comes."""
         with self._changed:
-            if ticket not in self._waiting:
+            if job not in self._waiting:
                 return 0
             working = sum(t.state is State.WORKING for t in self._tickets.values())
-            return working + self._waiting.index(ticket)
+            return working + self._waiting.index(job)
 
-    def drop(self, ticket: Ticket) -> None:
+    def drop(self, job: QueuedJob) -> None:
         """Stop its work if there is any, and delete all there is of it."""
         with self._changed:
-            ticket.is_dropped = True
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-            if ticket.state is State.WORKING:  # whoever works on it lets it go
+            job.is_dropped = True
+            if job in self._waiting:
+                self._waiting.remove(job)
+            if job.state is State.WORKING:  # whoever works on it lets it go
                 return
-            ticket.outcome = ticket.outcome or _CANCELLED  # somebody may wait for it
-            self._tickets.pop(ticket.token, None)
-        shutil.rmtree(ticket.folder, ignore_errors=True)
+            job.outcome = job.outcome or _CANCELLED  # somebody may wait for it
+            self._tickets.pop(job.token, None)
+        shutil.rmtree(job.folder, ignore_errors=True)
 
     def drop_all_of(self, owner: str) -> None:
         """Drop what a browser that is gone, or that cancels, has here."""
         with self._changed:
-            own = [ticket for ticket in self._tickets.values() if ticket.owner == owner]
-        for ticket in own:
-            self.drop(ticket)
+            own = [job for job in self._tickets.values() if job.owner == owner]
+        for job in own:
+            self.drop(job)
 
     def _drop_unclaimed(self) -> None:
         before_s = time.monotonic() - _UNCLAIMED_S
         with self._changed:
             late = [t for t in self._tickets.values() if t.state is State.HERE]
-        for ticket in late:
-            if ticket.since_s < before_s:
-                self.drop(ticket)
+        for job in late:
+            if job.since_s < before_s:
+                self.drop(job)
 
     def _drop_slow(self) -> None:
         """Drop the slow uploads, which could hold all places for longer than they are worth."""
         now_s = time.monotonic()
         with self._changed:
             arriving = [t for t in self._tickets.values() if t.state is State.ARRIVING]
-        for ticket in arriving:
-            age_s = now_s - ticket.since_s
-            arrived = ticket.video.stat().st_size if ticket.video.exists() else 0
+        for job in arriving:
+            age_s = now_s - job.since_s
+            arrived = job.video.stat().st_size if job.video.exists() else 0
             if age_s > _SLOW_S and arrived < _FLOOR_BYTES_S * age_s:
-                self.penalise(ticket.client)
-                self.drop(ticket)
+                self.penalise(job.client)
+                self.drop(job)
 
     # ------------------------------------------------------------ work
 
     def _serve(self, slot: "_Worker") -> None:
-        """Answer one ticket after another; runs in a thread."""
+        """Answer one job after another; runs in a thread."""
         while True:
             with self._changed:
                 if not self._waiting and not self.is_ending:
@@ -292,34 +292,34 @@ class Desk:
                 if self.is_ending:
                     slot.kill()
                     return
-                ticket = self._waiting.popleft() if self._waiting and slot.is_ready else None
-                if ticket:
-                    ticket.enter(State.WORKING)
-            if ticket:
-                outcome = self._answer(slot, ticket)
+                job = self._waiting.popleft() if self._waiting and slot.is_ready else None
+                if job:
+                    job.enter(State.WORKING)
+            if job:
+                outcome = self._answer(slot, job)
                 with self._changed:
-                    ticket.outcome = outcome
-                    ticket.enter(State.DONE)
-                if ticket.is_dropped:
-                    self.drop(ticket)
+                    job.outcome = outcome
+                    job.enter(State.DONE)
+                if job.is_dropped:
+                    self.drop(job)
             elif not slot.is_ready:
                 slot.revive(lambda: self.is_ending)
             self._drop_unclaimed()
 
-    def _answer(self, slot: "_Worker", ticket: Ticket) -> Result | Refusal:
+    def _answer(self, slot: "_Worker", job: QueuedJob) -> Result | Refusal:
         begun_s = time.monotonic()
-        task = Task(ticket.video, ticket.name, ticket.wants_report, self.limits.max_video_s)
+        task = Task(job.video, job.name, job.wants_report, self.limits.max_video_s)
         try:
             slot.send(task)
             while True:
                 while slot.has_said(LOOK_S):
                     said = slot.receive()
                     if isinstance(said, Step):
-                        ticket.step = said
+                        job.step = said
                     else:
                         self._took_s += 0.3 * (time.monotonic() - begun_s - self._took_s)
                         return _outcome(said)
-                if refusal := self._stop(ticket, begun_s):
+                if refusal := self._stop(job, begun_s):
                     slot.kill()
                     return refusal
                 self._drop_unclaimed()
@@ -331,8 +331,8 @@ class Desk:
                 "for example to MP4, and try once more.",
             )
 
-    def _stop(self, ticket: Ticket, begun_s: float) -> Refusal | None:
-        if ticket.is_dropped or self.is_ending:
+    def _stop(self, job: QueuedJob, begun_s: float) -> Refusal | None:
+        if job.is_dropped or self.is_ending:
             return _CANCELLED
         if time.monotonic() - begun_s > self.limits.timeout_s:
             return Refusal(
@@ -391,7 +391,7 @@ class _Worker:
         assert self._child is not None
         return wire.loads(self._child.connection.recv_bytes())
 
-    def await_model(self, is_ending: Callable[[], bool]) -> Maker:
+    def await_model(self, is_ending: Callable[[], bool]) -> RunInfo:
         """Wait until the process has its model, and return what it is.
 
         Raises:
@@ -405,7 +405,7 @@ class _Worker:
                 if self.has_said(LOOK_S):
                     said = self.receive()
                     break
-        if isinstance(said, Maker):
+        if isinstance(said, RunInfo):
             self._has_model = True
             return said
         self.kill()
@@ -427,7 +427,7 @@ class _Worker:
                 time.sleep(1)
 
     def kill(self) -> None:
-        """End the process and what it has started, which never outlive a ticket."""
+        """End the process and what it has started, which never outlive a job."""
         self._has_model = False
         child, self._child = self._child, None
         if child is not None:

@@ -141,7 +141,7 @@ _HEARTBEAT = "/gradio_api/heartbeat/"
 _FOLDERS = ("/assets/", "/static/")
 
 
-class Gate:
+class RequestFilter:
     """Lets through what the page and the endpoints need, from whom it may come."""
 
     def __init__(

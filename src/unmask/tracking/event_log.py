@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 PAUSE_S, LONGEST_PAUSE_S = 30.0, 300.0
 
 
-class JournalTracker:
+class EventTracker:
     """A run whose events go to a sender, or where it fails to a spool until it takes them."""
 
     def __init__(self, sender: Sender, spools: Path, opening: Event) -> None:
@@ -164,7 +164,7 @@ def begin(
     experiment: str,
     run_name: str | None,
     adds_only: bool = False,
-) -> JournalTracker:
+) -> EventTracker:
     """Return a run that is begun with the sender; with resume the key's newest run goes on.
 
     With adds_only it keeps the status it has: it must be there, and is not begun again.
@@ -184,7 +184,7 @@ def begin(
         "opened": uuid.uuid4().hex,  # marks the run that this opening made
         "time_ms": _now_ms(),
     }
-    return JournalTracker(sender, spools, opening)
+    return EventTracker(sender, spools, opening)
 
 
 def _now_ms() -> int:

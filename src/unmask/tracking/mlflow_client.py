@@ -93,7 +93,7 @@ def in_short(error: BaseException, uri: str) -> str:
 def delivering(what: str, uri: str, *, patience_s: int = ANSWER_S) -> Iterator[None]:
     """Let MLflow give up soon, and turn what it raises into a DeliveryError or RefusedError."""
     try:
-        with impatience(uri, patience_s):
+        with timeouts(uri, patience_s):
             yield
     except refusals(uri) as error:
         # From None: what MLflow raises may hold the URI with its password.
@@ -161,7 +161,7 @@ def refusals(uri: str) -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def impatience(uri: str, patience_s: int) -> Iterator[None]:
+def timeouts(uri: str, patience_s: int) -> Iterator[None]:
     """Let MLflow give up soon and quietly; it takes no arguments for this."""
     # A bucket's client tries five times; PostgreSQL's waits for ever.
     limits = QUIET | {"AWS_MAX_ATTEMPTS": "1", "PGCONNECT_TIMEOUT": str(patience_s)}
@@ -183,7 +183,7 @@ def impatience(uri: str, patience_s: int) -> Iterator[None]:
 
 
 @contextmanager
-def one_maker(uri: str) -> Iterator[None]:
+def init_lock(uri: str) -> Iterator[None]:
     """Let one process at a time open an SQLite store: two that make its tables both fail."""
     file = sqlite_file(uri)
     if file is None or not file.parent.is_dir():

@@ -16,20 +16,20 @@ from urllib.parse import unquote
 from unmask.runtime.code import PACKAGE
 from unmask.runtime.digests import mlflow_digest
 from unmask.tracking import event_log
-from unmask.tracking.event_log import JournalTracker
+from unmask.tracking.event_log import EventTracker
 from unmask.tracking.mlflow_client import (
     ANSWER_S,
     UPLOAD_S,
     delivering,
-    impatience,
     in_short,
+    init_lock,
     mlflow,
-    one_maker,
     passes,
     refusals,
     shortened,
     shown,
     sqlite_file,
+    timeouts,
 )
 from unmask.tracking.offline_queue import DeliveryError, Event
 from unmask.tracking.tracker import TrackingError, environment
@@ -70,7 +70,7 @@ def open_run(
     resume: bool,
     spools: Path,
     adds_only: bool = False,
-) -> JournalTracker:
+) -> EventTracker:
     """Return a new run with our key; with resume the newest one that has it, running again.
 
     With adds_only it keeps the status it has, and must be there.
@@ -102,7 +102,7 @@ class MlflowSender:
         """Find the opening's run, or with resume its key's newest one, or make it."""
         uri = self._uri
         try:
-            with impatience(uri, ANSWER_S), one_maker(uri):
+            with timeouts(uri, ANSWER_S), init_lock(uri):
                 self._client = mlflow().MlflowClient(uri)
                 run = self._known_run(opening["run"]) or self._run_in_experiment(opening)
                 if run.info.status != "RUNNING" and not opening.get("adds_only"):

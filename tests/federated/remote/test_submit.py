@@ -25,7 +25,7 @@ from unmask.errors import DatasetError
 from unmask.federated.archives import Asset, Assets, opener_of
 from unmask.federated.leaderboard import read_all
 from unmask.federated.plans import FUNCTIONS
-from unmask.federated.remote import client as client_module
+from unmask.federated.remote import client
 from unmask.federated.remote.assets import plans_of, wanted_data
 from unmask.federated.remote.client import opened
 from unmask.federated.remote.config import Network as Organisations
@@ -428,7 +428,7 @@ def test_a_client_is_never_a_local_one(config, monkeypatch):
         assert node.client.backend_mode == "remote"
         assert node.client._backend._client.base_url == node.member.url
         assert node.client._backend._client._default_kwargs == {
-            "verify": False, "timeout": client_module.TIMEOUT_S,
+            "verify": False, "timeout": client.TIMEOUT_S,
         }  # fmt: skip
 
 

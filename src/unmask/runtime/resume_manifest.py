@@ -24,7 +24,7 @@ _SCRATCH = ".partial-"
 
 
 @dataclass(frozen=True)
-class Made:
+class ManifestEntry:
     """One finished piece of work: its files, with the SHA-256 of each, and what was found out."""
 
     name: str
@@ -33,7 +33,7 @@ class Made:
     facts: dict[str, Any] = field(default_factory=dict)  # as JSON has them
 
 
-class Ledger:
+class ResumeManifest:
     """A hidden file of a folder, one line for each piece of work that is whole.
 
     Workers write into scratch, a hidden folder of this run alone; only add() gives files their
@@ -50,7 +50,7 @@ class Ledger:
         self._folder = folder
         self._path = folder / name
         self._rows = {row.name: row for row in _read(self._path)}
-        self._is_new = False  # whether this run has written the ledger
+        self._is_new = False  # whether this run has written the file
         _delete_scratch(folder)
         with writing(self._path):
             self.scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
@@ -67,15 +67,17 @@ class Ledger:
         shutil.rmtree(self.scratch, ignore_errors=True)  # a dying worker may add a file meanwhile
         self._alone.close()
 
-    def recall(self, name: str, key: str) -> Made | None:
+    def lookup(self, name: str, key: str) -> ManifestEntry | None:
         """Return a piece of work that was done with this key, if its files are as it left them."""
         row = self._rows.get(name)
         whole = row is not None and row.key == key and all(map(self._is_whole, row.files.items()))
         return row if whole else None
 
-    def add(self, name: str, key: str, files: Sequence[str], **facts: Any) -> Made:
+    def add(self, name: str, key: str, files: Sequence[str], **facts: Any) -> ManifestEntry:
         """Note a piece of work and move its files from scratch to their places."""
-        row = Made(name, key, {file: content_digest(self.scratch / file) for file in files}, facts)
+        row = ManifestEntry(
+            name, key, {file: content_digest(self.scratch / file) for file in files}, facts
+        )
         if not self._is_new:
             self._write()
         self._delete_files_but(files, self._rows.get(name))
@@ -88,7 +90,7 @@ class Ledger:
                 os.replace(self.scratch / file, self._folder / file)
         return row
 
-    def settle(self, names: Collection[str]) -> None:
+    def finalize(self, names: Collection[str]) -> None:
         """Keep these pieces of work alone, in order of names; delete the files of others."""
         for name in self._rows.keys() - set(names):
             self._delete_files_but((), self._rows[name])
@@ -96,10 +98,10 @@ class Ledger:
         self._write()
 
     def delete(self) -> None:
-        """Delete the ledger: a next run begins anew."""
+        """Delete the file: a next run begins anew."""
         self._path.unlink(missing_ok=True)
 
-    def _delete_files_but(self, files: Collection[str], row: Made | None) -> None:
+    def _delete_files_but(self, files: Collection[str], row: ManifestEntry | None) -> None:
         for file in row.files.keys() - set(files) if row else ():
             (self._folder / file).unlink(missing_ok=True)
 
@@ -114,17 +116,17 @@ class Ledger:
         return path.is_file() and content_digest(path) == digest
 
 
-def _line(row: Made) -> str:
+def _line(row: ManifestEntry) -> str:
     return json.dumps(asdict(row)) + "\n"
 
 
-def _read(path: Path) -> list[Made]:
-    """Return the whole lines of a ledger; a kill may have cut one."""
+def _read(path: Path) -> list[ManifestEntry]:
+    """Return the whole lines of a resume manifest; a kill may have cut one."""
     rows = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                rows.append(Made(**json.loads(line)))
+                rows.append(ManifestEntry(**json.loads(line)))
             except (ValueError, TypeError):
                 continue
     return rows
