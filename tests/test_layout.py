@@ -129,6 +129,8 @@ UNTESTED = {
     "federated.remote.assets",
     "federated.remote.watch",
     "cli.gate",  # test_gate runs it
+    "forgeries.footage",  # test_fake hands it in
+    "runtime.child",  # test_processes starts and ends it
     "sagemaker.checks",  # test_sagemaker asks these two of a server
     "sagemaker.jobs",
     "video.ahead",  # test_decode reads by way of these, and writes with encode

@@ -213,6 +213,19 @@ def test_a_file_of_something_else_is_never_overwritten(tmp_path, form, text):
     assert file.read_text() == text
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "nan"])
+def test_numbers_without_end_are_no_answers(tmp_path, clips, form, number):
+    """Python's parsers take them, and then no line could be written again."""
+    file = tmp_path / "answers"
+    write(file, form, [row_of(clips[0])])
+    text = file.read_text()
+    assert text.count("0.25") >= 1
+    file.write_text(text.replace("0.25", number if form == "csv" else number.replace("nan", "NaN")))
+    with pytest.raises(AnswersFileError, match="something else than answers"):
+        known(file, form, [])
+
+
 def test_one_run_at_a_time_writes(tmp_path, clips):
     file = tmp_path / "answers"
     write(file, "json", [row_of(clips[0])] * 2)

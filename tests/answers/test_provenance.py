@@ -166,7 +166,7 @@ def test_pipes_and_large_files_beside_a_model_are_not_waited_for(evaluated):
 
 
 @pytest.mark.parametrize(
-    "content", ['{"a": NaN}', '{"a": ' + "[" * 100 + "]" * 100 + "}", "[" * 9999]
+    "content", ['{"a": NaN}', '{"a": 1e999}', '{"a": ' + "[" * 100 + "]" * 100 + "}", "[" * 9999]
 )
 def test_metrics_that_no_page_can_hold_are_left_out(evaluated, content):
     (evaluated / "metrics/test.json").write_text(content)

@@ -23,8 +23,8 @@ from unmask.data import archive, datasets
 from unmask.data.layouts.entry import name_flaw
 from unmask.errors import DatasetError
 from unmask.faces.landmarks import Face
-from unmask.forgeries import fake
-from unmask.forgeries.fake import Donor, Footage, Settings, find_footage, make_chunk, plan_fakes
+from unmask.forgeries.fake import Settings, make_chunk, plan_fakes
+from unmask.forgeries.footage import Donor, Footage, find_footage, remarks, summarise
 from unmask.video.decode import probe, read_frames
 
 SOURCES = Path(__file__).parents[2] / "data/sources"
@@ -211,10 +211,10 @@ def test_what_is_left_out_is_named_with_its_reason_and_counted(made):
         "broken.mp4": "not_a_video", "empty.mp4": "empty", "nobody.mp4": "no_face",
         "twin.mkv": "duplicate",
     }  # fmt: skip
-    lines = fake.remarks(outcomes)
+    lines = remarks(outcomes)
     assert len(lines) == 4
     assert all(any(name in line for line in lines) for name in reasons)
-    table = dict(line.rsplit(maxsplit=1) for line in fake.summarise(outcomes).splitlines())
+    table = dict(line.rsplit(maxsplit=1) for line in summarise(outcomes).splitlines())
     assert table == {
         "files of footage": "6", "left out: duplicate": "1", "left out: empty": "1",
         "left out: no_face": "1", "left out: not_a_video": "1", "people": "2", "real videos": "2",

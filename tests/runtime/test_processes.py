@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from tests.conftest import find_workers
-from unmask.runtime import processes
+from unmask.runtime import child, processes
+from unmask.runtime.child import heartbeat
 from unmask.runtime.code import PACKAGE
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.processes import heartbeat, run_jobs
+from unmask.runtime.processes import run_jobs
 
 
 def ready() -> None:
@@ -174,11 +175,11 @@ def test_a_worker_whose_words_nobody_reads_ends_without_a_word(
     at: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Its connection is then reset, which is not the end of file that a closed one has."""
-    child = processes.Child(say_much, at)
-    while not child.connection.poll(1):
-        assert child.is_alive()
-    child.await_end(30)
-    assert child._process.returncode == 0
+    worker = child.Child(say_much, at)
+    while not worker.connection.poll(1):
+        assert worker.is_alive()
+    worker.await_end(30)
+    assert worker._process.returncode == 0
     assert capfd.readouterr().err == ""
 
 

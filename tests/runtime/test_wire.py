@@ -14,7 +14,7 @@ from unmask import params
 from unmask.errors import DiskError
 from unmask.records import FaceTrack, Reason, VideoFaces
 from unmask.runtime import wire
-from unmask.runtime.processes import Child
+from unmask.runtime.child import Child
 from unmask.serve.inference import Refusal, Refused, Step
 
 TRACK = FaceTrack(0, "a_0.mp4", (0.0, 0.1), ((0.0, 1.0, 2.0, 3.0),) * 2, (0.9, 0.8))

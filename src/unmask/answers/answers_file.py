@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -412,6 +413,7 @@ def _read_json(content: bytes) -> list[Row]:
             raise ValueError(f"a line has no {', '.join(sorted(missing))}")
         if odd := [name for name, kind in _KINDS.items() if not isinstance(row[name], kind)]:
             raise ValueError(f"a line has the {odd[0]} {row[odd[0]]!r:.40}")
+        json_line(row)  # refuses what is no number: NaN, and 1e999, which Python reads as infinite
     return rows
 
 
@@ -426,7 +428,10 @@ def _read_csv(content: bytes) -> list[Row]:
 
 def _from_csv(flat: Mapping[str, str]) -> Row:
     def number(name: str, kind: type) -> Any:
-        return kind(flat[name]) if flat[name] else None
+        value = kind(flat[name]) if flat[name] else None
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"a line has the {name} {flat[name]:.40}")
+        return value
 
     worst = {"face": number("worst_face", int), "time_s": number("worst_time_s", float)}
     texts = {name: cell_text(value) for name, value in flat.items()}

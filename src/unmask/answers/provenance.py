@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import sqlite3
 import time
@@ -218,7 +219,7 @@ def _parse(content: bytes) -> Any:
     Raises:
         ValueError: it is no JSON, holds a number that is none, or lists in lists without end.
     """
-    values = json.loads(content.decode(), parse_constant=_refuse_constant)
+    values = json.loads(content.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     waiting = [(values, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -228,6 +229,12 @@ def _parse(content: bytes) -> Any:
         if isinstance(value, dict | list):
             waiting += [(each, depth + 1) for each in inside]
     return values
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):  # 1e999
+        _refuse_constant(text)
+    return number
 
 
 def _refuse_constant(name: str) -> None:

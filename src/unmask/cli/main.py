@@ -126,6 +126,7 @@ def fake(
     """
     from unmask.cli import common
     from unmask.forgeries import fake as forging
+    from unmask.forgeries.footage import find_footage, remarks, summarise
 
     common.set_up_logging()
     if not consented:
@@ -135,15 +136,15 @@ def fake(
         )
     if crf[0] > crf[1]:
         raise UnmaskError(f"--crf is a range, lower end first; found {crf[0]} {crf[1]}. Swap them.")
-    files = forging.find_footage(footage, chunk, person_from_folder=person_from_folder)
+    files = find_footage(footage, chunk, person_from_folder=person_from_folder)
     settings = forging.Settings(
         method, fakes_per_video, crf, max_seconds, seed, params.load().faces
     )
     outcomes = forging.make_chunk(files, chunk, settings, workers=workers or common.workers())
     done = list(common.progress(outcomes, total=2 * len(files), label="fake"))
-    for line in forging.remarks(done):
+    for line in remarks(done):
         terminal.echo(line, err=True)
-    terminal.echo(forging.summarise(done))
+    terminal.echo(summarise(done))
     terminal.echo(f"{chunk}: add {chunk.name} to chunks in params.yaml", err=True)
 
 

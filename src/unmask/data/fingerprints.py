@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from unmask.errors import DatasetError
 from unmask.records import Fingerprint
+from unmask.runtime.child import heartbeat
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import content_digest
-from unmask.runtime.processes import heartbeat, run_jobs
+from unmask.runtime.processes import run_jobs
 from unmask.runtime.record_files import read_fingerprints, write_fingerprints
 from unmask.video.coded import read_coded
 from unmask.video.decode import read_frames, read_keyframes

@@ -20,8 +20,9 @@ from unmask.data.leakage import PICTURE_BITS, count_differing, stack_hashes
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import Fingerprint
+from unmask.runtime.child import heartbeat
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.processes import heartbeat, run_jobs
+from unmask.runtime.processes import run_jobs
 from unmask.video.decode import read_frames
 from unmask.video.failures import DecodeError, TruncatedError
 

@@ -26,11 +26,12 @@ from unmask.faces.detector import (
 from unmask.faces.search import FrameDetections, find_faces
 from unmask.faces.tracks import Linker, Track, align_square, square_around
 from unmask.records import Box, FaceTrack, FileDoubt, Points, Reason, VideoFaces
+from unmask.runtime.child import heartbeat
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import (
     writing,
 )
-from unmask.runtime.processes import heartbeat, run_jobs
+from unmask.runtime.processes import run_jobs
 from unmask.runtime.scratch import private_folder
 from unmask.video.ahead import read_ahead
 from unmask.video.decode import Account, read_frames

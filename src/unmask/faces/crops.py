@@ -88,7 +88,7 @@ def crop_chunk(
         DiskError: the disk takes no more, or another run crops into faces_dir; what is done is
             kept for the next run.
     """
-    _refuse_twins(videos)
+    _refuse_name_collisions(videos)
     with sole_writer(faces_dir):
         yield from _fill(videos, faces_dir, settings, workers, load_detector)
 
@@ -124,7 +124,7 @@ def _fill(
     _refuse_failures(faces_dir, rows.values(), settings.max_failed_ratio)
 
 
-def _refuse_twins(videos: Sequence[tuple[str, Path]]) -> None:
+def _refuse_name_collisions(videos: Sequence[tuple[str, Path]]) -> None:
     counts = Counter(video_id for video_id, _ in videos)
     twins = sorted(video_id for video_id, count in counts.items() if count > 1)
     if twins:

@@ -14,9 +14,10 @@ from unmask import params
 from unmask.faces.cropper import crop_video
 from unmask.faces.detector import detector_of_worker, start_worker
 from unmask.records import Reason, VideoFaces
+from unmask.runtime.child import heartbeat
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
-from unmask.runtime.processes import heartbeat, run_jobs
+from unmask.runtime.processes import run_jobs
 from unmask.runtime.scratch import private_folder
 from unmask.video.decode import probe
 from unmask.video.failures import DecodeError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unmask.faces.tracks import Detection, Linker, Track
 from unmask.params import Faces
-from unmask.runtime.processes import heartbeat
+from unmask.runtime.child import heartbeat
 from unmask.video.decode import Account, probe, read_frames
 from unmask.video.failures import TruncatedError
 from unmask.video.frame import Frame

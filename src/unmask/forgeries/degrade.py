@@ -16,7 +16,7 @@ from unmask import params
 from unmask.faces.cropper import crop_in_workers, crop_video
 from unmask.faces.detector import LoadDetector
 from unmask.records import Reason, VideoFaces
-from unmask.runtime.processes import heartbeat
+from unmask.runtime.child import heartbeat
 from unmask.video.ahead import read_ahead
 from unmask.video.decode import Account, probe, read_frames
 from unmask.video.encode import VideoWriter

@@ -1,37 +1,22 @@
-"""Worker processes: replaced when a job kills or stalls them, gone when their parent is killed.
+"""Jobs shared out among worker processes: one that a job kills or stalls is replaced."""
 
-They are programs of their own. multiprocessing's "spawn" runs the user's script again in each of
-them, which therefore needs a main guard, and refuses to start any in a server's daemonic worker;
-"fork" deadlocks once torch has started threads.
-"""
-
-import fcntl
-import json
 import logging
 import math
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.spawn import get_executable
 from pickle import UnpicklingError
 from typing import Any, Generic, TypeVar
 
-from unmask.errors import UnmaskError
 from unmask.runtime import confinement, wire
-from unmask.runtime.code import PACKAGE
+from unmask.runtime.child import Child
 from unmask.runtime.confinement import Confinement, MemoryLimit
 
 Job = TypeVar("Job")
@@ -42,34 +27,6 @@ _log = logging.getLogger(__name__)
 _LOOK_S = 0.5  # between two looks at the workers' beats
 _START_S = 600.0  # torch from a cold network drive takes minutes
 _END_S = 5.0  # for a worker without work to leave by itself
-_BEAT_S = 0.1  # between two bytes of a worker to its parent
-
-# The first thing a worker runs. Ctrl-C is its parent's, which ends it. What Python itself knows to
-# import from comes last, in case the parent's list lacks it.
-_BOOT = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    "sys.path[:] = dict.fromkeys(sys.argv[4:] + sys.path); "
-    "from unmask.runtime.processes import be_child; be_child(*map(int, sys.argv[1:4]))"
-)
-
-_beats = 0
-_beat_fd: int | None = None  # in a child: the pipe to its parent
-_told_s = 0.0
-
-
-def heartbeat() -> None:
-    """Tell the parent of this worker that its job gets on; elsewhere it only counts."""
-    global _beats, _told_s
-    _beats += 1
-    if _beat_fd is not None and time.monotonic() - _told_s > _BEAT_S:
-        _told_s = time.monotonic()
-        with suppress(OSError):  # nobody has listened for long: what is there says enough
-            os.write(_beat_fd, b".")
-
-
-def count_beats() -> int:
-    """Return how often beat() was called in this process."""
-    return _beats
 
 
 def run_jobs(
@@ -272,220 +229,3 @@ def _outcome(do: Callable[[], Any], limit: MemoryLimit | None) -> bytes:
             return wire.dumps(_Failed(wire.dumps(error), words))
         except Exception:  # noqa: BLE001 - not every exception pickles, and then anything is raised
             return wire.dumps(_Failed(b"", words))
-
-
-# ---------------------------------------------------------------- processes
-
-
-class Child:
-    """A Python process of our own that runs target(connection, *args), and ends with its parent.
-
-    target and args are pickled. The process imports from where this one does, except that it never
-    imports from the current directory, which may be a stranger's, unless this package lies there.
-    All but one thread keep their hands off it.
-
-    Raises:
-        UnmaskError: this Python does not know which program runs Python.
-    """
-
-    def __init__(
-        self,
-        target: Callable[..., None],
-        *args: Any,
-        confined: Confinement | None = None,
-        leads_group: bool = False,
-    ) -> None:
-        """Start it; with leads_group, Ctrl-C doesn't reach it, and what it starts dies with it."""
-        prefix = confinement.prefix(confined) if confined else []
-        self._leads_group = leads_group
-        self._in_namespace: int | None = None
-        with ExitStack() as theirs, ExitStack() as ours:
-            self.connection, connection = Pipe()
-            ours.callback(self.connection.close)
-            theirs.callback(connection.close)
-            life, self._life = os.pipe()
-            ours.callback(os.close, self._life)
-            theirs.callback(os.close, life)
-            self._beats, beats = os.pipe()
-            ours.callback(os.close, self._beats)
-            theirs.callback(os.close, beats)
-            os.set_blocking(self._beats, False)
-            info, told = os.pipe()
-            theirs.callback(os.close, info)
-            with ExitStack() as during_start:
-                during_start.callback(os.close, told)
-                if prefix:
-                    prefix += ["--info-fd", str(told), "--"]
-                fds = (connection.fileno(), life, beats)
-                self._process = subprocess.Popen(
-                    [*prefix, *_python(), "-c", _BOOT, *map(str, fds), *_import_path()],
-                    # A program that is piped into this Python is not the child's to read, and
-                    # stdout is for results.
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                    pass_fds=(*fds, told) if prefix else fds,
-                    env=_environment(), start_new_session=leads_group,
-                )  # fmt: skip
-            if prefix:
-                self._in_namespace = _read_child_pid(info)
-            ours.pop_all()  # it runs: they stay open
-        with suppress(OSError):  # it has ended: whoever listens to it hears so
-            self.connection.send_bytes(pickle.dumps((confined, bool(prefix))))
-            self.connection.send_bytes(pickle.dumps((target, args)))
-
-    @property
-    def pid(self) -> int:
-        """Return the process's id, or that of bubblewrap around it."""
-        return self._process.pid
-
-    def is_alive(self) -> bool:
-        """Say whether it has not ended."""
-        return self._process.poll() is None
-
-    def has_beaten(self) -> bool:
-        """Say whether it has called heartbeat() since this was asked last."""
-        try:
-            return bool(os.read(self._beats, 2**16))
-        except BlockingIOError:
-            return False
-
-    def kill(self) -> None:
-        """End it at once, with all that it started if it leads a group or is in a namespace."""
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                if self._in_namespace:  # the first process in there, with which all others end
-                    os.kill(self._in_namespace, signal.SIGKILL)
-            self._process.kill()
-        if self._leads_group:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self.await_end(None)
-
-    def await_end(self, most_s: float | None) -> None:
-        """Let it end by itself, or kill it after some seconds."""
-        self.connection.close()
-        try:
-            self._process.wait(most_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        for fd in (self._life, self._beats):
-            if fd >= 0:
-                os.close(fd)
-        self._life = self._beats = -1
-
-
-def _python() -> list[str]:
-    executable = get_executable()  # as multiprocessing.set_executable says, else sys.executable
-    if not executable:
-        raise UnmaskError(
-            "Asked to start a worker process; this Python is part of another program and does not "
-            "know its own. Call multiprocessing.set_executable with the path of a Python that has "
-            "the same packages."
-        )
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # -I, -W ...
-    return [os.fsdecode(executable), *flags, "-P"]
-
-
-def _environment() -> dict[str, str]:
-    # PYTHONPATH may be relative to the directory that was the current one.
-    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONINSPECT")}
-
-
-def _import_path() -> list[str]:
-    home = os.path.realpath(PACKAGE.parent)
-    try:
-        here: str | None = os.path.realpath(os.getcwd())
-    except FileNotFoundError:  # deleted
-        here = None
-    entries = [os.path.abspath(entry) for entry in sys.path if here or os.path.isabs(entry)]
-    places = {entry: os.path.realpath(entry) for entry in entries}
-    # The current folder may be a stranger's, unless the user named it in so many words.
-    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    trusted = {home, *(os.path.realpath(entry) for entry in named if os.path.isabs(entry))}
-    path = [entry for entry in entries if places[entry] in trusted or places[entry] != here]
-    return path if home in places.values() else [*path, home]
-
-
-def _read_child_pid(info: int) -> int | None:
-    """Return the process that bubblewrap says is the namespace's first; None where it failed."""
-    said = b""
-    while part := os.read(info, 4096):
-        said += part
-        if said.rstrip().endswith(b"}"):
-            break
-    try:
-        return int(json.loads(said)["child-pid"])
-    except (ValueError, LookupError):
-        return None
-
-
-class _ParentGone(BaseException):
-    """The parent has hung up, or ended: no failure, whatever the child is at."""
-
-
-class _ToParent(Connection):
-    """A child's end of its connection: however the system says that the parent is gone, one way.
-
-    A parent that ends with words unread is a connection that was reset, not one that was closed.
-    """
-
-    def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        with _gone():
-            return super().recv_bytes(maxlength)
-
-    def recv(self) -> Any:
-        with _gone():
-            return super().recv()
-
-    def send_bytes(self, *args: Any) -> None:
-        with _gone():
-            super().send_bytes(*args)
-
-    def send(self, obj: Any) -> None:
-        with _gone():
-            super().send(obj)
-
-
-@contextmanager
-def _gone() -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, ConnectionError) as error:
-        raise _ParentGone from error
-
-
-def be_child(connection_fd: int, life_fd: int, beat_fd: int) -> None:
-    """Do what the parent asks; the main function of each child process."""
-    global _beat_fd
-    for fd in (connection_fd, life_fd, beat_fd):
-        os.set_inheritable(fd, False)
-    _end_with_parent(life_fd)
-    os.set_blocking(beat_fd, False)
-    _beat_fd = beat_fd
-    connection = _ToParent(connection_fd)
-    with suppress(_ParentGone):
-        confined, in_bubblewrap = pickle.loads(connection.recv_bytes())
-        if confined is not None:
-            confinement.confine(confined, in_bubblewrap=in_bubblewrap)
-        # From here on there may be threads: what confines a process holds for those to come.
-        _watch_parent(life_fd)
-        target, args = pickle.loads(connection.recv_bytes())
-        target(connection, *args)
-
-
-def _end_with_parent(life_fd: int) -> None:
-    """Have the kernel end this process when its parent's end of the pipe closes.
-
-    It must not go on to write beside the next run, also where a codec's loop keeps Python's lock.
-    """
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    with suppress(OSError):  # not every kernel has it, and then there is a thread
-        fcntl.fcntl(life_fd, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(life_fd, fcntl.F_SETFL, fcntl.fcntl(life_fd, fcntl.F_GETFL) | os.O_ASYNC)
-
-
-def _watch_parent(life_fd: int) -> None:
-    def watch() -> None:
-        os.read(life_fd, 1)  # nothing ever comes but its end
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

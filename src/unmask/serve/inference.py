@@ -17,7 +17,7 @@ from unmask.answers.answers_file import RunInfo, to_row
 from unmask.errors import UnmaskError
 from unmask.records import Reason
 from unmask.runtime import confinement
-from unmask.runtime.processes import count_beats
+from unmask.runtime.child import count_beats
 
 if TYPE_CHECKING:  # these import torch, which the server itself does without
     from unmask.answers.analysis import Answer

@@ -20,9 +20,9 @@ from pickle import UnpicklingError
 from unmask.answers.answers_file import RunInfo
 from unmask.errors import UnmaskError
 from unmask.runtime import wire
+from unmask.runtime.child import Child
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
-from unmask.runtime.processes import Child
 from unmask.serve.inference import (
     MEMORY_BYTES,
     Refusal,

@@ -79,7 +79,7 @@ def read_json(files: ChunkFiles, path: str) -> Any:
     """
     content = files.read_bytes(path, MAX_METADATA_BYTES)
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=without_twins)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=without_repeated_keys)
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"Asked for {path} of {files.where}; it is not JSON in UTF-8: {error}. Mend it or take "
@@ -87,7 +87,7 @@ def read_json(files: ChunkFiles, path: str) -> Any:
         ) from error
 
 
-def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object; JSON itself would let the last of two equal keys win."""
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:

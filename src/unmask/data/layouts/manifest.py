@@ -14,7 +14,7 @@ from unmask.data.archive import (
     first_few,
     shorten,
 )
-from unmask.data.layouts.entry import MAX_METADATA_BYTES, Entry, refuse, without_twins
+from unmask.data.layouts.entry import MAX_METADATA_BYTES, Entry, refuse, without_repeated_keys
 from unmask.data.layouts.rows import (
     WORDS,
     check_count,
@@ -106,7 +106,7 @@ def _json_rows(content: bytes) -> Iterator[tuple[int, dict[str, Any] | str]]:
     for number, line in enumerate(io.BytesIO(content), start=1):
         if line.strip():
             try:
-                row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=without_twins)
+                row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=without_repeated_keys)
             except (ValueError, RecursionError) as error:
                 yield number, f"is not JSON in UTF-8: {error}"
                 continue
