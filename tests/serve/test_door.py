@@ -159,7 +159,7 @@ def test_only_a_trusted_proxy_is_believed(tmp_path: Path) -> None:
     ) as server:  # fmt: skip
         assert server.get("/below/robots.txt", source="127.0.0.2", **said).status == 200
         assert server.get("/below/robots.txt", source="127.0.0.3", **said).status == 404
-        origin = {"WeightsInfo": "https://site.example"}
+        origin = {"Origin": "https://site.example"}
         asked = server.post("/api/predict", b"", source="127.0.0.2", **said, **origin)
         assert asked.kind == "not_a_video"
         evil = said | {"X_Forwarded_Host": "evil.example"}

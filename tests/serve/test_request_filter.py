@@ -192,14 +192,14 @@ def test_its_own_names_are(server: SmallServer, host: str) -> None:
 OTHERS = [
     {"Sec_Fetch_Site": "cross-site"},
     {"Sec_Fetch_Site": "same-site"},  # another port of localhost
-    {"Sec_Fetch_Site": "cross-site", "WeightsInfo": "http://127.0.0.1"},
-    {"WeightsInfo": "http://evil.example"},
-    {"WeightsInfo": "http://127.0.0.1:9"},
-    {"WeightsInfo": "null"},
-    {"WeightsInfo": "http://["},
-    {"WeightsInfo": "file://"},
-    {"WeightsInfo": "http://127.0.0.1.evil.example"},
-    {"WeightsInfo": "http://evil.example", "Referer": "http://127.0.0.1/"},
+    {"Sec_Fetch_Site": "cross-site", "Origin": "http://127.0.0.1"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "http://127.0.0.1:9"},
+    {"Origin": "null"},
+    {"Origin": "http://["},
+    {"Origin": "file://"},
+    {"Origin": "http://127.0.0.1.evil.example"},
+    {"Origin": "http://evil.example", "Referer": "http://127.0.0.1/"},
     {"Referer": "http://evil.example/page"},
 ]
 
@@ -218,12 +218,12 @@ def test_another_sites_page_changes_nothing(server: SmallServer, headers: dict[s
     "headers",
     [
         {},  # curl
-        {"WeightsInfo": "http://127.0.0.1"},
-        {"WeightsInfo": "http://localhost:7860", "Host": "localhost:7860"},
-        {"WeightsInfo": "http://127.0.0.1:80"},
-        {"WeightsInfo": "https://127.0.0.1", "Host": "127.0.0.1:443"},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://localhost:7860", "Host": "localhost:7860"},
+        {"Origin": "http://127.0.0.1:80"},
+        {"Origin": "https://127.0.0.1", "Host": "127.0.0.1:443"},
         {
-            "WeightsInfo": "http://127.0.0.1:9",
+            "Origin": "http://127.0.0.1:9",
             "Sec_Fetch_Site": "same-origin",
         },  # a proxy changed Host
         {"Sec_Fetch_Site": "none"},
@@ -369,7 +369,7 @@ PATHS = [
     "/gradio_api/heartbeat/a/b", "/manifest.json", "/favicon.ico", "/static/",
 ]  # fmt: skip
 NAMES = [
-    "Range", "If-Range", "Accept", "Accept-Encoding", "Cookie", "If-None-Match", "WeightsInfo",
+    "Range", "If-Range", "Accept", "Accept-Encoding", "Cookie", "If-None-Match", "Origin",
     "If-Modified-Since", "Content-Type", "X-Forwarded-Host", "X-Forwarded-Proto", "Expect",
     "X-Gradio-Server", "Authorization", "Content-Encoding", "Accept-Language", "Referer",
     "X-HTTP-Method-Override", "Transfer-Encoding", "Content-Length",
@@ -417,4 +417,4 @@ def test_a_slow_codec_stops_nobody(server: SmallServer) -> None:
     assert server.get("/robots.txt").status == 200
     send.join()
     assert time.monotonic() - begun_s < 5
-    assert (answers[0].status, answers[0].kind) == (415, "charset")
+    assert (answers[0].status, answers[0].kind) == (400, "no_file")

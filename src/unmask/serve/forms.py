@@ -30,20 +30,16 @@ def is_form(content_type: str) -> bool:
 def boundary_of(content_type: str) -> bytes:
     """Return what stands between a form's parts.
 
+    A charset that is named there is never looked up: multipart/form-data has no such parameter
+    (RFC 7578, section 8), some of Python's codecs take quadratic time, and others make text that
+    can't be written.
+
     Raises:
-        UploadError: there is none; or the form names a charset other than UTF-8. Some of Python's
-            codecs take quadratic time, and others make text that can't be written.
+        UploadError: there is no boundary.
     """
     if len(content_type) > _MOST_TYPE_BYTES:
         raise no_file(f"a Content-Type of {len(content_type)} characters")
     _, options = parse_options_header(content_type)
-    charset = options.get(b"charset", b"utf-8").lower()
-    if charset not in (b"utf-8", b"utf8"):
-        shown = charset[:40].decode("ascii", "replace")
-        raise UploadError(
-            f"Asked for a form in UTF-8; this one says charset={shown!r}. Leave the charset out.",
-            status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, kind="charset",
-        )  # fmt: skip
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= _MOST_BOUNDARY:
         raise no_file("a form without a boundary of 1 to 70 characters")
