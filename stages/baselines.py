@@ -1,6 +1,6 @@
 """What needs no detector, beside the model.
 
-python stages/baselines.py RAW FACES MODEL SCORES_CSV METRICS_FILE
+python stages/baselines.py RAW FACES MODEL SCORES_CSV METRICS_FILE CARD
 """
 
 import sys
@@ -11,13 +11,14 @@ from unmask.cli.common import open_tracker, progress, run_stage, weights_cache, 
 from unmask.data import copies
 from unmask.evaluation import baselines
 from unmask.evaluation.looks import FrozenNet
+from unmask.evaluation.published_card import write_card
 from unmask.models import checkpoint
 from unmask.records import SPLITS, Split
 from unmask.runtime.record_files import read_chunks
 
 
 def main() -> None:
-    raw, faces, model, scores, metrics = map(Path, sys.argv[1:])
+    raw, faces, model, scores, metrics, card = map(Path, sys.argv[1:])
     settings = params.load()
     chunks = copies.settle(read_chunks(settings.chunks, raw, faces), raw)
     trained = checkpoint.read_settings(model)
@@ -37,8 +38,11 @@ def main() -> None:
     }
     with open_tracker(Path.cwd(), key=trained.run_key, resume=True) as tracker:
         baselines.write(summaries, metrics, tracker)
-    for name, summary in summaries.items():
-        sys.stdout.write(baselines.table(name, summary) + "\n\n")
+        name, tested = trained.model.backbone, by_split["test"]
+        write_card(model, name, card, tested, summaries.get("test"), settings.evaluate)
+        tracker.log_file(card, "metrics")
+    for split_name, summary in summaries.items():
+        sys.stdout.write(baselines.table(split_name, summary) + "\n\n")
 
 
 if __name__ == "__main__":  # workers import this file again
