@@ -11,9 +11,22 @@ SEEDS = [
     b"# x\n\n## Data\n\n``\n\n|\n\n- \n\n##\n",
     b"\n## \n\n\x0b\n\n\xff\xfe\n\n\xe2\x80\xa8\n\n\x85",
     b"## a\r\n\r\n**\r\n",
+    b"---\nlicense: mit\n## Data\n---\n\n# x\n\n## Data\n\nhers\n",
+    b"---\r\na: &a [*a]\r\n---",
     b"",
 ]
-TOKENS = ["\\x0a## ", "\\x0a\\x0a", "**", "`", "| ", "| --- |", "- ", "\\x0c", "\\xe2\\x80\\xa8"]
+TOKENS = [
+    "---\\x0a",
+    "\\x0a## ",
+    "\\x0a\\x0a",
+    "**",
+    "`",
+    "| ",
+    "| --- |",
+    "- ",
+    "\\x0c",
+    "\\xe2\\x80\\xa8",
+]
 
 
 def read(data: bytes) -> None:

@@ -120,6 +120,7 @@ class Augment(Section):
 
     flip: Ratio
     colour: Ratio
+    darken: Ratio
     compress: Ratio
     blur: Ratio
     resize: Ratio

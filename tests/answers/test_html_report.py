@@ -171,6 +171,47 @@ def test_a_page_says_how_other_models_do_on_the_same_videos(cases, tmp_path):
     assert "the same 68 others" in words
 
 
+def _write_baselines(root, checkout, content):
+    """Write metrics/baselines.json as the model's own, by dvc.lock."""
+    (checkout / "metrics").mkdir(exist_ok=True)
+    written = json.dumps(content)
+    (checkout / "metrics/baselines.json").write_text(written)
+    md5 = hashlib.md5(written.encode(), usedforsecurity=False).hexdigest()
+    read = [{"path": "model", "md5": dvc_digest(root / "model")}]
+    wrote = [{"path": "metrics/baselines.json", "md5": md5}]
+    lock = {"stages": {"baselines": {"deps": read, "outs": wrote}}}
+    (checkout / "dvc.lock").write_text(json.dumps(lock))
+
+
+def test_a_page_tells_of_a_model_that_ranks_worse_than_the_width_of_a_face(cases, tmp_path):
+    root, answers, _ = cases
+    assert "better than the width of a face or the bitrate is not known" in " ".join(
+        _read(root, 2)[1].words
+    )
+    model = {"roc_auc": {"value": 0.42, "low": 0.25, "high": 0.625}}
+    width = {
+        "words": "face <i>width", "roc_auc": {"value": 0.6875, "low": 0.5, "high": 0.75},
+        "above_model": {"value": 0.25, "low": 0.125, "high": 0.375},
+    }  # fmt: skip
+    grain = width | {"words": "grain", "above_model": {"value": 0.1, "low": -0.125, "high": 0.25}}
+    test = {"split": "test", "videos": 129, "model": model, "rows": [width, grain]}
+    _write_baselines(root, tmp_path, {"splits": [test | {"split": "validation"}, test]})
+    _write(tmp_path / "2.html", answers[2], cases, tmp_path)
+    words = " ".join(" ".join(_read(tmp_path, 2)[1].words).split())
+    assert "ranks its test videos worse than face <i>width alone: what it says is no" in words
+    assert "this model 0.420 [0.250, 0.625]" in words
+    assert "face <i>width 0.688 [0.500, 0.750] +0.250 [+0.125, +0.375]" in words
+    assert "The same 129 test videos" in words
+    better = width | {"above_model": {"value": -0.25, "low": -0.375, "high": -0.125}}
+    _write_baselines(root, tmp_path, {"splits": [test | {"rows": [better, grain]}]})
+    _write(tmp_path / "2.html", answers[2], cases, tmp_path)
+    assert "ranks its test videos worse" not in " ".join(_read(tmp_path, 2)[1].words)
+    _write_baselines(root, tmp_path, {"splits": [{"split": "test", "rows": "many"}]})
+    _write(tmp_path / "2.html", answers[2], cases, tmp_path)
+    words = " ".join(" ".join(_read(tmp_path, 2)[1].words).split())
+    assert "They are damaged: splits.0.model, splits.0.rows, splits.0.videos" in words
+
+
 def test_metrics_that_few_videos_can_not_have_are_told_in_words(cases, tmp_path):
     root, answers, _ = cases
     none = {"value": None, "low": None, "high": None}

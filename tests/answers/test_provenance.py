@@ -118,6 +118,15 @@ def test_a_card_is_read_in_chapters(tmp_path):
     assert limits == provenance.CardSection("Known limits", (("list", ["one", "two goes on"]),))
 
 
+def test_a_cards_head_is_not_shown(tmp_path):
+    (tmp_path / "MODEL_CARD.md").write_text(
+        "---\nlicense: mit\n## Known limits\nnote: '\n\n## Data\n\nfrom the head'\n---\n"
+        "# x\n\n## Data\n\nfrom the body\n"
+    )
+    [data] = provenance.read_card(tmp_path)
+    assert data == provenance.CardSection("Data", (("text", "from the body"),))
+
+
 # ---------------------------------------------------------------- a stranger's files
 
 

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 
+from unmask.models.card_head import split_head
 from unmask.models.model_card import CardFacts, SplitFacts, model_card
 from unmask.scoring.verdicts import Limits
 
@@ -19,7 +21,7 @@ FACTS = CardFacts(
     crop_margin_ratio=0.1, crop_side_px=256, crop_rate_fps=10.0,
     self_blend=0.0, chunks=("sample", "07"),
     splits={
-        "train": SplitFacts(98, 44, {"swap": 21, "self_blend": 28}),
+        "train": SplitFacts(98, 44, {"swap": 21, "self_blend": 28}, people=51),
         "validation": SplitFacts(24, 12, {"self_blend": 12}),
         "test": SplitFacts(9, 9, {}),
     },
@@ -99,3 +101,50 @@ def test_model_card_warns_of_stills_only_where_they_were_used(chunks, on_stills,
     assert (stills in card) == on_stills
     assert ("ATTRIBUTION.md" in card) == on_stills
     assert ("Data of your own brings its own terms" in card) == on_own_data
+
+
+def test_model_card_begins_as_the_hub_reads_it():
+    head, body = split_head(model_card(FACTS))
+    assert yaml.safe_load(head) == {
+        "license": "other",  # chunk 07 brings terms of its own
+        "license_name": "terms-of-its-data-and-starting-weights",
+        "library_name": "unmask",
+        "pipeline_tag": "video-classification",
+        "tags": ["deepfake-detection", "face-forgery-detection", "unmask", "pytorch", "x3d_xs"],
+        "datasets": ["sample", "07"],
+        "metrics": ["roc_auc", "accuracy"],
+    }
+    assert body.startswith("# x3d_xs: real or fake?\n")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "weights", "licence"),
+    [
+        (("sample",), "weights/x3d_xs.safetensors", "apache-2.0"),
+        (("sample",), "none", "apache-2.0"),
+        (("sample",), "kinetics400", "other"),
+        (("sample",), "somebody.pth", "other"),
+        (("sample", "07"), "none", "other"),
+    ],
+)
+def test_model_card_claims_a_licence_only_where_all_of_its_parts_have_it(chunks, weights, licence):
+    head, _ = split_head(model_card(replace(FACTS, chunks=chunks, weights=weights)))
+    values = yaml.safe_load(head)
+    assert values["license"] == licence
+    assert ("license_name" in values) == (licence == "other")
+    assert ("demonstration" in values["tags"]) == (chunks == ("sample",))
+
+
+def test_model_card_takes_a_chunk_of_any_name():
+    odd = "a: [b]\n---\n# x", "\u00fc ---"
+    head, body = split_head(model_card(replace(FACTS, chunks=odd)))
+    assert yaml.safe_load(head)["datasets"] == ["a-b-x", "unnamed"]
+    assert body.startswith("# x3d_xs")
+
+
+def test_model_card_says_whom_it_saw():
+    card = " ".join(model_card(FACTS).split())
+    assert "pasted into fakes: 51 in train. Nobody is in two splits. Their age, sex" in card
+    unknown = {name: replace(split, people=None) for name, split in FACTS.splits.items()}
+    card = " ".join(model_card(replace(FACTS, splits=unknown)).split())
+    assert "How many people it saw was not counted." in card

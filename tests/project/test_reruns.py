@@ -63,6 +63,7 @@ def write_metadata(root: Path, chunk: str, content: dict[str, dict[str, str]]) -
 
 
 MEASURES = {"evaluate", "robustness"}  # stages that read the model and change none
+BASELINES = {"baselines"}  # which reads only what evaluate wrote of it
 
 
 @pytest.mark.parametrize(
@@ -71,10 +72,12 @@ MEASURES = {"evaluate", "robustness"}  # stages that read the model and change n
         ("README.md", "More words.", set()),
         ("src/unmask/tracking/mlflow_tracker.py", "# changed", set()),
         ("src/unmask/cli/common.py", "# changed", set()),
-        ("src/unmask/scoring/metrics.py", "# changed", MEASURES),
+        ("src/unmask/scoring/metrics.py", "# changed", MEASURES | BASELINES),
         ("src/unmask/evaluation/plots.py", "# changed", MEASURES),
         ("src/unmask/evaluation/evaluate.py", "# changed", MEASURES),
         ("src/unmask/forgeries/degrade.py", "# changed", {"robustness"}),
+        ("src/unmask/scoring/baselines.py", "# changed", BASELINES),
+        ("src/unmask/evaluation/looks.py", "# changed", BASELINES),
         ("src/unmask/models/classifier.py", "# changed", {"train"}),
         ("src/unmask/data/datasets.py", "# changed", {"raw@wild"}),
         ("src/unmask/faces/tracks.py", "# changed", {"faces@wild"}),
@@ -88,14 +91,14 @@ def test_an_edit_runs_what_imports_it(file: str, line: str, stages: set[str], co
     assert stages <= found
     assert ("faces@wild" in found) == (stages == {"faces@wild"})
     assert bool(found) == bool(stages)
-    if stages <= MEASURES:
+    if stages <= MEASURES | BASELINES:
         assert found == stages
 
 
 @pytest.mark.parametrize(
     ("values", "first"),
     [
-        ({"evaluate__bootstrap_resamples": 51}, {"params", *MEASURES}),
+        ({"evaluate__bootstrap_resamples": 51}, {"params", *MEASURES, *BASELINES}),
         ({"robustness__seed": 2}, {"params", "robustness"}),
         ({"train__epochs": 1}, {"params", "train"}),
         ({"augment__flip": 0.1}, {"params", "train"}),
@@ -104,7 +107,7 @@ def test_an_edit_runs_what_imports_it(file: str, line: str, stages: set[str], co
 def test_a_param_runs_what_reads_it(values: dict[str, object], first: set[str], copy: Path) -> None:
     set_params(copy, **values)
     found = due(copy)
-    assert first <= found <= first | MEASURES
+    assert first <= found <= first | MEASURES | BASELINES
 
 
 def test_what_is_known_of_a_video_crops_nothing(copy: Path) -> None:

@@ -77,6 +77,29 @@ class _Robustness(BaseModel):
     rows: list[_DegradedRow] = []
 
 
+class _Ranking(BaseModel):
+    roc_auc: _Interval
+
+
+class _PlainRow(BaseModel):
+    words: str
+    roc_auc: _Interval
+    above_model: _Interval
+
+
+class _PlainSplit(BaseModel):
+    split: str
+    videos: int
+    model: _Ranking
+    rows: list[_PlainRow]
+
+
+class _Baselines(BaseModel):
+    """What the page says of metrics/baselines.json."""
+
+    splits: list[_PlainSplit]
+
+
 class _Difference(BaseModel):
     roc_auc: _Interval
 
@@ -141,7 +164,11 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
     ]  # fmt: skip
     tests = {
         name: _fit(answer_provenance.read_metrics(source.root, source.model_dir, name), kind)
-        for name, kind in (("test", _Test), ("robustness", _Robustness))
+        for name, kind in (
+            ("test", _Test),
+            ("robustness", _Robustness),
+            ("baselines", _Baselines),
+        )
     }
     compared = answer_provenance.read_comparison(source.root, source.model_dir)
     tests["comparison"] = _fit(compared, _Comparison)
@@ -161,6 +188,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         card=answer_provenance.read_card(source.model_dir),
         tests=tests,
         degraded=_most_degraded(tests["robustness"]),
+        plain=_without_detector(tests["baselines"]),
         tolerance=verify.TOLERANCE,
         shown=metrics.shown,
         percent=messages.percent,
@@ -287,6 +315,20 @@ def _most_degraded(found: answer_provenance.Metrics) -> list[tuple[str, dict[str
     aucs = [(row["degradation"], row["roc_auc"]) for row in rows]
     known = [(name, auc) for name, auc in aucs if None not in auc.values()]
     return sorted(known, key=lambda pair: pair[1]["value"])[:_DEGRADED]
+
+
+def _without_detector(found: answer_provenance.Metrics) -> dict[str, Any] | None:
+    """Return how the model does beside what needs no detector on test videos, if that is known.
+
+    `above` has the words for each quantity whose difference to the model is above 0 with all of its
+    interval.
+    """
+    splits = [split for split in (found.values or {}).get("splits", []) if split["split"] == "test"]
+    if not splits:
+        return None
+    split: dict[str, Any] = splits[0]
+    above = [row["words"] for row in split["rows"] if (row["above_model"]["low"] or 0.0) > 0]
+    return {**split, "above": above}
 
 
 # ---------------------------------------------------------------- pictures

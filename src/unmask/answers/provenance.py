@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from unmask.models.card_head import split_head
 from unmask.models.checkpoint import CARD
 from unmask.runtime.digests import dvc_digest
 from unmask.runtime.disk import content_digest, read_regular
@@ -275,12 +276,16 @@ class CardSection:
 
 
 def read_card(model_dir: Path) -> tuple[CardSection, ...]:
-    """Return the chapters of the model's card; none where it has no card, or one of 256 KiB."""
+    """Return the chapters of the model's card; none where it has no card, or one of 256 KiB.
+
+    Its head, YAML for the Hugging Face Hub, is for machines, and is neither read nor shown.
+    """
     try:
         text = read_regular(model_dir / CARD, _MAX_CARD_BYTES).decode(errors="replace")
     except OSError:
         return ()
-    title, *chapters = f"\n{text}".split("\n## ")
+    _, body = split_head(text)
+    title, *chapters = f"\n{body}".split("\n## ")
     del title  # the name of the backbone, and what any model is
     return tuple(_chapter(chapter) for chapter in chapters)
 

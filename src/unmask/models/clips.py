@@ -24,6 +24,7 @@ from unmask.video.decode import read_frames
 Image = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
+DARKENED = (0.4, 0.9)  # the factor of a darkened clip's values is drawn evenly from this range
 # Share of a clip's frames that are different at least: all of x3d_xs's four, which takes 2.5
 # frames/s, and 12 of x3d_s's 13. Among three of four there may be three photos of a slide show.
 _MOVING = 0.9
@@ -279,6 +280,11 @@ def augment(frames_THWC: Image, settings: Augment, rng: np.random.Generator) -> 
         changes.append(
             lambda frame: cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR)
         )
+    # Drawn last, so that a chance of 0 leaves every other draw as it was; done first, as a scene is
+    # dark before it is compressed.
+    if settings.darken and rng.random() < settings.darken:
+        factor = rng.uniform(*DARKENED)
+        changes.insert(0, lambda frame: cv2.convertScaleAbs(frame, alpha=factor))
     out = []
     for frame in frames:
         changed = np.ascontiguousarray(frame)

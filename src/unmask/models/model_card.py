@@ -3,7 +3,9 @@
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from unmask.models.card_head import hub_name, with_head
 from unmask.scoring.verdicts import Limits
 
 
@@ -14,6 +16,7 @@ class SplitFacts:
     videos: int
     sources: int
     fakes_by_method: Mapping[str, int]
+    people: int | None = None  # sources, and those whose faces were pasted in; None: not counted
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,39 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """Return the model's card in Markdown: what it is, what it is for, what it was made from."""
-    sections = (
-        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
-        _card_verdicts(facts), _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
-    )  # fmt: skip
-    return "\n\n".join(sections) + "\n"
+    """Return the model's card in Markdown: what it is, what it is for, what it was made from.
 
+    It begins with a head for the Hugging Face Hub. Results on test videos are not known to a
+    training: evaluation/published_card.py adds them.
+    """
+    sections = (
+        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_people(facts),
+        _card_input(facts), _card_verdicts(facts), _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
+    )  # fmt: skip
+    return with_head(_head(facts), "\n\n".join(sections) + "\n")
+
+
+def _head(facts: CardFacts) -> dict[str, Any]:
+    """Return the head's values, by the Hub's names."""
+    is_demonstration = set(facts.chunks) == {"sample"}
+    licence = {"license": "apache-2.0"}
+    if not (is_demonstration and facts.weights in _OPEN_WEIGHTS):  # terms that nobody here knows
+        licence = {"license": "other", "license_name": "terms-of-its-data-and-starting-weights"}
+    tags = ["deepfake-detection", "face-forgery-detection", "unmask", "pytorch", facts.backbone]
+    if is_demonstration:
+        tags.append("demonstration")
+    return {
+        **licence,
+        "library_name": "unmask",
+        "pipeline_tag": "video-classification",
+        "tags": tags,
+        "datasets": list(dict.fromkeys(map(hub_name, facts.chunks))),
+        "metrics": ["roc_auc", "accuracy"],
+    }
+
+
+# Starts that leave a model under Apache-2.0: none, and two whose files are under it.
+_OPEN_WEIGHTS = ("none", "imagenet", "weights/x3d_xs.safetensors")
 
 _CARD_USE = """\
 ## What it is for
@@ -68,7 +97,7 @@ _CARD_LIMITS = """\
 - Methods of forgery that were not among the training fakes can pass unseen.
 - Strong compression, scaling and noise remove traces: scores then mean less.
 - Small, turned or covered faces give little to go by; a face that is not found is not scored.
-- It saw few people. Whether it errs more on some groups than on others was not measured.
+- Whether it errs more on some groups of people than on others was not measured.
 - Probabilities were calibrated on its own validation videos and their share of fakes. Where fakes
   are rarer they are too high."""
 
@@ -77,7 +106,9 @@ _CARD_HOW = """\
 
     unmask predict clip.mp4
 
-The test metrics, with 95% intervals, are in `metrics/test.json` of the run that made this model."""
+The test metrics, with 95% intervals, are in `metrics/test.json` of the run that made this model.
+How it does beside what needs no detector is in `metrics/baselines.json`. `metrics/MODEL_CARD.md` is
+this card with both."""
 
 
 def _card_what(facts: CardFacts) -> str:
@@ -138,6 +169,25 @@ def _card_data(facts: CardFacts) -> str:
         )
         lines += ["", _wrapped(text)]
     return "\n".join(lines)
+
+
+def _card_people(facts: CardFacts) -> str:
+    counts = [
+        f"{split.people} in {name}"
+        for name, split in facts.splits.items()
+        if split.people is not None
+    ]
+    known = "How many people it saw was not counted."
+    if counts:
+        known = (
+            "People or recordings, those included whose faces were pasted into fakes: "
+            f"{', '.join(counts)}. Nobody is in two splits."
+        )
+    groups = (
+        "Their age, sex, skin, glasses, language and camera are not recorded, so it has no results "
+        "by group: whether it errs more on some people than on others is not known."
+    )
+    return f"## Whom it saw\n\n{_wrapped(f'{known} {groups}')}"
 
 
 def _card_input(facts: CardFacts) -> str:

@@ -114,6 +114,7 @@ def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried:
             videos=len(own),
             sources=len({record.source_id for record in own}),
             fakes_by_method=dict(sorted(fakes.items())),
+            people=len({person for record in own for person in record.identities}),
         )
     facts = model_card.CardFacts(
         backbone=params.model.backbone,

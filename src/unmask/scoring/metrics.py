@@ -224,9 +224,9 @@ def bootstrap_interval(
     rest. None if more than half are dropped, or if there is one group, which cannot vary.
     """
     labels, scores = read_labels_and_scores("bootstrap_interval", labels_N, scores_N)
-    return _interval(
+    return interval_over_groups(
         lambda rows: metric(labels[rows], scores[rows]),
-        labels, groups_N, resamples=resamples, seed=seed, level=level,
+        groups_N, count=len(labels), resamples=resamples, seed=seed, level=level,
     )  # fmt: skip
 
 
@@ -248,37 +248,42 @@ def paired_interval(
     """
     labels, scores = read_labels_and_scores("paired_interval", labels_N, scores_N)
     _, others = read_labels_and_scores("paired_interval", labels_N, others_N)
-    return _interval(
+    return interval_over_groups(
         lambda rows: metric(labels[rows], scores[rows]) - metric(labels[rows], others[rows]),
-        labels, groups_N, resamples=resamples, seed=seed, level=level,
+        groups_N, count=len(labels), resamples=resamples, seed=seed, level=level,
     )  # fmt: skip
 
 
-def _interval(
+def interval_over_groups(
     value_of: Callable[[Ints], float],
-    labels: Ints,
     groups_N: ArrayLike,
     *,
+    count: int,
     resamples: int,
     seed: int,
-    level: float,
+    level: float = 0.95,
 ) -> Interval | None:
+    """Return the interval of what value_of returns for the places of the videos that are drawn.
+
+    As bootstrap_interval, for what is no metric of labels and scores alone. count is the number of
+    videos; a place, from 0 on, stands in value_of's argument as often as its video was drawn.
+    """
     if resamples < 1 or not 0 < level < 1:
         raise UnmaskError(
             f"bootstrap_interval: asked for {resamples} resamples at level {level}; pass at least "
             "1 resample and a level between 0 and 1."
         )
     names_G, group_of_N = np.unique(np.asarray(groups_N), return_inverse=True)
-    if group_of_N.shape != labels.shape:
+    if group_of_N.shape != (count,):
         raise UnmaskError(
             f"bootstrap_interval: expected one group a label, got {len(group_of_N)} groups for "
-            f"{len(labels)} labels. Pass the source id of every video."
+            f"{count} labels. Pass the source id of every video."
         )
     group_count = len(names_G)
     if group_count == 1:
         return None
     generator = np.random.default_rng(seed)
-    rows_N = np.arange(len(labels))
+    rows_N = np.arange(count)
     values = []
     for _ in range(resamples):
         drawn_G = generator.integers(group_count, size=group_count)
@@ -324,7 +329,7 @@ def measure(
     interval = bootstrap_interval(
         metric, labels_N, scores_N, groups_N, resamples=resamples, seed=seed
     )
-    return _measured(value, interval)
+    return as_measured(value, interval)
 
 
 def measure_difference(
@@ -353,10 +358,11 @@ def measure_difference(
     interval = paired_interval(
         metric, labels, scores, others, groups, resamples=resamples, seed=seed
     )
-    return _measured(value, interval)
+    return as_measured(value, interval)
 
 
-def _measured(value: float, interval: Interval | None) -> Measured:
+def as_measured(value: float, interval: Interval | None) -> Measured:
+    """Return a value and its interval, ready for JSON."""
     low, high = (interval.low, interval.high) if interval else (None, None)
     return {"value": value, "low": low, "high": high}
 
