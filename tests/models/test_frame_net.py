@@ -51,6 +51,18 @@ def test_colours_that_a_checkpoint_has_recorded_stand_before_timms() -> None:
     assert backbones.recorded_colours(backbones.build("x3d_xs", dropout=0.0)) is None
 
 
+def test_a_tag_gives_colours_and_need_not_be_known_once_they_are_recorded() -> None:
+    with torch.device("meta"):
+        name = "timm/vit_base_patch16_224"
+        mil = built(f"{name}.orig_in21k").row
+        assert mil.timm_name == "vit_base_patch16_224"
+        own = Colours((0.1,) * 3, (0.2,) * 3)
+        net = backbones.build(f"{name}.gone", dropout=0.0, side_px=64, colours=own)
+        assert backbones.recorded_colours(net) == own
+        with pytest.raises(ParamsError, match="no such net"):
+            built(f"{name}.gone")
+
+
 @pytest.mark.parametrize(
     ("name", "count", "first", "last"),
     [

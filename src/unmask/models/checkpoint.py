@@ -164,11 +164,12 @@ def _temperature(value: Any) -> float:
 
 
 def _colours(value: Any) -> Colours:
-    found = [value[name] for name in ("mean", "deviation")]
+    if not isinstance(value, dict) or set(value) != {"mean", "deviation"}:
+        raise ValueError(f"model.colours should have a mean and a deviation; found {value!r:.200}")
+    found = [value["mean"], value["deviation"]]
     numbers = [number for triple in found for number in triple]
     if (
-        len(value) != 2
-        or any(len(triple) != 3 for triple in found)
+        any(len(triple) != 3 for triple in found)
         or not all(type(number) is float and math.isfinite(number) for number in numbers)
         or min(found[1]) <= 0
     ):

@@ -33,12 +33,15 @@ class NoMapError(UnmaskError):
 def timm_row(backbone: str, *, side_px: int, colours: Colours | None) -> ImageRow:
     """Return what builds `timm/<name>` for frames of that side; colours are timm's by default.
 
+    With colours that were recorded, its tag, of which timm may have others by now, is not needed.
+
     Raises:
         ParamsError: timm has no such net.
     """
-    facts = timm_facts(backbone)
+    arch = backbone.removeprefix(PREFIX).partition(".")[0]
+    facts = timm_facts(backbone if colours is None else PREFIX + arch)
     return ImageRow(
-        backbone.removeprefix(PREFIX), colours or facts.colours, facts.head, layers=None,
+        arch, colours or facts.colours, facts.head, layers=None,
         side_px=side_px if facts.fixed_side else None,
     )  # fmt: skip
 

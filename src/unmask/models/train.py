@@ -131,6 +131,7 @@ def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried:
         crop_margin_ratio=params.faces.margin_ratio,
         crop_side_px=params.faces.side_px,
         crop_rate_fps=params.faces.rate_fps,
+        tune=params.train.tune,
         self_blend=params.train.self_blend,
         chunks=tuple(chunk.name for chunk in chunks),
         splits=splits,
