@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from unmask import params
 from unmask.cli import common
 from unmask.errors import UnmaskError
 from unmask.models import fit, train
+from unmask.models.memory import check_memory
 from unmask.models.settings import Settings
 from unmask.sagemaker import contract
 
@@ -59,7 +59,7 @@ def main(base: Path) -> None:
     scratch, finished = base / "checkpoints/training", base / "checkpoints/model"
     cache = common.weights_cache()
     if available := common.memory_bytes():
-        params.check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
+        check_memory(wanted.clips, wanted.model, wanted.train, available_bytes=available)
     chunks = train.read_chunks(wanted.chunks, Path("raw"), Path("faces"), wanted.raw)
     sections = Settings.of(wanted)
     plan = fit.plan(chunks, sections, scratch=scratch, weights_cache=cache)

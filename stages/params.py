@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unmask import params
 from unmask.cli.common import memory_bytes, run_stage
+from unmask.models.memory import check_memory
 from unmask.runtime.disk import write_atomically
 
 
@@ -17,9 +18,7 @@ def main() -> None:
     settings = params.load()
     params.check_chunks(settings.chunks, chunks_dir, made=["sample"])
     if available := memory_bytes():
-        params.check_memory(
-            settings.clips, settings.model, settings.train, available_bytes=available
-        )
+        check_memory(settings.clips, settings.model, settings.train, available_bytes=available)
     write_atomically(checked, "params.yaml is checked before any stage runs\n")
 
 

@@ -418,19 +418,31 @@ def test_what_is_pinned_or_another_chunks_split_is_not(changed: Callable[..., Pa
     params.load(changed({"model.weights": "mine.pt", "model.weights_sha256": "0a" * 32}))
 
 
-def test_a_batch_that_memory_cannot_hold_is_refused(changed: Callable[..., Path]) -> None:
-    values = {"clips.side_px": 64, "train.batch_size": 100, "train.unfreeze_top_layers": 2}
-    large = params.load(changed(values))
-    sections = large.clips, large.model, large.train
-    # A clip of 4 frames of 64 px takes 7.0 MiB where two layers learn; in mixed precision half.
-    params.check_memory(*sections, available_bytes=704 * 2**20)
-    params.check_memory(*sections, available_bytes=352 * 2**20, bytes_per_value=2)
-    with pytest.raises(
-        ParamsError, match=r"100 clips of 4 frames .* 0\.7 GiB .* Set it to 7 at most"
-    ):
-        params.check_memory(*sections, available_bytes=50 * 2**20)
-    with pytest.raises(ParamsError, match=r"Set clips\.frames or clips\.side_px"):
-        params.check_memory(*sections, available_bytes=2**20)
+@pytest.mark.parametrize("name", ["vit_small_patch16_384", "vit_base_patch16_clip_224.openai"])
+def test_nets_of_timms_are_taken_by_their_names(name: str, changed: Callable[..., Path]) -> None:
+    values = {"model.backbone": f"timm/{name}", "model.weights": "none", "clips.side_px": 224}
+    loaded = params.load(changed({**values, "train.unfreeze_top_layers": 12, "train.tune": "head"}))
+    assert loaded.model.backbone == f"timm/{name}"
+    assert loaded.train.unfreeze_top_layers == 12
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model.backbone": "timm/vit_smal_patch16_384"}, "mean timm/vit_small_patch16_384"),
+        ({"model.backbone": "timm/deit_tiny_distilled_patch16_224"}, "by a single head"),
+        ({"model.backbone": "timm/vit_small_patch16_384"}, "is 384 pixels wide, crops are 256"),
+        ({"model.backbone": "timm/../x3d"}, "Input should be timm/<name>, 'x3d_xs'"),
+        ({"model.backbone": "timm/vit tiny"}, "Input should be timm/<name>"),
+        ({"model.backbone": "timm/resnet18", "model.weights": "imagenet"}, "can't start"),
+        ({"train.tune": "layernorms"}, "did you mean layernorm?"),
+        ({"train.unfreeze_top_layers": 6}, "x3d_xs has 5 layers"),
+    ],
+)
+def test_what_timm_or_the_net_has_not_is_refused(
+    values: dict[str, Any], said: str, changed: Callable[..., Path]
+) -> None:
+    assert said in message(changed({"model.weights": "none", **values}))
 
 
 # ---------------------------------------------------------------- degradations

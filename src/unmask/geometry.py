@@ -4,6 +4,8 @@ that training takes, the names of their published weights.
 
 from dataclasses import dataclass
 
+from unmask.timm_facts import is_timm, timm_facts
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -31,6 +33,9 @@ GEOMETRIES = {
     "resnext50_32x4d": Geometry(4, 12 / 30, 224),
 }
 
+# A net of timm's gets x3d_xs's clip too, at the side that timm says.
+_TIMM_FRAMES, _TIMM_INTERVAL_S = 4, 12 / 30
+
 # What model.weights may call a backbone's published weights; None where a file must be named.
 PRETRAINED = {
     "x3d_xs": "kinetics400",
@@ -44,7 +49,7 @@ PRETRAINED = {
 
 def no_such_start(backbone: str, weights: str) -> str:
     """Return the words for weights that are not this backbone's."""
-    own = PRETRAINED[backbone]
+    own = PRETRAINED.get(backbone)
     remedy = (
         f"Set it to {own}"
         if own
@@ -57,8 +62,16 @@ def no_such_start(backbone: str, weights: str) -> str:
 def clip_geometry(
     backbone: str, *, frames: int | None, interval_s: float | None, side_px: int | None
 ) -> Geometry:
-    """Return the backbone's own geometry, but where a value is given."""
-    own = GEOMETRIES[backbone]
+    """Return the backbone's own geometry, but where a value is given.
+
+    Raises:
+        ParamsError: side_px is not given, and timm has no net of this name.
+    """
+    if is_timm(backbone):
+        side_px = side_px or timm_facts(backbone).side_px
+        own = Geometry(_TIMM_FRAMES, _TIMM_INTERVAL_S, side_px)
+    else:
+        own = GEOMETRIES[backbone]
     return Geometry(frames or own.frames, interval_s or own.interval_s, side_px or own.side_px)
 
 
@@ -78,20 +91,39 @@ _LEARNING_BYTES = {
 }
 
 
+# The same where norms and the head learn: what autograd keeps, as models.fake_step counts it. Of a
+# convolutional net that is next to all of it, as its BatchNorms stand behind each convolution.
+_NORMS_BYTES = {
+    "x3d_xs": 1000,
+    "x3d_s": 1000,
+    "x3d_m": 1000,
+    "x3d_l": 1000,
+    "efficientnet_lite0": 1570,
+    "resnext50_32x4d": 2220,
+}
+
+
+def table_pixel_bytes(backbone: str, tune: str, unfreeze_top_layers: int) -> int:
+    """Return what one pixel of one frame takes at least in 32 bit, of a backbone in the table.
+
+    tune and unfreeze_top_layers are train's params.
+    """
+    by_layers = _LEARNING_BYTES[backbone]
+    if tune == "layernorm":
+        return _NORMS_BYTES[backbone]
+    most = len(by_layers) - 1
+    layers = {"head": 0, "all": most}.get(tune, unfreeze_top_layers)
+    return by_layers[min(layers, most)]
+
+
 def training_bytes(
-    backbone: str,
-    geometry: Geometry,
-    batch_size: int,
-    unfreeze_top_layers: int,
-    *,
-    bytes_per_value: int = 4,
+    pixel_bytes: float, geometry: Geometry, batch_size: int, *, bytes_per_value: int = 4
 ) -> int:
     """Return the memory that a training step takes at least, for a batch's clips alone.
 
     Weights, libraries and the clips that wait come on top: a batch that fits by this may not fit,
-    one that does not fit by this does not. bytes_per_value is 2 in mixed precision.
+    one that does not fit by this does not. pixel_bytes is what a pixel takes in 32 bit;
+    bytes_per_value is 2 in mixed precision.
     """
-    by_layers = _LEARNING_BYTES[backbone]
-    pixel_bytes = by_layers[min(unfreeze_top_layers, len(by_layers) - 1)]
     pixels = batch_size * geometry.frames * geometry.side_px**2
-    return pixels * pixel_bytes * bytes_per_value // 4
+    return int(pixels * pixel_bytes * bytes_per_value / 4)

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from unmask.errors import MALFORMED, ParamsError
-from unmask.geometry import PRETRAINED, Geometry, clip_geometry, no_such_start, training_bytes
+from unmask.geometry import PRETRAINED, Geometry, clip_geometry, no_such_start
+from unmask.timm_facts import PATTERN, is_timm, timm_facts
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Crf = Annotated[int, Field(ge=0, le=40)]  # x264 goes on to 51, where a face is a few blocks
+TABLE_LAYERS = 5  # of each backbone in the table: a stem and four stages
 COMMITTED_WEIGHTS = "weights/x3d_xs.safetensors"
 Backbone = Literal["x3d_xs", "x3d_s", "x3d_m", "x3d_l", "efficientnet_lite0", "resnext50_32x4d"]
 
@@ -103,7 +106,7 @@ class Clips(Section):
 
     frames: Count | None
     interval_s: Positive | None
-    side_px: Annotated[int, Field(ge=64, le=512)] | None
+    side_px: Annotated[int, Field(ge=64, le=1024)] | None
     max_per_track: Count
     stretch_s: Positive
     max_padding_ratio: Annotated[float, Field(ge=0, lt=1)]
@@ -127,23 +130,36 @@ class Augment(Section):
     shift_ratio: Annotated[float, Field(ge=0, lt=0.5)]
 
 
+def _known_backbone(name: str) -> str:
+    """Return the name, one of the table's or of a form that timm's names have.
+
+    Whether timm has that net is asked where its clips are: timm takes seconds to import.
+    """
+    if name in get_args(Backbone) or re.fullmatch(PATTERN, name):
+        return name
+    *first, last = map(repr, get_args(Backbone))
+    expected = f"timm/<name>, {', '.join(first)} or {last}"
+    raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+
 class Model(Section):
     """The backbone and where its weights come from."""
 
-    backbone: Backbone
+    backbone: Annotated[str, AfterValidator(_known_backbone)]
     weights: str
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Section):
-    """Milestone fine-tuning."""
+    """Fine-tuning: which of the weights learn, when and how fast."""
 
+    tune: Literal["milestones", "layernorm", "head", "all"]  # models.tuning
     epochs: Count
     batch_size: Count
     lr_head: Positive
     milestone: Natural
-    unfreeze_top_layers: Annotated[int, Field(ge=0, le=5)]  # a stem and four stages
+    unfreeze_top_layers: Natural  # up to TABLE_LAYERS; of a net of timm's up to its number
     lr_top_ratio: Positive
     lr_gamma: Positive
     self_blend: Ratio
@@ -288,7 +304,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Params":
-        clashes = [*self._chunk_clashes(), *self._clip_clashes(), *self._weights_clashes()]
+        clashes = [
+            *self._chunk_clashes(), *(self._backbone_clashes() or self._clip_clashes()),
+            *self._weights_clashes(),
+        ]  # fmt: skip
         if clashes:
             raise ValueError("\n  ".join(clashes))
         return self
@@ -308,11 +327,25 @@ class Params(Section):
                 "from chunks"
             )
 
+    def _backbone_clashes(self) -> list[str]:
+        backbone, layers = self.model.backbone, self.train.unfreeze_top_layers
+        if is_timm(backbone):
+            try:
+                timm_facts(backbone)
+            except ParamsError as error:
+                return [str(error)]
+        elif layers > TABLE_LAYERS:
+            return [
+                f"train.unfreeze_top_layers is {layers}; {backbone} has {TABLE_LAYERS} layers: a "
+                "stem and four stages. Set it between 0 and that"
+            ]
+        return []
+
     def _weights_clashes(self) -> Iterator[str]:
         weights, backbone = self.model.weights, self.model.backbone
         # The committed file holds an X3D, as kinetics400 does.
         kind = "kinetics400" if weights == COMMITTED_WEIGHTS else weights
-        if kind in {"kinetics400", "imagenet"} and kind != PRETRAINED[backbone]:
+        if kind in {"kinetics400", "imagenet"} and kind != PRETRAINED.get(backbone):
             yield no_such_start(backbone, weights)
         # Only the committed file is a dep of the stage: another's content must be named here.
         known = weights in {"none", "kinetics400", "imagenet", COMMITTED_WEIGHTS}
@@ -410,34 +443,6 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise ParamsError(
             "\n".join([f"{path} has {len(problems)} problem(s):", *problems])
         ) from error
-
-
-def check_memory(
-    clips: Clips, model: Model, train: Train, *, available_bytes: int, bytes_per_value: int = 4
-) -> None:
-    """Refuse a batch that can't fit into memory, before anything is trained.
-
-    Raises:
-        ParamsError: it can't; the message names the largest batch that may.
-    """
-    geometry, layers = clips.geometry(model.backbone), train.unfreeze_top_layers
-
-    def needed_bytes(batch_size: int) -> int:
-        return training_bytes(
-            model.backbone, geometry, batch_size, layers, bytes_per_value=bytes_per_value
-        )
-
-    needed = needed_bytes(train.batch_size)
-    if needed <= available_bytes:
-        return
-    largest = available_bytes // needed_bytes(1)
-    advice = f"Set it to {largest} at most" if largest else "Set clips.frames or clips.side_px"
-    raise ParamsError(
-        f"train.batch_size asks for {train.batch_size} clips of {geometry.frames} frames of "
-        f"{geometry.side_px} px at once: training {layers} top layers on them takes "
-        f"{needed / 2**30:.1f} GiB of memory, of which this machine has "
-        f"{available_bytes / 2**30:.1f}. {advice}, unfreeze fewer layers, or use another machine."
-    )
 
 
 def check_chunks(names: Sequence[str], chunks_dir: Path, made: Collection[str]) -> None:

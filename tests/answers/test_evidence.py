@@ -66,6 +66,27 @@ def test_x3d_is_left_as_it_was_and_has_heat_on_its_last_stage():
     torch.testing.assert_close(heat_BTHW, (weights * kept[0]).sum(dim=1).relu().detach())
 
 
+def test_a_vits_heat_is_that_of_its_patches_before_the_last_attention():
+    torch.manual_seed(1)
+    net = backbones.build("timm/vit_tiny_patch16_224", dropout=0.5, side_px=64).eval()
+    clip = torch.randn(2, 3, 3, 64, 64)
+    with torch.inference_mode():
+        heat_BTHW = evidence.grad_cam(net, backbones.last_stage(net), clip)
+    assert backbones.last_stage(net) is net.image.blocks[11].norm1
+    assert heat_BTHW.shape == (2, 3, 4, 4)
+    assert heat_BTHW.max() > 0
+    # By the whole net, token by token: 2 x 3 frames of 1 class token and 16 patches of 192.
+    kept = []
+    handle = backbones.last_stage(net).register_forward_hook(lambda *a: kept.append(a[2]))
+    logits = net(clip)
+    handle.remove()
+    (gradients,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), kept)
+    features, gradients = (x.detach().unflatten(0, (2, 3))[:, :, 1:] for x in (*kept, gradients))
+    weights_BK = gradients.mean(dim=(1, 2))  # over a clip's frames and patches
+    expected = torch.einsum("bk,btpk->btp", weights_BK, features).relu().unflatten(2, (4, 4))
+    torch.testing.assert_close(heat_BTHW, expected, rtol=1e-4, atol=1e-7)
+
+
 def test_a_face_is_explained_over_its_clips(tmp_path):
     levels = np.full((8, 32, 32, 3), 40, np.uint8)
     levels[6, 24:, :, 0] = 255  # red at the bottom of frame 6

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import os
 import re
@@ -74,6 +75,25 @@ def cases(tmp_path_factory, make_video):
         out = root / f"{place}.html"
         html_report.write(out, answer, predictor, root / "crops", source)
     return root, answers, predictor
+
+
+def test_a_page_says_what_a_transformers_maps_are_of(cases):
+    root, answers, predictor = cases
+    assert "arXiv:1610.02391)" in _read(root, 0)[0]
+    torch.manual_seed(1)
+    net = backbones.build("timm/vit_tiny_patch16_224", dropout=0.5, side_px=96).eval()
+    model = predictor.checkpoint.model.model_copy(update={"backbone": "timm/vit_tiny_patch16_224"})
+    vit = Predictor(net, replace(predictor.checkpoint, model=model))
+    out = root / "vit.html"
+    source = html_report.Source(root / "model", root, provenance.collect(
+        root, run_key="key", command=["unmask"], mlflow_db=None
+    ))  # fmt: skip
+    html_report.write(out, answers[0], vit, root / "crops", source)
+    text = out.read_text(encoding="utf-8")
+    assert "arXiv:1610.02391 on a transformer's tokens, as they enter its last block)" in (
+        html.unescape(text)
+    )
+    assert "6 cells across a face" in text
 
 
 def _write(out, answer, cases, checkout):

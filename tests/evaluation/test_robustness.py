@@ -17,8 +17,8 @@ from unmask.evaluation import robustness
 from unmask.evaluation.evaluate import ScoredVideo
 from unmask.faces.crops import crop_chunk
 from unmask.models import checkpoint
-from unmask.models.backbones import DEVIATION, MEAN
 from unmask.models.checkpoint import Checkpoint
+from unmask.models.frame_net import DEVIATION, MEAN
 from unmask.models.predict import Predictor
 from unmask.records import Fingerprint, Reason, VideoRecord, VideoScore
 from unmask.runtime.disk import content_digest

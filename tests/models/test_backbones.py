@@ -28,6 +28,7 @@ from unmask.errors import WeightsError
 from unmask.geometry import GEOMETRIES, PRETRAINED
 from unmask.models import backbones
 from unmask.models.backbones import BACKBONES, VideoRow, WeightsInfo, build, load_weights
+from unmask.models.frame_net import DEVIATION, MEAN, FrameNet
 
 State = dict[str, torch.Tensor]
 
@@ -576,35 +577,35 @@ IMAGE_NETS = {"efficientnet_lite0": "classifier", "resnext50_32x4d": "fc"}
 MILITARY_UNIFORM, PALACE, DAISY = 652, 698, 985
 
 
-def frame_net(name: str) -> backbones.FrameNet:
+def frame_net(name: str) -> FrameNet:
     built = build(name, dropout=0.0).eval()
-    assert isinstance(built, backbones.FrameNet)
+    assert isinstance(built, FrameNet)
     return built
 
 
 @pytest.fixture(scope="module", params=IMAGE_NETS)
-def image_net(request: pytest.FixtureRequest) -> tuple[str, backbones.FrameNet]:
+def image_net(request: pytest.FixtureRequest) -> tuple[str, FrameNet]:
     torch.manual_seed(3)
     return request.param, frame_net(request.param)
 
 
 @torch.inference_mode()
 def test_a_clips_logits_are_the_mean_of_its_frames(
-    image_net: tuple[str, backbones.FrameNet],
+    image_net: tuple[str, FrameNet],
 ) -> None:
     _, net = image_net
     clips_BCTHW = torch.randn(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    own = net.row
+    own = net.row.colours
     for clip_CTHW, logits_2 in zip(clips_BCTHW, net(clips_BCTHW), strict=True):
         # From pixels anew, as the net's own makers normalise them.
-        frames_TCHW = clip_CTHW.movedim(1, 0) * backbones.DEVIATION + backbones.MEAN
+        frames_TCHW = clip_CTHW.movedim(1, 0) * DEVIATION + MEAN
         mean, deviation = torch.tensor([own.mean, own.deviation])[:, :, None, None]
         each_T2 = torch.cat([net.image(((f - mean) / deviation)[None]) for f in frames_TCHW])
         torch.testing.assert_close(logits_2, each_T2.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_five_layers_and_the_head_are_the_whole_net(
-    image_net: tuple[str, backbones.FrameNet], net: nn.Module
+    image_net: tuple[str, FrameNet], net: nn.Module
 ) -> None:
     name, frames = image_net
     for whole, head in ((frames, f"image.{IMAGE_NETS[name]}"), (net, "blocks.5.proj")):
@@ -618,7 +619,7 @@ def test_five_layers_and_the_head_are_the_whole_net(
 
 @torch.inference_mode()
 def test_the_last_stage_gives_a_map_of_every_frame(
-    image_net: tuple[str, backbones.FrameNet], net: nn.Module
+    image_net: tuple[str, FrameNet], net: nn.Module
 ) -> None:
     shapes = []
     for whole in (image_net[1], net.eval()):
@@ -634,7 +635,7 @@ def test_the_last_stage_gives_a_map_of_every_frame(
 
 @torch.inference_mode()
 def test_the_layout_for_a_cpu_changes_no_logit(
-    image_net: tuple[str, backbones.FrameNet], net: nn.Module
+    image_net: tuple[str, FrameNet], net: nn.Module
 ) -> None:
     clips_BCTHW = torch.randn(1, 3, 2, 64, 64)
     for whole in (image_net[1], net.eval()):
@@ -686,7 +687,7 @@ def test_packaged_weights_know_pictures_by_their_names(tmp_path: Path) -> None:
 
 
 def test_an_image_net_takes_its_makers_files_and_its_own(
-    image_net: tuple[str, backbones.FrameNet], tmp_path: Path
+    image_net: tuple[str, FrameNet], tmp_path: Path
 ) -> None:
     name, _ = image_net
     theirs, head = seeded(frame_net(name), 2), IMAGE_NETS[name]

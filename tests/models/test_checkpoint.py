@@ -20,6 +20,7 @@ from unmask.models.backbones import build
 from unmask.models.checkpoint import SETTINGS, WEIGHTS, Checkpoint
 from unmask.params import Clips, Detect, Faces, Model
 from unmask.scoring.verdicts import Limits
+from unmask.timm_facts import Colours
 
 DETECT = Detect(max_side_px=640, min_face_px=24, thresholds=(0.6, 0.7, 0.75), min_score=0.9)
 CARRIED = Checkpoint(
@@ -163,6 +164,20 @@ def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: 
     assert values["clips"]["interval_s"] is None
 
 
+def test_colours_and_the_unit_sphere_are_written_where_there_are_any(
+    net: nn.Module, tmp_path: Path
+) -> None:
+    own = Colours((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+    carried = replaced(colours=own, unit_features=True)
+    checkpoint.save(tmp_path / "m", net, carried)
+    values = json.loads((tmp_path / "m" / SETTINGS).read_text(encoding="utf-8"))
+    assert values["model"]["colours"] == {
+        "mean": [0.48, 0.46, 0.41], "deviation": [0.27, 0.26, 0.28],
+    }  # fmt: skip
+    assert values["model"]["unit_features"] is True
+    assert checkpoint.read_settings(tmp_path / "m") == carried
+
+
 def test_missing_folders_are_made(net: nn.Module, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a" / "b", net, CARRIED)
     assert checkpoint.read_settings(tmp_path / "a" / "b") == CARRIED
@@ -220,6 +235,13 @@ def test_a_setting_that_is_missing_is_named(folder: Path, key: str) -> None:
         ("clips", "frames", 0),
         ("faces", "side_px", "192"),
         ("faces", "margin_ratio", None),
+        ("model", "backbone", "timm/../x3d_xs"),
+        ("model", "unit_features", 1),
+        ("model", "colours", {"mean": [0.5, 0.5, 0.5], "deviation": [0.5, 0.5, 0.0]}),
+        ("model", "colours", {"mean": [0.5, 0.5], "deviation": [0.5, 0.5, 0.5]}),
+        ("model", "colours", {"mean": [0.5, 0.5, math.inf], "deviation": [0.5, 0.5, 0.5]}),
+        ("model", "colours", {"mean": [0, 0, 0], "deviation": [0.5, 0.5, 0.5]}),
+        ("model", "colours", "red"),
         ("limits", "min_face_px", "40"),
         ("limits", "colour", 1.0),
         ("limits", "min_face_px", 10**400),  # no number of pixels can be compared with it

@@ -29,8 +29,9 @@ from unmask.scoring.scores import sigmoid
 State = dict[str, torch.Tensor]
 
 SETTINGS = Train(
-    epochs=4, batch_size=2, lr_head=1e-2, milestone=2, unfreeze_top_layers=1, lr_top_ratio=0.2,
-    lr_gamma=0.5, self_blend=0.0, weight_decay=0.01, patience=4, cuda_precision="32-true", seed=1,
+    tune="milestones", epochs=4, batch_size=2, lr_head=1e-2, milestone=2, unfreeze_top_layers=1,
+    lr_top_ratio=0.2, lr_gamma=0.5, self_blend=0.0, weight_decay=0.01, patience=4,
+    cuda_precision="32-true", seed=1,
 )  # fmt: skip
 PROJECTION = {"net.blocks.5.proj.weight", "net.blocks.5.proj.bias"}
 

@@ -19,7 +19,6 @@ from unmask.faces.detector import Detector
 from unmask.forgeries.blend import FIVE_POINTS_52
 from unmask.geometry import Geometry
 from unmask.models import clips
-from unmask.models.backbones import DEVIATION, MEAN
 from unmask.models.clips import (
     ClipDataset,
     ClipItem,
@@ -37,6 +36,7 @@ from unmask.models.clips import (
     spread_starts,
     to_input,
 )
+from unmask.models.frame_net import DEVIATION, MEAN
 from unmask.params import Augment
 from unmask.records import Chunk, FaceTrack, ForgedPart, VideoFaces, VideoRecord
 from unmask.video.frame import Frame

@@ -19,7 +19,7 @@ FACTS = CardFacts(
     parameters=2_978_514,
     frames=4, interval_s=0.4, side_px=182,
     crop_margin_ratio=0.1, crop_side_px=256, crop_rate_fps=10.0,
-    self_blend=0.0, chunks=("sample", "07"),
+    tune="milestones", self_blend=0.0, chunks=("sample", "07"),
     splits={
         "train": SplitFacts(98, 44, {"swap": 21, "self_blend": 28}, people=51),
         "validation": SplitFacts(24, 12, {"self_blend": 12}),
@@ -48,6 +48,22 @@ def test_model_card_says_what_it_was_given():
     assert "None" not in card
     assert max(len(line) for line in card.splitlines()) <= 100
     assert card.endswith(".\n")
+
+
+@pytest.mark.parametrize(
+    ("tune", "said"),
+    [
+        ("milestones", "The head learns first; the backbone's top layers join it at the milestone"),
+        (
+            "layernorm",
+            "layers' scales and shifts and the head learned, nothing else; the head sees",
+        ),
+        ("head", "The head alone learned. Epochs run: 6."),
+        ("all", "All its weights learned, from the first epoch on. Epochs run: 6."),
+    ],
+)
+def test_model_card_says_what_learned(tune, said):
+    assert said in " ".join(model_card(replace(FACTS, tune=tune)).split())
 
 
 def test_model_card_says_when_it_says_what():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from unmask import params
-from unmask.models.backbones import DEVIATION, MEAN
 from unmask.models.checkpoint import Checkpoint
+from unmask.models.frame_net import DEVIATION, MEAN
 from unmask.models.predict import Predictor, measure, pool, probability
 from unmask.records import FaceTrack, Reason, TrackScore
 from unmask.scoring.verdicts import NOTHING_LEARNED

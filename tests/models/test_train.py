@@ -2,22 +2,26 @@
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from unmask import params
+from unmask import geometry, params
 from unmask.forgeries.blend import FIVE_POINTS_52
-from unmask.models import checkpoint
+from unmask.models import checkpoint, frame_net
 from unmask.models.clips import ClipDataset, clip_items
 from unmask.models.fit import Fitted, plan
+from unmask.models.frame_net import UnitLinear
 from unmask.models.predict import Predictor
 from unmask.models.settings import Settings
 from unmask.models.train import describe, forget, train
 from unmask.records import Chunk, FaceTrack, Reason, VideoFaces, VideoRecord
 from unmask.runtime.record_files import read_history
+from unmask.timm_facts import Colours, TimmFacts, timm_facts
 from unmask.tracking.tracker import NullTracker
 from unmask.video.encode import write_video
 
@@ -189,6 +193,64 @@ def test_a_card_is_described_alone_as_the_training_did_it(trained, settings):
     assert "log-loss 0.125" in describe(
         [chunk], settings, replace(fitted, history=swapped), carried
     )
+
+
+# ---------------------------------------------------------------- a net of timm's
+
+
+def test_a_net_of_timms_is_trained_and_read_back_as_it_was_whatever_timm_says_later(
+    tmp_path, monkeypatch
+):
+    small = small_settings(epochs=1)
+    settings = replace(
+        small,
+        model=small.model.model_copy(update={"backbone": "timm/vit_tiny_patch16_224"}),
+        train=small.train.model_copy(update={"tune": "layernorm"}),
+    )
+    chunk, notes = make_chunk(tmp_path / "crops"), Notes()
+    planned = run([chunk], settings, tmp_path / "model", notes)
+    heads = settings.train.model_copy(update={"tune": "head"})
+    other = replace(settings, train=heads)
+    assert plan([chunk], other, scratch=tmp_path, weights_cache=tmp_path).key != planned.key
+    assert {"lr_head", "lr_top"} <= set(notes.metrics[0][1])
+    card = (tmp_path / "model" / checkpoint.CARD).read_text()
+    assert "the head sees features on the unit sphere" in " ".join(card.split())
+    assert f"timm {version('timm')}" in card
+
+    written = json.loads((tmp_path / "model" / checkpoint.SETTINGS).read_text())
+    assert written["model"] == settings.model.model_dump() | {
+        "colours": {"mean": [0.5] * 3, "deviation": [0.5] * 3}, "unit_features": True,
+    }  # fmt: skip
+    assert written["clips"]["side_px"] == SIDE_PX
+    net, carried = checkpoint.load(tmp_path / "model")
+    assert isinstance(net.get_submodule("image.head"), UnitLinear)
+    assert sorted(carried.clips.model_dump()) == sorted(settings.clips.model_dump())
+    clip = torch.randn(1, 3, 4, SIDE_PX, SIDE_PX)
+    with torch.inference_mode():
+        before = net(clip)
+    # Another version of timm: other colours, another side.
+    changed = TimmFacts(384, True, Colours((0.1,) * 3, (0.9,) * 3), "head")
+    monkeypatch.setattr(frame_net, "timm_facts", lambda _: changed)
+    monkeypatch.setattr(geometry, "timm_facts", lambda _: changed)
+    again, carried = checkpoint.load(tmp_path / "model")
+    assert carried.geometry.side_px == SIDE_PX
+    with torch.inference_mode():
+        assert torch.equal(again(clip), before)
+
+
+def test_the_side_that_timm_says_is_recorded(tmp_path):
+    """Clips that leave their side to the net have it in the checkpoint, where timm may change."""
+    small = small_settings(epochs=1)
+    settings = replace(
+        small,
+        clips=small.clips.model_copy(update={"side_px": None}),
+        model=small.model.model_copy(update={"backbone": "timm/test_resnet"}),
+        train=small.train.model_copy(update={"tune": "head"}),
+    )
+    run([make_chunk(tmp_path / "crops")], settings, tmp_path / "model", Notes())
+    carried = checkpoint.read_settings(tmp_path / "model")
+    assert carried.clips.side_px == timm_facts("timm/test_resnet").side_px == 160
+    assert not carried.unit_features
 
 
 # ---------------------------------------------------------------- real videos alone

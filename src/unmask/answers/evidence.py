@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unmask.geometry import Geometry
-from unmask.models.backbones import clip_logits
+from unmask.models.backbones import clip_logits, map_of
 from unmask.models.clips import frame_indices, read_clips, to_input
 from unmask.records import FaceTrack, Points
 
@@ -57,6 +57,7 @@ def explain(
 
     Raises:
         DatasetError: the crop file holds fewer frames than its row says.
+        NoMapError: the net's features have no places in the picture.
     """
     device = next(net.parameters()).device
     heats: list[Heat] = []
@@ -93,7 +94,10 @@ def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> tor
 
     Feature maps are weighed by the logit's mean gradient over each, summed, and what is below zero
     left out: Selvaraju et al., 2017, arXiv:1610.02391, equations 1 and 2, with time as a third
-    direction of the map.
+    direction of the map. Of a transformer the maps are its tokens, each in its patch's place.
+
+    Raises:
+        NoMapError: the net's features have no places in the picture.
     """
     kept: list[torch.Tensor] = []
 
@@ -112,17 +116,10 @@ def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> tor
     finally:
         handle.remove()
     batch = len(clips_BCTHW)
-    features_BKTHW, gradients_BKTHW = (_with_time(x, batch) for x in (kept[0].detach(), gradients))
+    features_BKTHW, gradients_BKTHW = (map_of(net, x, batch) for x in (kept[0].detach(), gradients))
     weights_BK111 = gradients_BKTHW.mean(dim=(2, 3, 4), keepdim=True)
     heat_BTHW: torch.Tensor = (weights_BK111 * features_BKTHW).sum(dim=1).relu().float()
     return heat_BTHW
-
-
-def _with_time(features: torch.Tensor, batch: int) -> torch.Tensor:
-    """Return features_BKTHW; those of an image net come with clips and frames in one direction."""
-    if features.dim() == 5:
-        return features
-    return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 
 class _Frozen(nn.Module):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.evidence import Evidence
 from unmask.models.backbones import last_stage
+from unmask.models.frame_net import FrameNet, NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
@@ -27,6 +29,8 @@ from unmask.scoring.verdicts import Limits
 from unmask.video.decode import Info, probe, read_frames
 from unmask.video.failures import DecodeError
 from unmask.video.frame import Frame
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE = "html_report.html"
 _FRAMES = 3  # pictures of worst moments
@@ -184,6 +188,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         caution=messages.CAUTION,
         frames=list(_worst_frames(answer)),
         faces=faces,
+        maps_of=_maps_of(predictor),
         limits=limits,
         card=answer_provenance.read_card(source.model_dir),
         tests=tests,
@@ -342,11 +347,22 @@ def _explain(
     for face in answer.faces:
         found = None
         if face.track.track in chosen:
-            found = evidence.explain(
-                predictor.net, last_stage(predictor.net), crops_dir, face.track,
-                _mapped_starts(face), predictor.checkpoint.geometry,
-            )  # fmt: skip
+            try:
+                found = evidence.explain(
+                    predictor.net, last_stage(predictor.net), crops_dir, face.track,
+                    _mapped_starts(face), predictor.checkpoint.geometry,
+                )  # fmt: skip
+            except NoMapError as error:
+                logger.warning("no maps of evidence: %s", error)
         yield face, found
+
+
+def _maps_of(predictor: Predictor) -> str:
+    """Return what the maps are of, where that is not the last stage of a convolutional net."""
+    net = predictor.net
+    if isinstance(net, FrameNet) and net.has_tokens:
+        return " on a transformer's tokens, as they enter its last block"
+    return ""
 
 
 def _mapped_starts(face: FaceAnswer) -> list[float]:

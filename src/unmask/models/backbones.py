@@ -1,4 +1,4 @@
-"""Backbones by name: builder and weights. The only importer of pytorchvideo and timm."""
+"""Backbones by name: builder and weights. The only importer of pytorchvideo."""
 
 import hashlib
 import http.client
@@ -18,8 +18,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unmask.errors import WeightsError
-from unmask.geometry import GEOMETRIES, PRETRAINED, no_such_start
+from unmask.geometry import GEOMETRIES, PRETRAINED, clip_geometry, no_such_start
+from unmask.models.frame_net import (
+    FrameNet,
+    ImageRow,
+    put_on_unit_sphere,
+    timm_row,
+)
 from unmask.runtime.disk import create, delete_stale, new_name
+from unmask.timm_facts import Colours, is_timm
 
 with warnings.catch_warnings():
     # pytorchvideo scripts a function at import, of which torch tells every process anew.
@@ -28,12 +35,7 @@ with warnings.catch_warnings():
 
 logger = logging.getLogger(__name__)
 
-# Inputs are RGB in 0..1, normalised by these: PyTorchVideo's model zoo, Kinetics settings.
-MEAN, DEVIATION = 0.45, 0.225
-
 MODEL_ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
-
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,6 @@ class VideoRow:
 
     depth_factor: float
     kinetics_file: str
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """A row of the table: an image net as timm defines it, for one frame after the other."""
-
-    timm_name: str
-    mean: Colour  # of RGB in 0..1, as its ImageNet weights were trained
-    deviation: Colour
-    layers: tuple[tuple[str, ...], ...]  # its modules but the head, one layer a resolution
-    head: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ BACKBONES: dict[str, VideoRow | ImageRow] = {
     # variant and ImageNet's usual mean they name two thirds fewer of known pictures rightly.
     "efficientnet_lite0": ImageRow(
         "tf_efficientnet_lite0",
-        mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3,
+        Colours(mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3),
         layers=(
             ("conv_stem", "bn1", "blocks.0"), ("blocks.1",), ("blocks.2",),
             ("blocks.3", "blocks.4"), ("blocks.5", "blocks.6", "conv_head", "bn2"),
@@ -83,7 +74,7 @@ BACKBONES: dict[str, VideoRow | ImageRow] = {
     ),
     "resnext50_32x4d": ImageRow(
         "resnext50_32x4d",
-        mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225),
+        Colours(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)),
         layers=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)),
         head="fc",
     ),
@@ -97,15 +88,45 @@ LITE0_FILE = PackagedFile(
 )
 
 
-def build(name: str, *, dropout: float) -> nn.Module:
+def build(
+    name: str,
+    *,
+    dropout: float,
+    side_px: int | None = None,
+    colours: Colours | None = None,
+    unit_features: bool = False,
+) -> nn.Module:
     """Return a backbone from random weights. It maps clips_BCTHW to logits_B2, real and fake.
 
-    Any length and side of clips will do, so that one checkpoint serves other geometries.
+    Any length of clips will do, and of the table's nets any side, so that one checkpoint serves
+    other geometries; `timm/<name>` is built for side_px, and for its colours where a checkpoint has
+    recorded them. unit_features puts what the head sees on the unit sphere.
+
+    Raises:
+        ParamsError: timm has no such net, or can't build it for clips of that side.
     """
-    row = BACKBONES[name]
-    if isinstance(row, ImageRow):
-        return FrameNet(row, dropout=dropout)
-    return _build_x3d(row, name, dropout=dropout)
+    net: nn.Module
+    if is_timm(name):
+        own = clip_geometry(name, frames=None, interval_s=None, side_px=side_px)
+        row = timm_row(name, side_px=own.side_px, colours=colours)
+        net = FrameNet(row, dropout=dropout)
+    elif isinstance(row_of := BACKBONES[name], ImageRow):
+        net = FrameNet(row_of, dropout=dropout)
+    else:
+        net = _build_x3d(row_of, name, dropout=dropout)
+    if unit_features:
+        put_on_unit_sphere(net, head_name(net))
+    return net
+
+
+def recorded_colours(net: nn.Module) -> Colours | None:
+    """Return the colours that a net's checkpoint must record: those that timm said.
+
+    The table's are written here, and stay.
+    """
+    if isinstance(net, FrameNet) and net.row.layers is None:
+        return net.row.colours
+    return None
 
 
 def _build_x3d(row: VideoRow, name: str, *, dropout: float) -> nn.Module:
@@ -124,51 +145,27 @@ def _build_x3d(row: VideoRow, name: str, *, dropout: float) -> nn.Module:
     return net
 
 
-class FrameNet(nn.Module):
-    """An image net for clips: two logits a frame, averaged over the frames.
-
-    Frames are folded into the batch, clip by clip: inside, B x T pictures in a row.
-    """
-
-    scale_CHW: torch.Tensor
-    shift_CHW: torch.Tensor
-
-    def __init__(self, row: ImageRow, *, dropout: float) -> None:
-        # Here, as it takes three seconds, which whoever uses X3D need not wait.
-        import timm
-
-        super().__init__()
-        self.row = row
-        self.image: nn.Module = timm.create_model(
-            row.timm_name, pretrained=False, num_classes=2, drop_rate=dropout
-        )
-        # timm's is made for a thousand classes: with two its logits are so large that training
-        # begins at a log-loss of 4 and the head has first to unlearn them.
-        self.image.get_submodule(row.head).reset_parameters()
-        # From the normalisation of clips to that of the net's own weights.
-        mean, deviation = torch.tensor([row.mean, row.deviation]).reshape(2, 3, 1, 1)
-        self.register_buffer("scale_CHW", DEVIATION / deviation, persistent=False)
-        self.register_buffer("shift_CHW", (MEAN - mean) / deviation, persistent=False)
-
-    def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
-        """Return logits_B2."""
-        frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
-        logits_N2: torch.Tensor = self.image(frames_NCHW * self.scale_CHW + self.shift_CHW)
-        return logits_N2.reshape(len(clips_BCTHW), -1, 2).mean(1)
-
-
 def blocks(net: nn.Module) -> list[Any]:
     """Return X3D's blocks, stem first and head last; their parts have no types upstream."""
     return list(net.get_submodule("blocks").children())
 
 
-def layers(net: nn.Module) -> list[list[nn.Module]]:
-    """Return all but the head's projection as five layers, the lowest first: a stem, four stages.
+def head_name(net: nn.Module) -> str:
+    """Return the name of the net's last linear layer."""
+    return net.head if isinstance(net, FrameNet) else "blocks.5.proj"
 
-    Convolutions between the last stage and the pooling belong to the topmost.
+
+def layers(net: nn.Module) -> list[list[nn.Module]]:
+    """Return all but the head's projection as layers, the lowest first.
+
+    The table's have five, a stem and four stages; convolutions between the last stage and the
+    pooling belong to the topmost. Of a net of timm's see FrameNet.layers.
+
+    Raises:
+        ParamsError: timm does not say the layers of its net.
     """
     if isinstance(net, FrameNet):
-        return [[net.image.get_submodule(name) for name in layer] for layer in net.row.layers]
+        return net.layers()
     *body, head = blocks(net)
     found: list[list[nn.Module]] = [[block] for block in body]
     found[-1].append(head.pool)
@@ -176,15 +173,30 @@ def layers(net: nn.Module) -> list[list[nn.Module]]:
 
 
 def last_stage(net: nn.Module) -> nn.Module:
-    """Return the module whose output is the last feature map that has places.
+    """Return the module whose output is the last that has places: map_of makes a map of it.
 
-    For X3D it is (B, C, T, H, W), for an image net (B x T, C, H, W), a clip's frames in a row:
-    `unflatten(0, (B, T))` parts them.
+    Raises:
+        NoMapError: timm does not say which it is.
     """
     if isinstance(net, FrameNet):
-        return layers(net)[-1][-1]
+        return net.last_stage()
     stage: nn.Module = blocks(net)[-2]
     return stage
+
+
+def map_of(net: nn.Module, features: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return features_BKTHW of a batch of clips from what the last stage gives.
+
+    An image net gives those of a clip's frames one after the other.
+
+    Raises:
+        NoMapError: they have no places in the picture.
+    """
+    if features.dim() == 5:
+        return features
+    if isinstance(net, FrameNet):
+        features = net.map_of(features)
+    return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 
 def clip_logits(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
@@ -205,7 +217,8 @@ def lay_out_for_cpu(net: nn.Module) -> None:
 
 def library(name: str) -> str:
     """Return the package that has the backbone's code."""
-    return "timm" if isinstance(BACKBONES[name], ImageRow) else "pytorchvideo"
+    of_images = is_timm(name) or isinstance(BACKBONES[name], ImageRow)
+    return "timm" if of_images else "pytorchvideo"
 
 
 # ---------------------------------------------------------------- weights
@@ -242,10 +255,10 @@ def find_weights(
     """
     if source == "none":
         return None
-    row = BACKBONES[name]
-    if source in PRETRAINED.values() and source != PRETRAINED[name]:
+    if source in PRETRAINED.values() and source != PRETRAINED.get(name):
         raise WeightsError(no_such_start(name, source))
     if source == "kinetics400":
+        row = BACKBONES[name]
         assert isinstance(row, VideoRow)
         path = _fetch_kinetics(row.kinetics_file, cache_dir)
     elif source == "imagenet":
@@ -285,7 +298,7 @@ def load_weights(
     state = {key: value.float() for key, value in _read_state(path).items()}
     own = net.state_dict()
     if isinstance(net, FrameNet):
-        state = _as_frame_net(state, own, digest)
+        state = _as_frame_net(net, state, own, digest)
     head = _head_keys(net)
     fits = all(key in state and state[key].shape == own[key].shape for key in head)
     if not fits:
@@ -307,20 +320,25 @@ def load_weights(
 
 
 def _head_keys(net: nn.Module) -> tuple[str, str]:
-    projection = "blocks.5.proj"
-    if isinstance(net, FrameNet):
-        projection = f"image.{net.row.head}"
-    return f"{projection}.weight", f"{projection}.bias"
+    head = head_name(net)
+    return f"{head}.weight", f"{head}.bias"
 
 
 def _as_frame_net(
-    state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], digest: str
+    net: FrameNet, state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], digest: str
 ) -> dict[str, torch.Tensor]:
     """Return an image net's state under the names that a FrameNet has for its tensors."""
     if digest == LITE0_FILE.sha256 and len(state) == len(own):
         # Its names are of another code; they come in timm's order, as do all of their endings.
         return dict(zip(own, state.values(), strict=True))
-    return {name if name in own else f"image.{name}": value for name, value in state.items()}
+    named = {name if name in own else f"image.{name}": value for name, value in state.items()}
+    head = _head_keys(net)
+    if net.row.layers is not None or all(
+        name in named and named[name].shape == value.shape
+        for name, value in own.items() if name not in head
+    ):  # fmt: skip
+        return named
+    return {f"image.{name}": value for name, value in net.from_makers(state).items()}
 
 
 def _packaged(file: PackagedFile) -> Path:

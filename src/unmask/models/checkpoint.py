@@ -12,6 +12,7 @@ from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.scoring.verdicts import Limits, limits_from
+from unmask.timm_facts import Colours
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
     from torch import nn
@@ -32,6 +33,9 @@ class Checkpoint:
     temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
     limits: Limits  # of what its answers can say
     run_key: str  # of the training that made it: resume.training_key
+    # Written only where they say something, so that a net of the table has the file it always had.
+    colours: Colours | None = None  # of a net of timm's, whose defaults may change
+    unit_features: bool = False  # whether the head sees features on the unit sphere
 
     @property
     def geometry(self) -> Geometry:
@@ -49,11 +53,16 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     write_atomically(folder / WEIGHTS, to_bytes(state))
+    model = checkpoint.model.model_dump(mode="json")
+    if checkpoint.colours is not None:
+        model["colours"] = asdict(checkpoint.colours)
+    if checkpoint.unit_features:
+        model["unit_features"] = True
     settings = {
         "format": FORMAT,
         "faces": checkpoint.faces.model_dump(mode="json"),
         "clips": checkpoint.clips.model_dump(mode="json"),
-        "model": checkpoint.model.model_dump(mode="json"),
+        "model": model,
         "temperature": checkpoint.temperature,
         "limits": asdict(checkpoint.limits),
         "run_key": checkpoint.run_key,
@@ -88,6 +97,7 @@ def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
     """Return the net that the settings describe, in eval mode on the CPU.
 
     Raises:
+        ParamsError: the installed timm does not have the net.
         WeightsError: the weights are missing, damaged or another backbone's.
     """
     from safetensors import SafetensorError
@@ -95,7 +105,11 @@ def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
 
     from unmask.models import backbones
 
-    net = backbones.build(checkpoint.model.backbone, dropout=checkpoint.model.dropout)
+    net = backbones.build(
+        checkpoint.model.backbone, dropout=checkpoint.model.dropout,
+        side_px=checkpoint.geometry.side_px, colours=checkpoint.colours,
+        unit_features=checkpoint.unit_features,
+    )  # fmt: skip
     try:
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -120,13 +134,17 @@ def read_settings(folder: Path) -> Checkpoint:
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "
                 "Use the version that wrote it, or train again."
             )
+        model = dict(values["model"])
+        colours, unit_features = model.pop("colours", None), model.pop("unit_features", False)
         return Checkpoint(
             faces=Faces.model_validate(values["faces"]),
             clips=Clips.model_validate(values["clips"]),
-            model=Model.model_validate(values["model"]),
+            model=Model.model_validate(model),
             temperature=_temperature(values["temperature"]),
             limits=limits_from(values["limits"]),
             run_key=_run_key(values["run_key"]),
+            colours=None if colours is None else _colours(colours),
+            unit_features=_yes_or_no(unit_features),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(
@@ -143,6 +161,29 @@ def _temperature(value: Any) -> float:
     if type(value) not in (int, float) or not 0 < value < math.inf:
         raise ValueError(f"temperature should be a number above 0; found {value!r:.80}")
     return float(value)
+
+
+def _colours(value: Any) -> Colours:
+    if not isinstance(value, dict) or set(value) != {"mean", "deviation"}:
+        raise ValueError(f"model.colours should have a mean and a deviation; found {value!r:.200}")
+    found = [value["mean"], value["deviation"]]
+    numbers = [number for triple in found for number in triple]
+    if (
+        any(len(triple) != 3 for triple in found)
+        or not all(type(number) is float and math.isfinite(number) for number in numbers)
+        or min(found[1]) <= 0
+    ):
+        raise ValueError(
+            "model.colours should be the mean and the deviation of red, green and blue, the latter "
+            f"above 0; found {value!r:.200}"
+        )
+    return Colours(mean=tuple(found[0]), deviation=tuple(found[1]))
+
+
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"model.unit_features should be true or false; found {value!r:.80}")
+    return value
 
 
 def _run_key(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import BaseFinetuning
+from lightning.pytorch.callbacks import BaseFinetuning, Callback
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from unmask.models.backbones import clip_logits, layers
 from unmask.models.clips import EpochSampler
+from unmask.models.tuning import SteadyFinetuning, body_parameters, head_parameters, keep_statistics
 from unmask.params import Train
 from unmask.scoring import scores
 
@@ -85,12 +86,28 @@ class Classifier(LightningModule):
             self.log("val_auc", auc, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW on the head alone, and MultiStepLR; the top blocks join at the milestone."""
-        head = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """Return AdamW on what learns from the first epoch on, and MultiStepLR.
+
+        With milestones that is the head; the top layers join later. Else what learns beside the
+        head is a second group, at lr_top_ratio of its rate. Norms don't decay: they are scales, to
+        which 0 is no rest.
+        """
         settings = self.settings
-        optimizer = AdamW(head, lr=settings.lr_head, weight_decay=settings.weight_decay)
+        groups: list[dict[str, Any]] = [{"params": head_parameters(self.net)}]
+        if body := body_parameters(self.net, settings.tune):
+            groups.append({"params": body, "lr": settings.lr_head * settings.lr_top_ratio})
+            if settings.tune == "layernorm":
+                groups[-1]["weight_decay"] = 0.0
+        optimizer = AdamW(groups, lr=settings.lr_head, weight_decay=settings.weight_decay)
         schedule = MultiStepLR(optimizer, [settings.milestone], gamma=settings.lr_gamma)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def finetuning(settings: Train) -> Callback:
+    """Return the callback that lets the weights learn that train.tune names."""
+    if settings.tune == "milestones":
+        return MilestoneFinetuning(settings)
+    return SteadyFinetuning(settings.tune)
 
 
 class MilestoneFinetuning(BaseFinetuning):
@@ -129,13 +146,10 @@ class MilestoneFinetuning(BaseFinetuning):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze where it is time, and keep every BatchNorm on its stored statistics.
 
-        A frozen BatchNorm in train mode would still normalise by the batch, and by other numbers
-        than at test time: BaseFinetuning leaves it so.
+        BaseFinetuning leaves a frozen one in train mode.
         """
         super().on_train_epoch_start(trainer, pl_module)
-        for module in pl_module.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_statistics(pl_module)
 
     def on_after_backward(self, trainer: Trainer, _: LightningModule) -> None:
         """Average over the ranks the gradients of what joined at the milestone.

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from unmask.errors import DatasetError
 from unmask.forgeries.blend import draw_recipe, forge_frame
 from unmask.geometry import Geometry
-from unmask.models.backbones import DEVIATION, MEAN
+from unmask.models.frame_net import DEVIATION, MEAN
 from unmask.params import Augment
 from unmask.records import Box, Chunk, FaceTrack, ForgedPart, Points, Split
 from unmask.video.decode import read_frames

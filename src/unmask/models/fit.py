@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from unmask.errors import DatasetError, UnmaskError
 from unmask.models import backbones, resume
-from unmask.models.classifier import Classifier, MilestoneFinetuning
+from unmask.models.classifier import Classifier, finetuning
 from unmask.models.clips import (
     ClipDataset,
     ClipItem,
@@ -25,9 +25,10 @@ from unmask.models.clips import (
     clip_items,
     count_classes,
 )
+from unmask.models.memory import check_memory
 from unmask.models.resume import ResumeCheckpoint, SwapIO
 from unmask.models.settings import Settings
-from unmask.params import Train, check_memory
+from unmask.params import Train
 from unmask.records import Chunk, Epoch
 from unmask.runtime.record_files import epoch_line
 from unmask.tracking.tracker import Tracker
@@ -105,7 +106,10 @@ def fit(
     torch.manual_seed(params.train.seed)
     geometry = params.clips.geometry(params.model.backbone)
     training, validation = items_of(chunks, params.train)
-    net = backbones.build(params.model.backbone, dropout=params.model.dropout)
+    net = backbones.build(
+        params.model.backbone, dropout=params.model.dropout, side_px=geometry.side_px,
+        unit_features=params.train.tune == "layernorm",
+    )  # fmt: skip
     origin = backbones.load_weights(
         net, params.model.weights, params.model.backbone,
         sha256=params.model.weights_sha256, cache_dir=weights_cache,
@@ -273,7 +277,7 @@ def _run_lightning(
         precision=params.train.cuda_precision if on_gpu else "32-true",
         max_epochs=params.train.epochs,
         callbacks=[
-            MilestoneFinetuning(params.train),
+            finetuning(params.train),
             EarlyStopping("val_loss", patience=params.train.patience),
             resume_checkpoint,
             history,

@@ -33,6 +33,7 @@ class CardFacts:
     crop_margin_ratio: float  # of the face crops that clips are cut from
     crop_side_px: int
     crop_rate_fps: float
+    tune: str  # which weights learned: train.tune
     self_blend: float  # share of real training clips that were turned into fakes
     chunks: tuple[str, ...]
     splits: Mapping[str, SplitFacts]
@@ -125,6 +126,16 @@ was manipulated. A video's score is that of its most suspicious face.
 - Packages: {versions}"""
 
 
+_LEARNED = {
+    "milestones": "The head learns first; the backbone's top layers join it at the milestone "
+    "epoch.",
+    "layernorm": "Its normalisation layers' scales and shifts and the head learned, nothing else; "
+    "the head sees features on the unit sphere (GenD: Yermakov et al., arXiv:2508.06248).",
+    "head": "The head alone learned.",
+    "all": "All its weights learned, from the first epoch on.",
+}
+
+
 def _card_training(facts: CardFacts) -> str:
     started = {
         "none": "random weights",
@@ -134,8 +145,8 @@ def _card_training(facts: CardFacts) -> str:
     digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
     auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
     return "## How it was trained\n\n" + _wrapped(
-        f"It started from {started}{digest}. The head learns first; the backbone's top layers join "
-        f"it at the milestone epoch. Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, "
+        f"It started from {started}{digest}. {_LEARNED[facts.tune]} "
+        f"Epochs run: {facts.epochs_run}. Epoch {facts.best_epoch}, "
         "counted from 0, had the lowest validation log-loss and was kept. On the validation clips "
         f"it has log-loss {facts.best_log_loss:.3f} and AUC {auc}; it was chosen by these clips, "
         "so expect less on others."

@@ -19,7 +19,7 @@ from unmask.errors import DatasetError
 from unmask.faces.detector import Detector
 from unmask.forgeries.blend import METHODS, Floats, Image, draw_recipe, forge_frame
 from unmask.forgeries.sample import draw_camera_path, film, largest, read_sources, read_still
-from unmask.models import backbones
+from unmask.models.frame_net import DEVIATION, MEAN
 from unmask.params import Detect
 from unmask.runtime.processes import run_jobs
 from unmask.video.decode import read_frames
@@ -225,7 +225,7 @@ class Bank:
             pictures.append(crop[:, :, ::-1] if flip else crop)
             masks.append(mask[:, ::-1] if flip else mask)
         frames = torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2)
-        frames_BCHW = (frames.float() / 255 - backbones.MEAN) / backbones.DEVIATION
+        frames_BCHW = (frames.float() / 255 - MEAN) / DEVIATION
         fine = torch.from_numpy(np.stack(masks)).float()[:, None] / 255
         coarse = nn.functional.avg_pool2d(fine, MASK_STRIDE // MASK_STEP)[:, 0]
         masks_BHW = torch.stack([torch.zeros_like(coarse), coarse], dim=1).flatten(0, 1)

@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 # code or other libraries an epoch that is done would not be the one that would be done now.
 CODE = (
     "geometry", "forgeries/blend", "models/backbones", "models/calibrate", "models/classifier",
-    "models/clips", "models/fit", "models/predict", "models/resume", "models/train",
-    "scoring/scores", "scoring/stretches", "scoring/verdicts", "video/colour", "video/decode",
-    "video/endings", "video/failures", "video/frame", "video/light", "video/streams",
-    "video/transport",
+    "models/clips", "models/fit", "models/frame_net", "models/predict", "models/resume",
+    "models/train", "models/tuning", "scoring/scores", "scoring/stretches", "scoring/verdicts",
+    "timm_facts", "video/colour", "video/decode", "video/endings", "video/failures", "video/frame",
+    "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
 

@@ -72,9 +72,14 @@ def train(
     )  # fmt: skip
     if fitted is None:
         return  # another rank writes the model
+    clips, colours = params.clips, backbones.recorded_colours(fitted.net)
+    if colours is not None:  # what timm says today is kept: another version may say otherwise
+        own = clips.geometry(params.model.backbone)
+        clips = clips.model_copy(update={"side_px": own.side_px})
     uncalibrated = Checkpoint(
-        faces=params.faces, clips=params.clips, model=params.model,
+        faces=params.faces, clips=clips, model=params.model,
         temperature=1.0, limits=verdicts.NOTHING_LEARNED, run_key=plan.key,
+        colours=colours, unit_features=params.train.tune == "layernorm",
     )  # fmt: skip
     predictor = Predictor(fitted.net, uncalibrated)
     found = score_validation(predictor, chunks, clips=fitted.validation)
@@ -127,6 +132,7 @@ def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried:
         crop_margin_ratio=params.faces.margin_ratio,
         crop_side_px=params.faces.side_px,
         crop_rate_fps=params.faces.rate_fps,
+        tune=params.train.tune,
         self_blend=params.train.self_blend,
         chunks=tuple(chunk.name for chunk in chunks),
         splits=splits,

@@ -1,0 +1,62 @@
+"""The memory of a laid-out step, against what a real step keeps and what a process took."""
+
+import pytest
+import torch
+
+from tests.models.test_memory import sections
+from unmask.models.fake_step import timm_pixel_bytes
+from unmask.models.frame_net import FrameNet, timm_row
+from unmask.models.tuning import freeze_but, head_parameters, keep_statistics
+
+SIDE_PX = 64
+
+
+def really_kept_bytes(name: str, tune: str, layers: int) -> int:
+    """Return what autograd keeps when a net of random weights sees one frame."""
+    row = timm_row(name, side_px=SIDE_PX, colours=None)
+    net = FrameNet(row, dropout=0.5).train()
+    keep_statistics(net)
+    if tune == "milestones":
+        net.requires_grad_(False)
+        top = [p for layer in net.layers()[-layers:] for m in layer for p in m.parameters()]
+        for parameter in (*head_parameters(net), *top):
+            parameter.requires_grad_(True)
+    else:
+        freeze_but(net, tune)
+    own = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers())}
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(torch.randn(1, 3, 1, SIDE_PX, SIDE_PX)).sum()
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for place, size in storages.items() if place not in own)
+
+
+@pytest.mark.parametrize(
+    ("name", "tune", "layers"),
+    [
+        ("timm/vit_tiny_patch16_224", "layernorm", 0),
+        ("timm/vit_tiny_patch16_224", "all", 0),
+        ("timm/vit_tiny_patch16_224", "milestones", 3),
+        ("timm/tf_efficientnet_lite0", "layernorm", 0),
+        ("timm/resnet18", "milestones", 4),
+    ],
+)
+def test_it_is_what_a_real_step_keeps(name: str, tune: str, layers: int) -> None:
+    given = sections(name, SIDE_PX, tune=tune, unfreeze_top_layers=layers)
+    said = timm_pixel_bytes(*given) * SIDE_PX**2
+    assert said == pytest.approx(really_kept_bytes(name, tune, layers), rel=0.02)
+
+
+def test_where_the_head_alone_learns_it_is_a_layers_input_and_output() -> None:
+    # The second linear layer of a block takes 16 patches and the class of 4 x 192 numbers and
+    # gives 192 of each: 17 x 960 x 4 bytes. The first part, 3 x 64 x 64 x 4, has 12 a pixel.
+    said = timm_pixel_bytes(*sections("timm/vit_tiny_patch16_224", SIDE_PX, tune="head"))
+    frame, patches = 3 * SIDE_PX**2 * 4, 16 * 192 * 4
+    mlp = 17 * (192 + 4 * 192) * 4
+    act = 17 * 2 * 4 * 192 * 4
+    assert said * SIDE_PX**2 == max(frame + patches, mlp, act)
