@@ -3,6 +3,7 @@
 It shows what the net looked at, not what was done to the video.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,9 +120,17 @@ def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> tor
 
 
 def _with_time(features: torch.Tensor, batch: int) -> torch.Tensor:
-    """Return features_BKTHW; those of an image net come with clips and frames in one direction."""
+    """Return features_BKTHW; those of an image net come with clips and frames in one direction.
+
+    Tokens of a transformer come as (B x T, tokens, K): those of patches last, row by row, after a
+    few that stand for all of the picture.
+    """
     if features.dim() == 5:
         return features
+    if features.dim() == 3:
+        side = math.isqrt(features.shape[1])
+        patches = features[:, features.shape[1] - side * side :]
+        features = patches.transpose(1, 2).unflatten(2, (side, side))
     return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 

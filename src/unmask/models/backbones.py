@@ -11,7 +11,7 @@ import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file
@@ -175,12 +175,22 @@ def layers(net: nn.Module) -> list[list[nn.Module]]:
     return found
 
 
+@runtime_checkable
+class PictureNet(Protocol):
+    """A net of single pictures that knows its last stage itself, such as an adopted one."""
+
+    def last_stage(self) -> nn.Module:
+        """Return the module whose output has places, or tokens of places, and decides the score."""
+
+
 def last_stage(net: nn.Module) -> nn.Module:
     """Return the module whose output is the last feature map that has places.
 
     For X3D it is (B, C, T, H, W), for an image net (B x T, C, H, W), a clip's frames in a row:
-    `unflatten(0, (B, T))` parts them.
+    `unflatten(0, (B, T))` parts them. For a transformer it is (B x T, tokens, C).
     """
+    if isinstance(net, PictureNet):
+        return net.last_stage()
     if isinstance(net, FrameNet):
         return layers(net)[-1][-1]
     stage: nn.Module = blocks(net)[-2]
@@ -199,7 +209,7 @@ def clip_logits(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
 
 def lay_out_for_cpu(net: nn.Module) -> None:
     """Put the kernels' channels last: so X3D is twice as fast on a CPU (benchmarks/pipeline.py)."""
-    of_images = isinstance(net, FrameNet)
+    of_images = isinstance(net, FrameNet | PictureNet)
     net.to(memory_format=torch.channels_last if of_images else torch.channels_last_3d)
 
 

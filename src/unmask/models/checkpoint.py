@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
+from unmask.models.adopt.record import Adopted
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.scoring.verdicts import Limits, limits_from
@@ -32,11 +33,18 @@ class Checkpoint:
     temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
     limits: Limits  # of what its answers can say
     run_key: str  # of the training that made it: resume.training_key
+    adopted: Adopted | None = None  # where a net came from that others trained
 
     @property
     def geometry(self) -> Geometry:
         """Return the clip that the net was trained on."""
-        return self.clips.geometry(self.model.backbone)
+        if self.adopted is None:
+            return self.clips.geometry(self.model.backbone)
+        clips = self.clips
+        assert clips.frames
+        assert clips.interval_s
+        assert clips.side_px
+        return Geometry(clips.frames, clips.interval_s, clips.side_px)
 
 
 def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
@@ -53,11 +61,14 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "faces": checkpoint.faces.model_dump(mode="json"),
         "clips": checkpoint.clips.model_dump(mode="json"),
-        "model": checkpoint.model.model_dump(mode="json"),
+        # What an adopted net is stands in `adopted`; params.yaml can't ask for it.
+        "model": None if checkpoint.adopted else checkpoint.model.model_dump(mode="json"),
         "temperature": checkpoint.temperature,
         "limits": asdict(checkpoint.limits),
         "run_key": checkpoint.run_key,
     }
+    if checkpoint.adopted is not None:
+        settings["adopted"] = checkpoint.adopted.model_dump(mode="json")
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
@@ -94,14 +105,19 @@ def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
     from safetensors.torch import load_file
 
     from unmask.models import backbones
+    from unmask.models.adopt import nets
 
-    net = backbones.build(checkpoint.model.backbone, dropout=checkpoint.model.dropout)
+    remedy = "Run `dvc repro`, or `dvc checkout` to take it from the cache."
     try:
+        if checkpoint.adopted is not None:
+            remedy = "Adopt it again."
+            return nets.load(folder / WEIGHTS, checkpoint.adopted.architecture)
+        net = backbones.build(checkpoint.model.backbone, dropout=checkpoint.model.dropout)
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(
             f"{folder / WEIGHTS} should hold the weights of {checkpoint.model.backbone}: {error}. "
-            "Run `dvc repro`, or `dvc checkout` to take it from the cache."
+            f"{remedy}"
         ) from error
     return net.eval()
 
@@ -120,13 +136,22 @@ def read_settings(folder: Path) -> Checkpoint:
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "
                 "Use the version that wrote it, or train again."
             )
+        adopted = (
+            None if values.get("adopted") is None else Adopted.model_validate(values["adopted"])
+        )
+        clips = Clips.model_validate(values["clips"])
+        if adopted and None in (clips.frames, clips.interval_s, clips.side_px):
+            raise ValueError(
+                "an adopted net needs clips.frames, clips.interval_s and clips.side_px"
+            )
         return Checkpoint(
             faces=Faces.model_validate(values["faces"]),
-            clips=Clips.model_validate(values["clips"]),
-            model=Model.model_validate(values["model"]),
+            clips=clips,
+            model=adopted_model(adopted) if adopted else Model.model_validate(values["model"]),
             temperature=_temperature(values["temperature"]),
             limits=limits_from(values["limits"]),
             run_key=_run_key(values["run_key"]),
+            adopted=adopted,
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(
@@ -137,6 +162,17 @@ def read_settings(folder: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
         ) from error
+
+
+def adopted_model(adopted: Adopted) -> Model:
+    """Return the section `model` of an adopted net: names for people, which nothing is built from.
+
+    No params.yaml can name such a backbone, so it is not checked against theirs.
+    """
+    return Model.model_construct(
+        backbone=adopted.architecture.net, weights=adopted.source, weights_sha256=adopted.sha256,
+        dropout=0.0,
+    )  # fmt: skip
 
 
 def _temperature(value: Any) -> float:

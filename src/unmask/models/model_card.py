@@ -46,13 +46,13 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """Return the model's card in Markdown: what it is, what it is for, what it was made from."""
     sections = (
-        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
+        _card_what(facts), CARD_USE, _card_training(facts), _card_data(facts), _card_input(facts),
         _card_verdicts(facts), _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
     )  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-_CARD_USE = """\
+CARD_USE = """\
 ## What it is for
 
 To help a person who looks at a video: it gives a score, and the moments worth looking at again.
