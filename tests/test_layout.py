@@ -66,7 +66,8 @@ OWNERS = {
     "facenet_pytorch": {"faces.cascade"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},
-    "timm": {"models.frame_net", "timm_facts"},
+    "timm": {"models.frame_net", "models.adopt.nets", "timm_facts"},
+    "huggingface_hub": {"models.adopt.source"},
     "mlflow": {"tracking.mlflow_client", "tracking.mlflow_tracker", "answers.pyfunc"},
     "wandb": {"tracking.wandb_tracker"},
     "sagemaker": {"sagemaker.submit", "sagemaker.local"},
@@ -128,8 +129,24 @@ UNTESTED = {
     "federated.remote.keys",
     "federated.remote.assets",
     "federated.remote.watch",
+    "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
     "forgeries.footage",  # test_fake hands it in
+    "models.adopt.adapter",  # test_adoption adopts by each of these
+    "models.adopt.adapters.community_forensics",
+    "models.adopt.adapters.deepfakebench",
+    "models.adopt.adapters.gend",
+    "models.adopt.adapters.sbi",
+    "models.adopt.adapters.siglip",
+    "models.adopt.card",
+    "models.adopt.check",
+    "models.adopt.names",
+    "models.adopt.nets",
+    "models.adopt.published_file",
+    "models.adopt.record",
+    "models.adopt.registry",
+    "models.adopt.source",  # test_adoption fetches by it, from a Hub on loopback
+    "models.adopt.spec",
     "runtime.child",  # test_processes starts and ends it
     "sagemaker.checks",  # test_sagemaker asks these two of a server
     "sagemaker.jobs",
@@ -152,7 +169,8 @@ UNTESTED = {
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
-        "cli/main", "cli/federated", "cli/gate", "cli/predict", "cli/serve", "runtime/terminal",
+        "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/predict", "cli/serve",
+        "runtime/terminal",
     )
 }  # fmt: skip
 
@@ -757,7 +775,7 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
     (
         owner_problems,
         {"src/unmask/faces/crops.py": "import timm.models"},
-        "crops.py imports timm: only models.frame_net and timm_facts",
+        "crops.py imports timm: only models.adopt.nets, models.frame_net and timm_facts",
     ),
     (owner_problems, {"federated/functions.py": "from mlflow import log_metric"}, "imports mlflow"),
     (

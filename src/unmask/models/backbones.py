@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import importlib.resources
 import logging
+import math
 import os
 import ssl
 import urllib.error
@@ -11,7 +12,7 @@ import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file
@@ -172,13 +173,21 @@ def layers(net: nn.Module) -> list[list[nn.Module]]:
     return found
 
 
+@runtime_checkable
+class PictureNet(Protocol):
+    """A net of single pictures that knows its last stage itself, such as an adopted one."""
+
+    def last_stage(self) -> nn.Module:
+        """Return the module whose output has places, or tokens of places, and decides the score."""
+
+
 def last_stage(net: nn.Module) -> nn.Module:
     """Return the module whose output is the last that has places: map_of makes a map of it.
 
     Raises:
         NoMapError: timm does not say which it is.
     """
-    if isinstance(net, FrameNet):
+    if isinstance(net, PictureNet):
         return net.last_stage()
     stage: nn.Module = blocks(net)[-2]
     return stage
@@ -196,6 +205,10 @@ def map_of(net: nn.Module, features: torch.Tensor, batch: int) -> torch.Tensor:
         return features
     if isinstance(net, FrameNet):
         features = net.map_of(features)
+    elif features.dim() == 3:  # of an adopted transformer: the patches' tokens come last, by rows
+        side = math.isqrt(features.shape[1])
+        patches = features[:, features.shape[1] - side * side :]
+        features = patches.mT.reshape(len(features), -1, side, side)
     return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 
@@ -211,7 +224,7 @@ def clip_logits(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
 
 def lay_out_for_cpu(net: nn.Module) -> None:
     """Put the kernels' channels last: so X3D is twice as fast on a CPU (benchmarks/pipeline.py)."""
-    of_images = isinstance(net, FrameNet)
+    of_images = isinstance(net, PictureNet)
     net.to(memory_format=torch.channels_last if of_images else torch.channels_last_3d)
 
 

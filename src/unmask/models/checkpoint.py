@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
+from unmask.models.adopt.record import Adopted
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.scoring.verdicts import Limits, limits_from
@@ -36,11 +37,18 @@ class Checkpoint:
     # Written only where they say something, so that a net of the table has the file it always had.
     colours: Colours | None = None  # of a net of timm's, whose defaults may change
     unit_features: bool = False  # whether the head sees features on the unit sphere
+    adopted: Adopted | None = None  # where a net came from that others trained
 
     @property
     def geometry(self) -> Geometry:
         """Return the clip that the net was trained on."""
-        return self.clips.geometry(self.model.backbone)
+        if self.adopted is None:
+            return self.clips.geometry(self.model.backbone)
+        clips = self.clips
+        assert clips.frames
+        assert clips.interval_s
+        assert clips.side_px
+        return Geometry(clips.frames, clips.interval_s, clips.side_px)
 
 
 def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
@@ -62,11 +70,14 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "faces": checkpoint.faces.model_dump(mode="json"),
         "clips": checkpoint.clips.model_dump(mode="json"),
-        "model": model,
+        # What an adopted net is stands in `adopted`; params.yaml can't ask for it.
+        "model": None if checkpoint.adopted else model,
         "temperature": checkpoint.temperature,
         "limits": asdict(checkpoint.limits),
         "run_key": checkpoint.run_key,
     }
+    if checkpoint.adopted is not None:
+        settings["adopted"] = checkpoint.adopted.model_dump(mode="json")
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
@@ -104,18 +115,23 @@ def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
     from safetensors.torch import load_file
 
     from unmask.models import backbones
+    from unmask.models.adopt import nets
 
-    net = backbones.build(
-        checkpoint.model.backbone, dropout=checkpoint.model.dropout,
-        side_px=checkpoint.geometry.side_px, colours=checkpoint.colours,
-        unit_features=checkpoint.unit_features,
-    )  # fmt: skip
+    remedy = "Run `dvc repro`, or `dvc checkout` to take it from the cache."
     try:
+        if checkpoint.adopted is not None:
+            remedy = "Adopt it again."
+            return nets.load(folder / WEIGHTS, checkpoint.adopted.architecture)
+        net = backbones.build(
+            checkpoint.model.backbone, dropout=checkpoint.model.dropout,
+            side_px=checkpoint.geometry.side_px, colours=checkpoint.colours,
+            unit_features=checkpoint.unit_features,
+        )  # fmt: skip
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(
             f"{folder / WEIGHTS} should hold the weights of {checkpoint.model.backbone}: {error}. "
-            "Run `dvc repro`, or `dvc checkout` to take it from the cache."
+            f"{remedy}"
         ) from error
     return net.eval()
 
@@ -134,15 +150,24 @@ def read_settings(folder: Path) -> Checkpoint:
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "
                 "Use the version that wrote it, or train again."
             )
-        model = dict(values["model"])
+        adopted = (
+            None if values.get("adopted") is None else Adopted.model_validate(values["adopted"])
+        )
+        clips = Clips.model_validate(values["clips"])
+        if adopted and None in (clips.frames, clips.interval_s, clips.side_px):
+            raise ValueError(
+                "an adopted net needs clips.frames, clips.interval_s and clips.side_px"
+            )
+        model = {} if adopted else dict(values["model"])
         colours, unit_features = model.pop("colours", None), model.pop("unit_features", False)
         return Checkpoint(
             faces=Faces.model_validate(values["faces"]),
-            clips=Clips.model_validate(values["clips"]),
-            model=Model.model_validate(model),
+            clips=clips,
+            model=adopted_model(adopted) if adopted else Model.model_validate(model),
             temperature=_temperature(values["temperature"]),
             limits=limits_from(values["limits"]),
             run_key=_run_key(values["run_key"]),
+            adopted=adopted,
             colours=None if colours is None else _colours(colours),
             unit_features=_yes_or_no(unit_features),
         )
@@ -155,6 +180,17 @@ def read_settings(folder: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
         ) from error
+
+
+def adopted_model(adopted: Adopted) -> Model:
+    """Return the section `model` of an adopted net: names for people, which nothing is built from.
+
+    No params.yaml can name such a backbone, so it is not checked against theirs.
+    """
+    return Model.model_construct(
+        backbone=adopted.architecture.net, weights=adopted.source, weights_sha256=adopted.sha256,
+        dropout=0.0,
+    )  # fmt: skip
 
 
 def _temperature(value: Any) -> float:

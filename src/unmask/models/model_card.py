@@ -54,7 +54,7 @@ def model_card(facts: CardFacts) -> str:
     training: evaluation/published_card.py adds them.
     """
     sections = (
-        _card_what(facts), _CARD_USE, _card_training(facts), _card_data(facts), _card_people(facts),
+        _card_what(facts), CARD_USE, _card_training(facts), _card_data(facts), _card_people(facts),
         _card_input(facts), _card_verdicts(facts), _CARD_LIMITS, _CARD_HOW, _card_licence(facts),
     )  # fmt: skip
     return with_head(_head(facts), "\n\n".join(sections) + "\n")
@@ -82,7 +82,7 @@ def _head(facts: CardFacts) -> dict[str, Any]:
 # Starts that leave a model under Apache-2.0: none, and two whose files are under it.
 _OPEN_WEIGHTS = ("none", "imagenet", "weights/x3d_xs.safetensors")
 
-_CARD_USE = """\
+CARD_USE = """\
 ## What it is for
 
 To help a person who looks at a video: it gives a score, and the moments worth looking at again.

@@ -1,0 +1,1 @@
+"""One small module for each published detector: what it is, and whose names its files use."""

@@ -1,0 +1,72 @@
+"""What a model's folder says of a detector that others trained: its origin, licence and net."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unmask.params import Section
+
+Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Paragraph = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Colour = Annotated[tuple[float, float, float], Field(strict=False)]
+
+# What timm.create_model may be told by a file. Anything else, such as a checkpoint's path or an
+# address, could make it read or fetch what nobody asked for.
+Option = Literal["img_size", "dynamic_img_size", "global_pool", "patch_size"]
+
+
+class Architecture(Section):
+    """A net that scores pictures, and how its scores become logits of real and fake."""
+
+    # A name of timm's; `ucf`, DeepfakeBench's; or `plugin:NAME`, of an entry point.
+    net: Annotated[str, Field(pattern=r"^[\w.-]+$|^plugin:[\w.-]+$", max_length=100)]
+    options: dict[Option, int | bool | str] = Field(default_factory=dict)
+    outputs: Annotated[int, Field(ge=1, le=1000)]
+    # Which outputs speak for a fake. Of a net with a single one, none: it speaks for real then.
+    fake: Annotated[tuple[int, ...], Field(strict=False)]
+    on_unit_sphere: bool = False  # features are divided by their length before the head
+    mean: Colour  # of RGB in 0..1, or of BGR if channels says so
+    deviation: Colour
+    channels: Literal["rgb", "bgr"] = "rgb"
+    pooling: Literal["logits", "probabilities"]  # what is averaged over the frames of a clip
+    # EfficientNet as efficientnet_pytorch builds it pads for pictures of one size, whatever it
+    # gets: this is that size. stem_padding false: DeepfakeBench's first convolution, which doesn't.
+    padded_for_px: Annotated[int, Field(ge=32, le=1024)] | None = None
+    stem_padding: bool = True
+
+    @model_validator(mode="after")
+    def _has_both_classes(self) -> "Architecture":
+        if any(not 0 <= index < self.outputs for index in self.fake):
+            raise ValueError(f"fake names outputs 0 to {self.outputs - 1}; found {self.fake}")
+        if self.outputs > 1 and not 0 < len(set(self.fake)) < self.outputs:
+            raise ValueError(
+                f"of {self.outputs} outputs some speak for fake, others for real; found {self.fake}"
+            )
+        if min(self.deviation) <= 0:
+            raise ValueError(f"deviation should be above 0; found {self.deviation}")
+        return self
+
+
+class Licence(Section):
+    """Under which terms a detector was published, as far as was read."""
+
+    code: Line
+    weights: Line
+    free: bool  # anybody may use the weights for anything; else --accept-licence is needed
+    why: Paragraph = ""  # what is unclear or forbidden, and where it is written
+
+
+class Adopted(Section):
+    """Where a model's weights came from."""
+
+    adapter: Line
+    title: Line
+    source: Line  # hf:owner/name, an address, or a file's name
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None  # of a repository of the Hub
+    file: Line
+    sha256: Sha256  # of the published file
+    licence: Licence
+    licence_accepted: bool
+    trained_on: Paragraph
+    architecture: Architecture
