@@ -11,6 +11,7 @@ from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import read_regular, write_atomically
+from unmask.scoring.promises import Promise, promise_from
 from unmask.scoring.verdicts import Limits, limits_from
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
@@ -32,6 +33,7 @@ class Checkpoint:
     temperature: float  # logits are divided by it: Guo et al., 2017, arXiv:1706.04599, section 4.2
     limits: Limits  # of what its answers can say
     run_key: str  # of the training that made it: resume.training_key
+    promise: Promise | None = None  # without one it gives scores, and no verdict
 
     @property
     def geometry(self) -> Geometry:
@@ -49,7 +51,16 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     write_atomically(folder / WEIGHTS, to_bytes(state))
-    settings = {
+    write_settings(folder, checkpoint)
+
+
+def write_settings(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the folder's settings alone.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    settings: dict[str, Any] = {
         "format": FORMAT,
         "faces": checkpoint.faces.model_dump(mode="json"),
         "clips": checkpoint.clips.model_dump(mode="json"),
@@ -58,6 +69,8 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
         "limits": asdict(checkpoint.limits),
         "run_key": checkpoint.run_key,
     }
+    if checkpoint.promise is not None:
+        settings["promise"] = asdict(checkpoint.promise)
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
@@ -127,6 +140,7 @@ def read_settings(folder: Path) -> Checkpoint:
             temperature=_temperature(values["temperature"]),
             limits=limits_from(values["limits"]),
             run_key=_run_key(values["run_key"]),
+            promise=promise_from(values.get("promise")),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(
