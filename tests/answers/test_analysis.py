@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from painted import faces_over_noise
+from promised import promised
 
 from tests.conftest import make_video_file
 from tests.models.test_predict import Brightness, write_track
@@ -45,7 +46,7 @@ def predictor(limits):
     checkpoint = Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""
     )
-    return Predictor(Brightness(), checkpoint, device="cpu")
+    return Predictor(Brightness(), promised(checkpoint), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ def dim_then_bright(folder, *levels):
     tracks = tuple(write_track(folder, number, own) for number, own in enumerate(levels))
     found = VideoFaces("v", "", tracks)
     cropped = Cropped(0, folder / "v.mp4", folder, found, None, None)
-    return answer(Predictor(Brightness(), checkpoint, device="cpu"), cropped, None)
+    return answer(Predictor(Brightness(), promised(checkpoint), device="cpu"), cropped, None)
 
 
 def test_three_forged_seconds_after_twelve_real_ones_are_found_and_told(tmp_path):

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promised import PROMISE
 
 from unmask.answers import messages
 from unmask.answers.analysis import Answer, FaceAnswer
 from unmask.records import FaceTrack, Reason, TrackScore
+from unmask.scoring.unlike import Likeness
 from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, FaceQuality, Limits, Part, Verdict
 
 LIMITS = Limits(0.8, 0.2, 60, 1.5, 0.01, 0.6, 0.1, 0.9, 0.05, 16, 17, 32)
@@ -67,12 +69,42 @@ def test_from_when_to_when_a_part_looks_fake_is_told_with_its_face():
     assert messages.doubts_of(fake)[0].startswith("Face 2 looks most like a fake from 61.2 to 64.0")
 
 
-def test_the_rules_say_what_is_never_called():
-    assert "80% or more" in messages.rules(LIMITS)[0]
-    assert "20% or less" in messages.rules(LIMITS)[1]
-    assert "No stretch" in messages.rules(LIMITS)[2]
-    told = messages.rules(replace(LIMITS, stretches=((2, 0.9), (4, 0.95))))[2]
-    assert "90% or more" in told
-    assert told.endswith("at most 4.")
-    assert "16 real and 17 fake" in messages.rules(LIMITS)[4]
-    assert all(rule.startswith("No score") for rule in messages.rules(NOTHING_LEARNED)[:2])
+def test_the_rules_say_what_is_promised_and_what_is_never_called():
+    _, _, fake, real, stretch, *_ = messages.rules(LIMITS, PROMISE)
+    assert "80% or more" in fake
+    assert "20% or less" in real
+    assert "No stretch" in stretch
+    told = messages.rules(replace(LIMITS, stretches=((4, 0.9),)), PROMISE)
+    assert "90% or more, in videos of at most 4 stretches." in " ".join(told)
+    nothing = messages.rules(NOTHING_LEARNED, PROMISE)
+    assert [rule.startswith("No score") for rule in nothing].count(True) == 2
+
+
+def test_promise_and_power_are_told_as_they_were_found():
+    given = replace(
+        PROMISE, kind="our cameras", genuine=34, left_out=34, false_alarms=1, fakes=20, found=2,
+        power=0.1, power_low=0.012, power_high=0.317,
+    )  # fmt: skip
+    assert messages.promised(given) == [
+        "Of genuine videos like the 34 that it was calibrated on (our cameras), at most 1 in 20 is "
+        "called fake (found by leaving one out: 1 of 34).",
+        "Of the 20 fakes that were given, 10% are found [1%, 32%]: this model is of little use on "
+        "footage like that.",
+    ]
+    assert "not known" in messages.promised(PROMISE)[1]
+    assert "little use" not in messages.promised(replace(given, found=18, power=0.9))[1]
+
+
+def test_without_a_promise_everything_names_the_command_that_changes_it():
+    [rule] = messages.rules(LIMITS, None)
+    [doubt] = messages.doubts_of(replace(NOTHING, probability=0.9, doubts=(Doubt.NOT_CALIBRATED,)))
+    assert "unmask calibrate GENUINE" in rule
+    assert "unmask calibrate GENUINE" in doubt
+    assert "no verdict" in messages.sentence(replace(NOTHING, probability=0.9))
+
+
+def test_what_sets_a_face_apart_is_named():
+    unlike = replace(FACE, doubts=(Doubt.UNLIKE_CALIBRATION,), likeness=Likeness(0.025, "bitrate"))
+    [said] = messages.doubts_of_face(unlike, LIMITS)
+    assert "how many bits the file has" in said
+    assert "2% are as far" in said

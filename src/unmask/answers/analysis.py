@@ -1,15 +1,30 @@
 """A video's answer as one can act on it: verdict, doubts, each face over time, worst moments."""
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from unmask.faces.files import Cropped, crop_files
+from unmask.models.features import Features, gathered, mean_of
 from unmask.models.predict import Predictor, probability
 from unmask.records import FaceTrack, Reason, TrackScore
-from unmask.scoring.verdicts import Doubt, FaceQuality, Part, Verdict, judge, judge_video
+from unmask.scoring.promises import Judged, Promise, judge_faces
+from unmask.scoring.stretches import Stretch
+from unmask.scoring.unlike import QUALITIES, Likeness, Look, likeness
+from unmask.scoring.verdicts import (
+    NOTHING_LEARNED,
+    Doubt,
+    FaceQuality,
+    Limits,
+    Part,
+    Verdict,
+    judge_video,
+)
 
 WORST_MOMENTS = 3
 PAGE_MOMENTS = 60  # of a face's timeline where people look at it
@@ -35,6 +50,7 @@ class FaceAnswer:
     timeline: tuple[Moment, ...]  # in order of time; those of score, or denser where asked
     quality: FaceQuality
     part: Part  # its most suspicious stretch; the whole track where that is no longer
+    likeness: Likeness | None = None  # to the calibration's videos; None: not measured
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,8 @@ class Answer:
     worst: tuple[tuple[int, Moment], ...]  # place in faces, and when: the most suspicious first
     reason: Reason | None  # why there is no probability, or why not all of the video was seen
     detail: str  # the reason in a sentence, then what else is to be said of the file
+    limits: Limits = NOTHING_LEARNED  # that its faces were judged by; no threshold, no verdict
+    promise: Promise | None = None  # that the verdict rests on
 
 
 def analyse(
@@ -87,12 +105,17 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
     found, folder = cropped.found, cropped.crops_dir
     tracks = [track for track in found.tracks if predictor.moves(track)]
     still = [track for track in found.tracks if track not in tracks]
-    studied = predictor.study_tracks(folder, tracks)
-    parts = _parts(tracks, [score for score, _ in studied], predictor)
+    seen = study(predictor, cropped, tracks)
+    promise = predictor.checkpoint.promise
+    judged = [_judged(predictor, face) for face in seen]
+    verdicts, limits = judge_faces(judged, predictor.checkpoint.limits, promise)
     faces = tuple(
-        _face_answer(predictor, folder, track, score, quality, part, moments)
-        for track, (score, quality), part in zip(tracks, studied, parts, strict=True)
-    )
+        FaceAnswer(
+            face.track, face.score, known.probability, verdict, doubts,
+            _timeline(predictor, folder, face, moments), face.quality, known.part, known.likeness,
+        )
+        for face, known, (verdict, doubts) in zip(seen, judged, verdicts, strict=True)
+    )  # fmt: skip
     reason, detail = found.reason, found.detail
     of_file = [Doubt(doubt) for doubt in found.doubts]
     if still and tracks:
@@ -119,6 +142,8 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
         worst=tuple(all_moments[:WORST_MOMENTS]),
         reason=reason,
         detail=detail,
+        limits=limits,
+        promise=promise,
     )
 
 
@@ -133,48 +158,89 @@ def _say_still(predictor: Predictor, path: Path, still: Sequence[FaceTrack]) -> 
     )
 
 
-def _parts(
-    tracks: Sequence[FaceTrack], scores: Sequence[TrackScore], predictor: Predictor
-) -> list[Part]:
-    """Return the most suspicious part of each of a video's faces."""
-    stretches = [predictor.stretch_of(score) for score in scores]
+@dataclass(frozen=True, eq=False)
+class Studied:
+    """One face of a video as the model saw it: all that a verdict can be made of."""
+
+    track: FaceTrack
+    score: TrackScore
+    quality: FaceQuality
+    stretch: Stretch  # its most suspicious one, before temperature
+    stretches: int  # of all the video's faces that are longer than a stretch; 1 where it is not
+    look: Look
+
+
+def study(predictor: Predictor, cropped: Cropped, tracks: Sequence[FaceTrack]) -> list[Studied]:
+    """Return what the model sees in these faces of a file, which move."""
+    with gathered(predictor.net) as features:
+        studied = predictor.study_tracks(cropped.crops_dir, tracks)
+    stretches = [predictor.stretch_of(score) for score, _ in studied]
     count = sum(stretch.count for stretch in stretches if stretch.count > 1)
+    seen_s = sum(quality.track_s for _, quality in studied)
+    found, first = [], 0
+    for track, (score, quality), stretch in zip(tracks, studied, stretches, strict=True):
+        own = features[first : first + len(score.clip_logits)]
+        first += len(score.clip_logits)
+        look = look_of(quality, mean_of(own), cropped, seen_s)
+        many = count if stretch.count > 1 else 1
+        found.append(Studied(track, score, quality, stretch, many, look))
+    return found
+
+
+def look_of(
+    quality: FaceQuality, features_D: Features | None, cropped: Cropped, seen_s: float
+) -> Look:
+    """Return what a face looks like, by itself and by its file."""
+    numbers = {
+        "size": _log(quality.face_px),
+        "sharpness": _log(quality.sharpness),
+        "grain": _log(quality.grain),
+        "light": quality.brightness,
+        "bitrate": math.nan if cropped.bits_per_px is None else _log(cropped.bits_per_px),
+        "time": _log(seen_s),
+    }
+    return Look(np.array([numbers[name] for name in QUALITIES]), features_D, cropped.codec)
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-6))
+
+
+def _judged(predictor: Predictor, face: Studied) -> Judged:
+    looks = predictor.looks
+    return Judged(
+        probability(face.score.logit, predictor.checkpoint.temperature),
+        part_of(predictor, face),
+        face.quality,
+        likeness(looks, face.look) if looks else None,
+    )
+
+
+def part_of(predictor: Predictor, face: Studied) -> Part:
+    """Return what the most suspicious part of a face says."""
     temperature, span_s = predictor.checkpoint.temperature, predictor.checkpoint.geometry.span_s
-    parts = []
-    for track, score, stretch in zip(tracks, scores, stretches, strict=True):
-        start_s, end_s = track.times_T[0], track.times_T[-1]
-        if stretch.count > 1:
-            start_s = score.clip_starts_s[stretch.first]
-            end_s = score.clip_starts_s[stretch.last] + span_s
-        parts.append(
-            Part(
-                start_s=start_s,
-                end_s=end_s,
-                probability=probability(stretch.logit, temperature),
-                count=count if stretch.count > 1 else 1,
-                moment=probability(max(score.clip_logits), temperature),
-            )
-        )
-    return parts
+    score, stretch = face.score, face.stretch
+    start_s, end_s = face.track.times_T[0], face.track.times_T[-1]
+    if stretch.count > 1:
+        start_s = score.clip_starts_s[stretch.first]
+        end_s = score.clip_starts_s[stretch.last] + span_s
+    return Part(
+        start_s=start_s,
+        end_s=end_s,
+        probability=probability(stretch.logit, temperature),
+        count=face.stretches,
+        moment=probability(max(score.clip_logits), temperature),
+    )
 
 
-def _face_answer(
-    predictor: Predictor,
-    folder: Path,
-    track: FaceTrack,
-    score: TrackScore,
-    quality: FaceQuality,
-    part: Part,
-    moments: int | None,
-) -> FaceAnswer:
-    checkpoint = predictor.checkpoint
-    chance = probability(score.logit, checkpoint.temperature)
-    verdict, doubts = judge(chance, part, quality, checkpoint.limits)
+def _timeline(
+    predictor: Predictor, folder: Path, face: Studied, moments: int | None
+) -> tuple[Moment, ...]:
+    checkpoint, score = predictor.checkpoint, face.score
     clips = list(zip(score.clip_starts_s, score.clip_logits, strict=True))
     if moments is not None and moments > checkpoint.clips.max_per_track:
         # On their own: a logit may differ in its last digit by which clips share its batch.
-        clips = predictor.score_moments(folder, track, most=moments)
-    timeline = tuple(
+        clips = predictor.score_moments(folder, face.track, most=moments)
+    return tuple(
         Moment(start_s, probability(logit, checkpoint.temperature)) for start_s, logit in clips
     )
-    return FaceAnswer(track, score, chance, verdict, doubts, timeline, quality, part)

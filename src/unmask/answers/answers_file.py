@@ -71,6 +71,7 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, run_info: Run
         "doubts": [str(doubt) for doubt in answer.doubts],
         "reason": None if answer.reason is None else str(answer.reason),
         "detail": answer.detail,
+        "promise": _promise(answer),
         "worst": [{"face": face, **_moment(moment)} for face, moment in answer.worst],
         "stretch": _worst_stretch(answer),
         "faces": [_face(face) for face in answer.faces],
@@ -82,6 +83,15 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, run_info: Run
         "model": run_info.model,
         "version": run_info.version,
     }
+
+
+def _promise(answer: "Answer") -> Row | None:
+    """Return what the verdict rests on, in short: the model's card and settings have all of it."""
+    promise = answer.promise
+    if promise is None:
+        return None
+    names = ("kind", "genuine", "fakes", "max_false_alarms", "power", "power_low", "power_high")
+    return {name: getattr(promise, name) for name in names}
 
 
 def _worst_stretch(answer: "Answer") -> Row | None:
@@ -113,6 +123,7 @@ def _face(face: "FaceAnswer") -> Row:
         "sharpness": face.quality.sharpness,
         "brightness": face.quality.brightness,
         "looked_at_ratio": face.quality.looked_at_ratio,
+        "likeness": None if face.likeness is None else face.likeness.p_value,
         "stretch": _stretch(face),
         "timeline": [_moment(moment) for moment in face.timeline],
     }

@@ -159,7 +159,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         DatasetError: a crop file holds fewer frames than its row says.
         DiskError: the disk takes no more.
     """
-    limits = predictor.checkpoint.limits
+    limits = answer.limits
     faces = [
         _view(number, face, answer, limits, explained)
         for number, (face, explained) in enumerate(
@@ -184,7 +184,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         headline=messages.HEADLINES[answer.verdict],
         sentence=messages.sentence(answer),
         doubts=messages.doubts_of(answer),
-        rules=messages.rules(limits),
+        rules=messages.rules(limits, answer.promise),
         caution=messages.CAUTION,
         frames=list(_worst_frames(answer)),
         faces=faces,
@@ -214,7 +214,7 @@ def page_data(
     info = _probe(answer)
     # Where the file lay is nobody's business who gets the page.
     detail = shown_name(answer.detail.replace(str(answer.path), answer.path.name))
-    limits = predictor.checkpoint.limits
+    limits = answer.limits
     return {
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
@@ -244,6 +244,7 @@ def page_data(
             "backbone": predictor.checkpoint.model.backbone,
             "temperature": predictor.checkpoint.temperature,
             "limits": asdict(limits),
+            "promise": None if answer.promise is None else asdict(answer.promise),
             "metrics": {
                 name: {"remark": found.remark, "values": found.values}
                 for name, found in tests.items()
@@ -271,6 +272,7 @@ def _face_data(view: FaceView) -> dict[str, Any]:
         "verdict": face.verdict,
         "doubts": list(face.doubts),
         "look": asdict(face.quality),
+        "likeness": None if face.likeness is None else asdict(face.likeness),
         "stretch": {
             "start_s": face.part.start_s,
             "end_s": face.part.end_s,

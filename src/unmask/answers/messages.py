@@ -1,7 +1,11 @@
 """An answer in plain words: what the verdict says, what speaks against relying on it."""
 
+from collections.abc import Sequence
+
 from unmask.answers.analysis import Answer, FaceAnswer
 from unmask.records import Reason
+from unmask.scoring.promises import Promise, Stratum
+from unmask.scoring.unlike import Likeness
 from unmask.scoring.verdicts import Doubt, Limits, Verdict
 
 HEADLINES = {
@@ -14,6 +18,21 @@ CAUTION = (
     "low one does not show that it is genuine. It says nothing about who made it, why, or whether "
     "what is said in it is true, and it does not listen to the sound."
 )
+REMEDY = (
+    "`unmask calibrate GENUINE...`, with genuine videos of the kind that you ask about, changes "
+    "that."
+)
+LITTLE_USE = 0.5  # a share of fakes found below which a model is of little use
+_MEASURES = {
+    "features": "what the net sees in it",
+    "codec": "the codec of its file",
+    "size": "the face's size",
+    "sharpness": "its sharpness",
+    "grain": "its grain",
+    "light": "its brightness",
+    "bitrate": "how many bits the file has for its pixels",
+    "time": "how long faces are seen in the video",
+}
 REASONS = {
     Reason.MISSING: "There is no file of that name.",
     Reason.FORBIDDEN: "The file may not be read by this user.",
@@ -32,6 +51,10 @@ REASONS = {
 
 _PLAIN = {
     Doubt.NO_SCORE: "There is no score.",
+    Doubt.NOT_CALIBRATED: "Nobody has calibrated this model on genuine videos of a known kind, so "
+    f"no score of it is a verdict. {REMEDY}",
+    Doubt.UNLIKE_CALIBRATION: "A face is unlike those that this model was calibrated on, so that "
+    "its promise is not about this video.",
     Doubt.BETWEEN_THRESHOLDS: "A score is neither high nor low enough to tell.",
     Doubt.SUSPICIOUS_STRETCH: "A part of a face's time looks fake, though the face as a whole does "
     "not.",
@@ -59,6 +82,8 @@ def sentence(answer: Answer) -> str:
         return f"The model finds traces of manipulation in {faces} of this video."
     if answer.verdict is Verdict.REAL:
         return "The model finds none of the traces of manipulation that it knows in this video."
+    if answer.promise is None:
+        return "The model gave a score, but it promises nothing: the score is no verdict."
     return "The model gave a score, but it is not one to rely on. The score alone is no verdict."
 
 
@@ -96,7 +121,11 @@ def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
     quality, part = face.quality, face.part
     # Where nothing is called fake, all scores up to the highest lie in between.
     low, high = (percent(limits.real_to or 0.0), percent(limits.fake_from or 1.0))
+    unlike = face.likeness or Likeness(0.0, "features")
     said = {
+        Doubt.UNLIKE_CALIBRATION: "It is unlike the faces that this model was calibrated on, by "
+        f"{_MEASURES[unlike.by]} most: of videos like those, {percent(unlike.p_value)} are as far "
+        "from the others.",
         Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, lies between {low} "
         f"(real) and {high} (fake).",
         Doubt.SUSPICIOUS_STRETCH: f"As a whole it looks real, but from {part.start_s:.1f} to "
@@ -118,8 +147,78 @@ def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
     return [said.get(doubt, _PLAIN[doubt]) for doubt in face.doubts]
 
 
-def rules(limits: Limits) -> list[str]:
-    """Return what the model's verdicts follow, a sentence each."""
+def rules(limits: Limits, promise: Promise | None) -> list[str]:
+    """Return what the model's verdicts follow, a sentence each; limits are a video's own."""
+    if promise is None:
+        return [
+            "This model has no promise: nobody has calibrated it on genuine videos of a known "
+            f"kind. So it gives scores, and calls nothing fake or real. {REMEDY}"
+        ]
+    said = [*promised(promise), *_thresholds_of(limits)]
+    if promise.strata:
+        said.append(
+            f"The threshold for fake is that of videos whose most suspicious face is about as "
+            f"large and as sharp as this one's; there are {len(promise.strata)} such groups."
+        )
+    if promise.looks_sha256 is not None:
+        said.append(
+            "A face that is unlike those of the calibration gets no verdict. That is measured by "
+            "what the net sees, by size, sharpness, grain, brightness, bitrate and codec together: "
+            f"of videos like those, at most {percent(promise.max_false_alarms)} are told so."
+        )
+    return said
+
+
+def promised(promise: Promise) -> list[str]:
+    """Return what a model promises and what it finds, a sentence each."""
+    kind = f" ({promise.kind})" if promise.kind else ""
+    checked = "one video fewer would be too few to check it by leaving one out"
+    if promise.left_out:
+        checked = f"found by leaving one out: {promise.false_alarms} of {promise.left_out}"
+    said = [
+        f"Of genuine videos like the {promise.genuine} that it was calibrated on{kind}, at most "
+        f"{one_in(promise.max_false_alarms)} is called fake ({checked})."
+    ]
+    if promise.power is None or promise.power_low is None or promise.power_high is None:
+        return [*said, "How many fakes it finds is not known: no fakes were given."]
+    found = (
+        f"Of the {promise.fakes} fakes that were given, {promise.power:.0%} are found "
+        f"[{promise.power_low:.0%}, {promise.power_high:.0%}]"
+    )
+    if promise.power < LITTLE_USE:
+        found += ": this model is of little use on footage like that"
+    return [*said, f"{found}."]
+
+
+def one_in(ratio: float) -> str:
+    """Return a ratio as people say it.
+
+    >>> one_in(0.05), one_in(0.03)
+    ('1 in 20', '3% of them')
+    """
+    count = round(1 / ratio)
+    return f"1 in {count}" if abs(count * ratio - 1) < 1e-6 else f"{100 * ratio:.3g}% of them"
+
+
+def strata_lines(strata: Sequence[Stratum]) -> list[str]:
+    """Return a line for each group of videos that has a threshold of its own."""
+    return [
+        f"face {_range(each.min_face_px, each.max_face_px, '.0f')} px, sharpness "
+        f"{_range(each.min_sharpness, each.max_sharpness, '.3g')}: {each.genuine} videos, "
+        + ("never fake" if each.fake_from is None else f"fake from {each.fake_from:.3f}")
+        for each in strata
+    ]
+
+
+def _range(least: float | None, below: float | None, form: str) -> str:
+    if least is None and below is None:
+        return "of any"
+    if least is None:
+        return f"under {below:{form}}"
+    return f"from {least:{form}}" if below is None else f"{least:{form}} to {below:{form}}"
+
+
+def _thresholds_of(limits: Limits) -> list[str]:
     said = []
     if limits.fake_from is None:
         said.append("No score of this model is high enough to call a face fake.")
@@ -132,8 +231,8 @@ def rules(limits: Limits) -> list[str]:
     if limits.stretches:
         said.append(
             "In a longer face a stretch of a few seconds is enough to call it fake, at a score of "
-            f"{percent(limits.stretches[0][1])} or more, the higher the more stretches the video "
-            f"has: at most {limits.stretches[-1][0]}."
+            f"{percent(limits.stretches[0][1])} or more, in videos of at most "
+            f"{limits.stretches[-1][0]} stretches."
         )
     else:
         said.append("No stretch of a longer face is enough by itself to call it fake.")
@@ -142,18 +241,6 @@ def rules(limits: Limits) -> list[str]:
             "No face is called real in which a stretch of a few seconds by itself has a higher "
             "score than that, or in which a single clip is as high as a fake's."
         )
-    said.append(
-        f"These limits were learned from {limits.reals} real and {limits.fakes} fake examples, so "
-        f"that of videos like those at most {limits.max_error_ratio:.0%} of each class are called "
-        "the wrong way, on average over such examples; by these few it may be more, and of videos "
-        "of another kind, too."
-    )
-    said.append(
-        f"A face that is under {limits.min_face_px:.0f} px in size, seen for less than "
-        f"{limits.min_track_s:.1f} s, or more blurred, darker, brighter or grainier than those "
-        f"of the {limits.tracks} faces that the limits were learned from, gets no verdict: nothing "
-        "shows that the model is right about such faces."
-    )
     return said
 
 

@@ -18,6 +18,7 @@ from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 from unmask.runtime.plain_text import shown_name
 from unmask.runtime.scratch import all_in, private_folder
+from unmask.scoring.verdicts import Doubt
 
 if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
@@ -29,6 +30,10 @@ FAKE, UNANSWERED, TERMINATED = 3, 4, 143
 _ENDINGS: "Mapping[str, Form]" = {".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
 _WIDEST_NAME = 60  # beyond it columns are not kept
 
+_NOT_CALIBRATED = (
+    "No verdict, as the model is not calibrated: `unmask calibrate GENUINE...`, with genuine "
+    "videos of the kind that you ask about, changes that."
+)
 _EXIT_CODES = f"""
 \b
 Exit codes:
@@ -117,9 +122,13 @@ def predict(
         )
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
         request = _Request(found.videos, model_dir, pages, clips, workers or common.workers())
+        is_calibrated = True
         for row in _answered(request, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
+            is_calibrated = is_calibrated and Doubt.NOT_CALIBRATED not in row["doubts"]
         terminal.echo(answers_file.summary(counts), err=True)
+        if not is_calibrated:
+            terminal.echo(_NOT_CALIBRATED, err=True)
     except KeyboardInterrupt:
         kept = f"; what was answered is in {out}, and the same command goes on" if out else ""
         terminal.echo("", err=True)

@@ -35,6 +35,8 @@ class Cropped:
     found: VideoFaces
     sha256: str | None  # of its content; None where it can't be read
     duration_s: float | None  # as it declares it
+    codec: str = ""  # as it declares it; empty where it can't be read
+    bits_per_px: float | None = None  # of the file, a pixel of its picture and second
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,16 @@ def _crop(job: _Job) -> Cropped:
     detector = detector_of_worker(job.settings.detect)
     found = crop_video(job.path, str(job.place), job.crops_dir, job.settings, detector, key="")
     try:
-        duration_s = probe(job.path).duration_s
+        info = probe(job.path)
     except DecodeError:
-        duration_s = None
-    return Cropped(job.place, job.path, job.crops_dir, found, sha256, duration_s)
+        return Cropped(job.place, job.path, job.crops_dir, found, sha256, None)
+    bits_per_px = None
+    if info.duration_s and info.width and info.height:
+        bits = 8 * job.path.stat().st_size
+        bits_per_px = bits / (info.duration_s * info.width * info.height)
+    return Cropped(
+        job.place, job.path, job.crops_dir, found, sha256, info.duration_s, info.codec, bits_per_px
+    )
 
 
 def _digest(path: Path) -> str | None:

@@ -225,7 +225,8 @@ def average(paths: Sequence[Path], out: Path) -> None:
         name: _mean([state.weights[name] for state in states], tracks) for name in sorted(shapes)
     }
     temperatures = [state.settings["temperature"] for state in states]
-    settings = first.settings | {
+    # Nobody calibrated the mean: a promise of one of them would not be about it.
+    settings = {name: value for name, value in first.settings.items() if name != "promise"} | {
         "temperature": math.fsum(np.multiply(temperatures, tracks)) / sum(tracks),
         "limits": asdict(strictest([limits_from(state.settings["limits"]) for state in states])),
         "run_key": hashlib.sha256(b"".join(digest for digest, _ in contents)).hexdigest(),

@@ -12,6 +12,7 @@ from unmask.geometry import Geometry
 from unmask.models.adopt.record import Adopted
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import read_regular, write_atomically
+from unmask.scoring.promises import Promise, promise_from
 from unmask.scoring.verdicts import Limits, limits_from
 from unmask.timm_facts import Colours
 
@@ -38,6 +39,7 @@ class Checkpoint:
     colours: Colours | None = None  # of a net of timm's, whose defaults may change
     unit_features: bool = False  # whether the head sees features on the unit sphere
     adopted: Adopted | None = None  # where a net came from that others trained
+    promise: Promise | None = None  # without one it gives scores, and no verdict
 
     @property
     def geometry(self) -> Geometry:
@@ -61,12 +63,21 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
 
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     write_atomically(folder / WEIGHTS, to_bytes(state))
+    write_settings(folder, checkpoint)
+
+
+def write_settings(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the folder's settings alone.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
     model = checkpoint.model.model_dump(mode="json")
     if checkpoint.colours is not None:
         model["colours"] = asdict(checkpoint.colours)
     if checkpoint.unit_features:
         model["unit_features"] = True
-    settings = {
+    settings: dict[str, Any] = {
         "format": FORMAT,
         "faces": checkpoint.faces.model_dump(mode="json"),
         "clips": checkpoint.clips.model_dump(mode="json"),
@@ -78,6 +89,8 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
     }
     if checkpoint.adopted is not None:
         settings["adopted"] = checkpoint.adopted.model_dump(mode="json")
+    if checkpoint.promise is not None:
+        settings["promise"] = asdict(checkpoint.promise)
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
@@ -170,6 +183,7 @@ def read_settings(folder: Path) -> Checkpoint:
             adopted=adopted,
             colours=None if colours is None else _colours(colours),
             unit_features=_yes_or_no(unit_features),
+            promise=promise_from(values.get("promise")),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(

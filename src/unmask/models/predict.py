@@ -8,12 +8,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 
 from unmask.models import checkpoint as checkpoints
 from unmask.models.checkpoint import Checkpoint
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
 from unmask.scoring.scores import sigmoid
 from unmask.scoring.stretches import Stretch, clips_in, worst
+from unmask.scoring.unlike import Look
 from unmask.scoring.verdicts import FaceQuality
 
 if TYPE_CHECKING:  # importing torch takes seconds: in these, workers already look for faces
@@ -23,6 +25,8 @@ if TYPE_CHECKING:  # importing torch takes seconds: in these, workers already lo
     from unmask.models.clips import Image
 
 CLIPS_AT_ONCE = 16
+# The difference of two Laplacians: blind to what changes slowly.
+_NOISE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
 class Predictor:
@@ -37,6 +41,7 @@ class Predictor:
         """
         self.checkpoint = checkpoint
         self._net, self._device = net, device
+        self._folder = net if isinstance(net, Path) else None
 
     @classmethod
     def load(cls, model_dir: Path, *, device: str | None = None) -> "Predictor":
@@ -70,6 +75,21 @@ class Predictor:
         if self.device.type == "cpu":
             backbones.lay_out_for_cpu(net)
         return net
+
+    @cached_property
+    def looks(self) -> list[Look]:
+        """Return what the videos look like that the model's promise is about; none without one.
+
+        Raises:
+            WeightsError: the model's folder does not hold what it says.
+        """
+        promise = self.checkpoint.promise
+        if promise is None or promise.looks_sha256 is None:
+            return []
+        assert self._folder is not None, "a calibrated model is loaded from its folder"
+        from unmask.models import looks
+
+        return looks.read(self._folder, promise.looks_sha256)
 
     def score_videos(self, faces_dir: Path, videos: Iterable[VideoFaces]) -> Iterator[VideoScore]:
         """Yield the answer for videos whose faces were cropped before."""
@@ -109,7 +129,7 @@ class Predictor:
 
         side_px = self.checkpoint.geometry.side_px
         starts = [self.starts(track) for track in tracks]
-        measured: list[list[tuple[float, float]]] = [[] for _ in tracks]
+        measured: list[list[tuple[float, ...]]] = [[] for _ in tracks]
 
         def clips() -> Iterator["torch.Tensor"]:
             for track, starts_s, own in zip(tracks, starts, measured, strict=True):
@@ -164,18 +184,19 @@ class Predictor:
         return read_clips(faces_dir / track.file, track.times_T, starts_s, self.checkpoint.geometry)
 
     def _look(
-        self, track: FaceTrack, starts_s: Sequence[float], measured: Sequence[tuple[float, float]]
+        self, track: FaceTrack, starts_s: Sequence[float], measured: Sequence[tuple[float, ...]]
     ) -> FaceQuality:
         from unmask.models.clips import looked_at_ratio
 
         sides_px = median(right - left for left, _, right, _ in track.boxes_T4)
-        sharpness, brightness = zip(*measured, strict=True)
+        sharpness, brightness, grain = zip(*measured, strict=True)
         return FaceQuality(
             face_px=sides_px / (1 + 2 * self.checkpoint.faces.margin_ratio),
             track_s=track.end_s - track.times_T[0],
             sharpness=median(sharpness),
             brightness=median(brightness),
             looked_at_ratio=looked_at_ratio(track, starts_s, self.checkpoint.geometry),
+            grain=median(grain),
         )
 
     def score_clips(self, clips: Iterable["torch.Tensor"]) -> Iterator[float]:
@@ -200,18 +221,23 @@ class Predictor:
         return logits
 
 
-def measure(frame_HWC: "Image") -> tuple[float, float]:
-    """Return a crop's sharpness and brightness, by its middle: the face without what is around it.
+def measure(frame_HWC: "Image") -> tuple[float, float, float]:
+    """Return a crop's sharpness, brightness and grain, by its middle: the face alone.
 
     Sharpness is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), here over that of
-    the grey itself, so that contrast does not count; brightness is the mean grey, in [0, 1].
+    the grey itself, so that contrast does not count; brightness is the mean grey, in [0, 1]. Grain
+    is the deviation of the noise in grey levels (Immerkaer, Computer Vision and Image
+    Understanding 64 (1996), 300-302, equation 4).
     """
     height, width = frame_HWC.shape[0] // 4, frame_HWC.shape[1] // 4
     middle = frame_HWC[height:-height, width:-width]
     grey = cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY)
     # A picture without any contrast has none of a pixel's rounding either.
     contrast = max(float(grey.var()), 1.0)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var()) / contrast, float(grey.mean()) / 255
+    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var()) / contrast
+    noise_HW = np.abs(cv2.filter2D(grey, cv2.CV_32F, _NOISE)[1:-1, 1:-1])
+    grain = math.sqrt(math.pi / 2) / 6 * float(noise_HW.mean())
+    return sharpness, float(grey.mean()) / 255, grain
 
 
 def pool(

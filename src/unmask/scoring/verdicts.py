@@ -24,6 +24,8 @@ class Doubt(StrEnum):
     """Why an answer is inconclusive."""
 
     NO_SCORE = "no_score"  # no face, or no video that can be read: the answer's reason says which
+    NOT_CALIBRATED = "not_calibrated"  # the model has no promise: see promises
+    UNLIKE_CALIBRATION = "unlike_calibration"  # unlike the videos that its promise is about
     BETWEEN_THRESHOLDS = "between_thresholds"  # neither low nor high enough to tell
     SUSPICIOUS_STRETCH = "suspicious_stretch"  # as a whole it looks real, a part of it does not
     PARTLY_SEEN = "partly_seen"  # so long a track that its clips leave out too much of it
@@ -62,6 +64,7 @@ class FaceQuality:
     sharpness: float  # variance of the crops' Laplacian over that of their grey; the median
     brightness: float  # mean grey of the crops, in [0, 1]; the median
     looked_at_ratio: float = 1.0  # share of the track's time that its clips show
+    grain: float = 0.0  # noise of the crops in grey levels, as a deviation; the median
 
 
 @dataclass(frozen=True)

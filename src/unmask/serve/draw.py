@@ -10,6 +10,7 @@ from unmask.serve.inference import Result
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 60, 540, 12, 156
 _MOST_TICKS = 6
+_SCORE = {True: "calibrated probability of a fake", False: "score: 100% looks fake"}
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600)
 
 
@@ -17,17 +18,18 @@ def draw_verdict(result: Result) -> str:
     """Return the verdict as a card: told by word as well as by colour."""
     probability = result.row["probability"]
     score = (
-        f'<p class="score"><b>{percent(probability)}</b><br>calibrated probability of a fake</p>'
+        f'<p class="score"><b>{percent(probability)}</b><br>{_SCORE[bool(result.promise)]}</p>'
         if probability is not None
         else ""
     )
     doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in result.doubts)
     verdict = escape(result.row["verdict"])
+    promise = f"<p>{escape(' '.join(result.promise))}</p>" if result.promise else ""
     return (
         f'<section class="verdict {verdict}" aria-label="Verdict">'
         f'<div><p class="label">Verdict: <span id="verdict">{verdict}</span></p>'
         f"<h2>{escape(result.headline)}</h2><p>{escape(result.sentence)}</p>"
-        f"{f'<ul>{doubts}</ul>' if doubts else ''}</div>{score}</section>"
+        f"{f'<ul>{doubts}</ul>' if doubts else ''}{promise}</div>{score}</section>"
     )
 
 

@@ -85,6 +85,7 @@ class Result:
     sentence: str
     doubts: tuple[str, ...]
     page: str | None  # HTML, if it was asked for
+    promise: tuple[str, ...] = ()  # what the verdict rests on; nothing without a promise
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,7 @@ class _InferenceWorker:
             sentence=messages.sentence(answer),
             doubts=tuple(messages.doubts_of(answer)),
             page=page,
+            promise=() if answer.promise is None else tuple(messages.promised(answer.promise)),
         )
 
 

@@ -1,0 +1,226 @@
+"""A promise is learned from what makes verdicts, stored with its model, and taken back again."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from painted import faces_over_noise
+
+from tests.conftest import make_video_file
+from unmask import params
+from unmask.answers import calibration
+from unmask.answers.analysis import analyse
+from unmask.answers.calibration import Asked, CalibrationError, Clip, Measured, learn
+from unmask.models import backbones, checkpoint
+from unmask.models.predict import Predictor
+from unmask.records import Reason
+from unmask.scoring.scores import sigmoid
+from unmask.scoring.unlike import QUALITIES, Look
+from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, FaceQuality, Limits, Verdict
+
+ROOT = Path(__file__).parents[2]
+STILLS = sorted((ROOT / "data/sources/stills").glob("*_neutral.jpg"))
+ANYTHING = Limits(0.7, 0.3, 40.0, 1.2, 0.01, 0.6, 0.1, 0.9, 0.1, 16, 16, 32)
+ASKED = Asked(0.05, "our cameras", "unmask calibrate x")
+RNG = np.random.default_rng(1)
+
+
+def base():
+    settings = params.load(ROOT / "params.yaml")
+    clips = settings.clips.model_copy(update={"side_px": 64, "max_per_track": 2})
+    return checkpoint.Checkpoint(settings.faces, clips, settings.model, 1.0, ANYTHING, "key")
+
+
+def face(logit, *, stretch=None, stretches=1):
+    quality = FaceQuality(100.0, 3.0, 0.1, 0.5, grain=2.0)
+    look = Look(RNG.normal(0, 0.2, len(QUALITIES)), None, "h264")
+    stretch = logit if stretch is None else stretch
+    return Measured(logit, stretch, stretch, stretches, quality, look)
+
+
+def clip(name, *faces, fake=False, reason=None):
+    return Clip(Path(name), fake, f"stream of {name}", faces, reason, "")
+
+
+def genuine(count):
+    return [clip(f"g{n}", face(0.01 * n)) for n in range(count)]
+
+
+def settings_of(clips, asked=ASKED):
+    return learn(base(), clips, asked, weights_sha256="ab" * 32).checkpoint
+
+
+def test_a_video_counts_once_by_its_worst_face_and_stretch():
+    clips = genuine(19)
+    clips[3] = clip("two", face(-1.0), face(0.2, stretch=1.5, stretches=6), face(0.1))
+    made = settings_of(clips)
+    assert made.limits.fake_from == np.nextafter(float(sigmoid(1.5)), 1)
+    assert made.limits.stretches == ((6, made.limits.fake_from),)
+    assert made.promise.genuine == made.limits.reals == 19
+    assert made.limits.tracks == 21
+    assert (made.promise.power, made.limits.real_to) == (None, None)
+    assert made.temperature == 1.0  # no fakes, nothing to fit it by
+
+
+def test_fakes_give_power_a_temperature_and_what_is_real():
+    fakes = [clip(f"f{n}", face(-2.0 if n < 12 else 6.0), fake=True) for n in range(20)]
+    lost = clip("no face", fake=True, reason=Reason.NO_FACE)
+    unread = clip("text", fake=True, reason=Reason.NOT_A_VIDEO)
+    made = settings_of([*genuine(34), *fakes, lost, unread])
+    promise = made.promise
+    assert (promise.fakes, promise.found) == (21, 8)  # one of them has no face that could be found
+    assert promise.power == pytest.approx(8 / 21)
+    assert promise.power_low < 8 / 21 < promise.power_high
+    assert made.temperature > 1
+    # Of 20 fakes one may be called real: the lowest is the bound, and it lies above it.
+    assert made.limits.real_to == np.nextafter(float(sigmoid(-2.0 / made.temperature)), 0)
+    assert (promise.left_out, promise.genuine) == (34, 34)
+    assert settings_of([*genuine(34), *fakes[:18]]).limits.real_to is None
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.05, "19"), (0.1, "9"), (0.01, "99")])
+def test_too_few_say_how_many_it_takes(rate, needed):
+    clips = [*genuine(5), clip("empty", reason=Reason.NO_FACE)]
+    with pytest.raises(CalibrationError) as refused:
+        settings_of(clips, replace(ASKED, max_false_alarms=rate))
+    assert f"that takes {needed} different" in str(refused.value)
+    assert "Of the 6 different ones that were given, 5 have a score" in str(refused.value)
+    assert f"at least {int(needed) - 5} more" in str(refused.value)
+    assert "--max-false-alarms 0.167" in str(refused.value)  # rounded up: 5 are enough for 1 in 6
+    made = settings_of(clips, replace(ASKED, max_false_alarms=0.167))
+    assert made.limits.fake_from == np.nextafter(float(sigmoid(0.04)), 1)
+
+
+# ---------------------------------------------------------------- a model's folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(1)
+    folder = tmp_path / "model"
+    checkpoint.save(folder, backbones.build("x3d_xs", dropout=0.0), base())
+    (folder / "MODEL_CARD.md").write_text(
+        "# card\n\n## When it says fake, real or neither\n\nold words\n\n## Licence\n\nfree\n"
+    )
+    return folder
+
+
+def content_of(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def store(model, target, clips=None):
+    learned = learn(calibration.base_settings(model), clips or genuine(19), ASKED,
+                    weights_sha256="ab" * 32)  # fmt: skip
+    calibration.store(model, target, learned, calibration.work_folder(target))
+    return learned.checkpoint
+
+
+def test_a_model_is_calibrated_in_its_place_and_undone_to_the_byte(model):
+    before = content_of(model)
+    made = store(model, model)
+    assert checkpoint.read_settings(model) == made
+    assert len(Predictor.load(model).looks) == 19
+    card = (model / "MODEL_CARD.md").read_text()
+    assert "old words" not in card
+    assert "our cameras" in card
+    assert card.endswith("## Licence\n\nfree\n")
+    again = store(model, model, genuine(25))  # from what it was before the first time
+    assert checkpoint.read_settings(model).promise.genuine == again.promise.genuine == 25
+    assert calibration.base_settings(model) == base()
+    calibration.undo(model, calibration.work_folder(model))
+    assert content_of(model) == before
+    with pytest.raises(CalibrationError, match="it has none"):
+        calibration.undo(model, calibration.work_folder(model))
+
+
+def test_a_copy_leaves_the_model_as_it_is(model, tmp_path):
+    before = content_of(model)
+    target = tmp_path / "ours"
+    calibration.check_target(target)
+    store(model, target)
+    assert content_of(model) == before
+    calibration.check_target(target)  # one that was calibrated before may be replaced
+    with pytest.raises(CalibrationError, match="something else is there"):
+        calibration.check_target(model)
+
+
+def test_a_run_killed_between_two_names_loses_no_model(model):
+    before = content_of(model)
+    work = calibration.work_folder(model)
+    work.mkdir()
+    model.rename(work / "old")
+    calibration.recover(model, work)
+    assert content_of(model) == before
+
+
+# ---------------------------------------------------------------- videos
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Return a folder with three faces, the second as a Matroska file too, and a text."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(3):
+        paint = faces_over_noise((STILLS[number].name, 40, 20), speed_px=number)
+        make_video_file(
+            folder / f"{number}.mp4", frames=20, rate_fps=10, size=(320, 240), paint=paint
+        )
+    shutil.copy(folder / "1.mp4", folder / "copy.mp4")
+    (folder / "text.mp4").write_text("no video")
+    return folder
+
+
+def measure(model, videos, names, work, fakes=()):
+    real = [videos / name for name in names]
+    return calibration.measure(model, real, [videos / name for name in fakes], work, workers=1)
+
+
+def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
+    names, work = ("0.mp4", "text.mp4", "1.mp4", "copy.mp4", "2.mp4"), tmp_path / ".work"
+    first = measure(model, videos, names, work)
+    scored = next(first)
+    first.close()  # as Ctrl-C does
+    [line] = (work / ".calibration.jsonl").read_text().splitlines()
+    kept = json.loads(line)
+    kept["facts"]["faces"][0]["logit"] = 0.125  # so that it shows who reads it
+    (work / ".calibration.jsonl").write_text(json.dumps(kept) + "\n")
+    clips = list(measure(model, videos, names, work))
+    assert [each.path.name for each in clips] == ["0.mp4", "text.mp4", "1.mp4", "2.mp4"]
+    assert clips[0].faces[0].logit == 0.125 != scored.faces[0].logit
+    assert [each.reason for each in clips] == [None, Reason.NOT_A_VIDEO, None, None]
+
+    # The very numbers that make a verdict.
+    [before] = analyse(Predictor.load(model), [videos / "2.mp4"])
+    assert (before.verdict, before.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NOT_CALIBRATED,))
+    assert before.promise is None
+    [own] = clips[3].faces
+    assert before.faces[0].score.logit == own.logit
+    clips[0] = replace(clips[0], faces=scored.faces)
+    asked = replace(ASKED, max_false_alarms=0.25)
+    made = learn(base(), clips, asked, weights_sha256="ab" * 32)
+    calibration.store(model, model, made, calibration.work_folder(model))
+    [after] = analyse(Predictor.load(model), [videos / "2.mp4"])
+    assert after.promise == made.checkpoint.promise
+    assert after.probability == before.probability
+    assert Doubt.NOT_CALIBRATED not in after.doubts
+    assert after.faces[0].likeness is not None
+    assert after.verdict is not Verdict.FAKE  # as genuine as it gets: a threshold lies above it
+
+
+def test_one_video_on_both_sides_is_refused(model, videos, tmp_path):
+    with pytest.raises(CalibrationError, match=r"copy\.mp4 as a fake; they show the same pictures"):
+        list(measure(model, videos, ["1.mp4"], tmp_path / ".work", ["copy.mp4"]))
+
+
+def test_nothing_learned_never_speaks_even_with_thresholds(model, videos):
+    limits = replace(NOTHING_LEARNED, fake_from=0.0, max_sharpness=9.0)
+    predictor = Predictor(checkpoint.load(model)[0], replace(base(), limits=limits), device="cpu")
+    [found] = analyse(predictor, [videos / "0.mp4"])
+    assert (found.verdict, found.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NOT_CALIBRATED,))
+    assert found.limits.fake_from is None
