@@ -775,7 +775,7 @@ MISTAKES: list[tuple[Check, dict[str, str], str]] = [
     (
         owner_problems,
         {"src/unmask/faces/crops.py": "import timm.models"},
-        "crops.py imports timm: only models.adopt.nets, models.frame_net and timm_facts",
+        "crops.py imports timm: only models.adopt.nets and models.frame_net and timm_facts",
     ),
     (owner_problems, {"federated/functions.py": "from mlflow import log_metric"}, "imports mlflow"),
     (

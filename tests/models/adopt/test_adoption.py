@@ -13,7 +13,7 @@ from unmask.cli.main import main
 from unmask.errors import WeightsError
 from unmask.models import checkpoint
 from unmask.models.adopt import adoption, registry
-from unmask.models.backbones import DEVIATION, MEAN
+from unmask.models.frame_net import DEVIATION, MEAN
 from unmask.models.predict import Predictor
 
 
