@@ -161,6 +161,45 @@ def test_a_remote_without_the_model_or_with_another_is_an_error(repository, tmp_
     assert not list(cache.rglob("weights.safetensors"))
 
 
+def strangers_clone(repository, tmp_path):
+    """A clone whose cache and remote are empty, so that DVC asks what its configuration names."""
+    clone = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(repository), "clone")
+    return clone
+
+
+@pytest.mark.parametrize("option", ["configpath", "credentialpath"])
+def test_no_program_runs_that_a_file_named_by_dvcs_configuration_names(
+    repository, tmp_path, cache, option, monkeypatch
+):
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    clone, ran = strangers_clone(repository, tmp_path), tmp_path / "ran"
+    aws = clone / "aws"
+    section = "[profile evil]" if option == "configpath" else "[evil]"
+    aws.write_text(f"{section}\ncredential_process = /usr/bin/touch {ran}\n")
+    settings = {
+        "url": "s3://bucket/models", "endpointurl": NOWHERE, "region": "eu-west-1",
+        "profile": "evil", option: str(aws),
+    }  # fmt: skip
+    for name, value in settings.items():
+        call(clone, "dvc", "remote", "modify", "there", name, value)
+    call(clone, "git", "commit", "--quiet", "--all", "--message", "A remote")
+    call(clone, "git", "tag", "theirs")
+    with pytest.raises(WeightsError, match="revision theirs"):
+        have("model", "theirs", root=clone, cache=cache)
+    assert not ran.exists()
+    assert "AWS_CONFIG_FILE" not in os.environ
+
+
+def test_a_checkout_that_git_libraries_can_not_read_is_an_error(repository, tmp_path, cache):
+    clone = strangers_clone(repository, tmp_path)
+    call(clone, "git", "config", "core.repositoryformatversion", "1")
+    call(clone, "git", "config", "extensions.partialClone", "origin")
+    with pytest.raises(WeightsError, match="partialClone"):
+        have("model", "v1", root=clone, cache=cache)
+
+
 # ---------------------------------------------------------------- MLflow
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import WeightsError
+from unmask.errors import UnmaskError, WeightsError
 from unmask.runtime import checkout
 from unmask.runtime.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
 from unmask.tracking.mlflow_client import (
@@ -128,16 +128,12 @@ def _kept(place: Path, fetch: Callable[[Path], None], is_whole: Callable[[Path],
 
 
 def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
-    from botocore.exceptions import BotoCoreError  # of a remote in S3: no keys, no network
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc.scm import SCMError
-    from dvc_data.index import DataIndexDirError
 
     asked = f"Asked DVC for {path} of the revision {rev} in {root}"
     try:
         # With a revision DVC reads Git's objects: the working tree is neither read nor changed.
-        with Repo(str(root), rev=rev) as repo:
+        with environment(_own_aws_files()), Repo(str(root), rev=rev) as repo:
             tracked = os.path.relpath(Path(root, path).resolve(), Path(Repo.find_root(str(root))))
             out = next((out for out in repo.index.outs if _path_in(repo, out) == tracked), None)
             if out is None or not out.hash_info:
@@ -151,12 +147,25 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
                 lambda folder: repo.dvcfs.get(out.fs_path, str(folder), recursive=True),
                 lambda folder: dvc_digest(folder) == digest,
             )
-    except (DvcException, SCMError, DataIndexDirError, BotoCoreError, OSError) as error:
-        said = " ".join(str(error.__cause__ or error).split())
+    except UnmaskError:
+        raise
+    except Exception as error:  # a stranger's files may break DVC and dulwich anywhere
+        said = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise WeightsError(
             f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, "
             "and its model must be in DVC's cache here or in the remote (`dvc push`)."
         ) from error
+
+
+def _own_aws_files() -> dict[str, str]:
+    """Return the variables that name the user's own AWS files, as they are or by default.
+
+    DVC sets these variables, where they are not set, to what the checkout's configuration names;
+    and such a file may name a program that hands out keys (credential_process), which would run.
+    """
+    files = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials"}
+    own = Path("~/.aws").expanduser()
+    return {name: os.environ.get(name) or str(own / file) for name, file in files.items()}
 
 
 def _path_in(repo: Any, out: Any) -> str:
