@@ -161,6 +161,13 @@ def test_only_what_the_page_says_reaches_gradio(server: SmallServer) -> None:
         assert (answer.status, answer.kind) == (400, "bad_request"), body[:20]
 
 
+def test_a_session_that_fetches_no_answers_may_not_go_on_asking(server: SmallServer) -> None:
+    answers = [ask_page(server, session_hash="hoarder") for _ in range(12)]
+    assert [answer.status for answer in answers] == 8 * [200] + 4 * [429]
+    assert answers[-1].kind == "full"
+    assert ask_page(server, session_hash="another").status == 200
+
+
 def test_nobody_listens_to_a_session_that_asked_nothing(server: SmallServer) -> None:
     for query in (
         "", "?session_hash=nobody", "?session_hash=", "?session_hash=..%2f", "?" + 20 * "&a=b",

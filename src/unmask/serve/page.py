@@ -24,6 +24,7 @@ from unmask.serve.watch import WATCH
 
 Keep = Callable[[Ticket, Result], None]
 
+_MOST_ASKED = 8  # events of a session that are under way or unfetched; a page has three at most
 PROBLEM = "!"  # in the place of a token: what went wrong with an upload, in words
 
 # Where a page keeps what the two buttons save: nothing has to stay on the server for them.
@@ -78,7 +79,13 @@ def mount(app: FastAPI, desk: Desk, *, keeps: bool, keep: Keep) -> Page:
         for number, function in blocks.fns.items()
         if function.fn is not None and all(event != "unload" for _, event in function.targets)
     }
-    return Page(asked, lambda session: session in blocks._queue.pending_messages_per_session)
+    queue = blocks._queue
+    return Page(
+        asked,
+        lambda session: session in queue.pending_messages_per_session,
+        # Gradio keeps what was answered until it is fetched, however much that is.
+        lambda session: len(queue.pending_event_ids_session.get(session, ())) >= _MOST_ASKED,
+    )
 
 
 def _relative(page: str) -> str:
