@@ -104,11 +104,12 @@ class Faces(Section):
 class Clips(Section):
     """The geometry of a clip; None stands for the backbone's own."""
 
-    frames: Count | None
-    interval_s: Positive | None
+    # A model's folder holds these, too, and may be a stranger's: no clip takes all memory or time.
+    frames: Annotated[int, Field(ge=1, le=128)] | None
+    interval_s: Annotated[float, Field(ge=0.01, le=60)] | None
     side_px: Annotated[int, Field(ge=64, le=1024)] | None
-    max_per_track: Count
-    stretch_s: Positive
+    max_per_track: Annotated[int, Field(ge=1, le=100_000)]
+    stretch_s: Annotated[float, Field(gt=0, le=3600)]
     max_padding_ratio: Annotated[float, Field(ge=0, lt=1)]
 
     def geometry(self, backbone: str) -> Geometry:

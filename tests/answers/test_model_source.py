@@ -3,8 +3,10 @@
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,14 @@ def test_a_missing_model_says_how_to_get_one(tmp_path, cache, gone):
         have(model, cache=cache)
     for way in ("make repro", "dvc pull model", "--rev", "models:/unmask@champion"):
         assert way in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "checkpoint.json"])
+def test_a_file_larger_than_any_models_is_not_read(tmp_path, cache, name):
+    model = write_model(tmp_path / "model")
+    os.truncate(model / name, 2**40)
+    with pytest.raises(WeightsError, match=r"1,099,511,627,776 bytes, more than"):
+        have(model, cache=cache)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +171,45 @@ def test_a_remote_without_the_model_or_with_another_is_an_error(repository, tmp_
     assert not list(cache.rglob("weights.safetensors"))
 
 
+def strangers_clone(repository, tmp_path):
+    """A clone whose cache and remote are empty, so that DVC asks what its configuration names."""
+    clone = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(repository), "clone")
+    return clone
+
+
+@pytest.mark.parametrize("option", ["configpath", "credentialpath"])
+def test_no_program_runs_that_a_file_named_by_dvcs_configuration_names(
+    repository, tmp_path, cache, option, monkeypatch
+):
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    clone, ran = strangers_clone(repository, tmp_path), tmp_path / "ran"
+    aws = clone / "aws"
+    section = "[profile evil]" if option == "configpath" else "[evil]"
+    aws.write_text(f"{section}\ncredential_process = /usr/bin/touch {ran}\n")
+    settings = {
+        "url": "s3://bucket/models", "endpointurl": NOWHERE, "region": "eu-west-1",
+        "profile": "evil", option: str(aws),
+    }  # fmt: skip
+    for name, value in settings.items():
+        call(clone, "dvc", "remote", "modify", "there", name, value)
+    call(clone, "git", "commit", "--quiet", "--all", "--message", "A remote")
+    call(clone, "git", "tag", "theirs")
+    with pytest.raises(WeightsError, match="revision theirs"):
+        have("model", "theirs", root=clone, cache=cache)
+    assert not ran.exists()
+    assert "AWS_CONFIG_FILE" not in os.environ
+
+
+def test_a_checkout_that_git_libraries_can_not_read_is_an_error(repository, tmp_path, cache):
+    clone = strangers_clone(repository, tmp_path)
+    call(clone, "git", "config", "core.repositoryformatversion", "1")
+    call(clone, "git", "config", "extensions.partialClone", "origin")
+    with pytest.raises(WeightsError, match="partialClone"):
+        have("model", "v1", root=clone, cache=cache)
+
+
 # ---------------------------------------------------------------- MLflow
 
 
@@ -199,6 +248,44 @@ def test_mlflows_names_of_a_model_lead_to_its_files(uri, logged, cache):
     [folder] = folders
     assert contents(folder) == files
     assert folder.name == f"sha256-{mlflow_digest(folder)}"
+
+
+def changed(uri, statements, folder):
+    """Return the address of a copy of MLflow's file, in which somebody changed something."""
+    copy = folder / "mlflow.db"
+    shutil.copy(uri.removeprefix("sqlite:///"), copy)
+    with closing(sqlite3.connect(copy)) as store:
+        store.executescript(statements)
+    return f"sqlite:///{copy}"
+
+
+ENDLESS = (
+    "ALTER TABLE registered_model_aliases RENAME TO theirs;"
+    "CREATE VIEW registered_model_aliases AS WITH RECURSIVE r(x) AS "
+    "(SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT theirs.* FROM theirs, r WHERE x < 0;"
+)
+
+
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (ENDLESS, "'registered_model_aliases', which is no table"),
+        ("UPDATE logged_model_tags SET tag_value = '../../..'", "is no SHA-256"),
+        (
+            "UPDATE logged_models SET artifact_location = 'http://127.0.0.1:9/x'",
+            "Asked MLflow at sqlite",
+        ),
+    ],
+)
+def test_a_strangers_file_of_mlflows_is_refused_at_once(
+    sqlite_uri, tmp_path, cache, statements, said
+):
+    theirs = changed(sqlite_uri, statements, tmp_path)
+    with pytest.raises(WeightsError, match=said):
+        have("models:/unmask@champion", cache=cache, uri=theirs)
+    assert not cache.exists() or not list(cache.rglob("*.safetensors"))
 
 
 @pytest.mark.usefixtures("logged")

@@ -10,6 +10,7 @@ import pytest
 
 from unmask.answers import verify
 from unmask.answers.verify import ReportError, Verification
+from unmask.errors import UnmaskError
 from unmask.runtime.digests import model_digest
 
 
@@ -105,6 +106,14 @@ def test_a_missing_video_or_model_is_an_error_and_no_mismatch(case):
         verify.check(case / "report.html", case / "gone.mp4", None)
     with pytest.raises(verify.UnmaskError, match=r"weights\.safetensors"):
         verify.check(case / "report.html", None, case)
+
+
+@pytest.mark.timeout(10)
+def test_a_video_that_is_a_pipe_or_endless_is_an_error(case):
+    os.mkfifo(case / "pipe")
+    for video in (case / "pipe", Path("/dev/zero")):
+        with pytest.raises(UnmaskError, match="no regular file"):
+            verify.check(case / "report.html", video, None)
 
 
 @pytest.mark.parametrize(

@@ -206,9 +206,12 @@ def test_a_file_that_dvc_took_into_its_cache_is_known_by_its_content(tmp_path):
 
 def test_links_to_files_are_followed_and_other_things_never_opened(tmp_path, caplog):
     chunk = write_folder(tmp_path / "chunk", GOOD)
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "c").write_text("cached")
-    (chunk / "c.mp4").symlink_to(tmp_path / "cache" / "c")
+    cached = tmp_path / "cache" / "ab" / ("cd" * 15)  # as DVC names files
+    cached.parent.mkdir(parents=True)
+    cached.write_text("cached")
+    (chunk / "c.mp4").symlink_to(cached)
+    (tmp_path / "secret").write_text("of this machine, not of the chunk")
+    (chunk / "stolen.mp4").symlink_to(tmp_path / "secret")
     (chunk / "folder.mp4").symlink_to(tmp_path / "cache")
     (chunk / "loop").symlink_to(chunk)
     (chunk / "self.mp4").symlink_to("self.mp4")
@@ -223,10 +226,10 @@ def test_links_to_files_are_followed_and_other_things_never_opened(tmp_path, cap
         os.chdir(home)
         assert take_out(chunk, tmp_path / "out") == {**GOOD, "c.mp4": "cached"}
     assert not (tmp_path / "out" / "2.mp4").is_symlink()
-    assert (tmp_path / "out" / "2.mp4").samefile(tmp_path / "cache" / "c")
+    assert (tmp_path / "out" / "2.mp4").samefile(cached)
     [line] = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
-    assert f"{chunk}: 8 passed over" in line
-    assert "'broken.mp4', 'folder.mp4', 'loop', 'null.mp4', 'pipe.mp4' and 3 more" in line
+    assert f"{chunk}: 9 passed over" in line
+    assert "'broken.mp4', 'folder.mp4', 'loop', 'null.mp4', 'pipe.mp4' and 4 more" in line
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK])

@@ -115,13 +115,13 @@ def test_where_all_are_busy_the_next_is_told_so(tmp_path: Path) -> None:
         busy = [server.connect() for _ in range(3)]
         for connection in busy:
             connection.sendall(begun)
-        wait_until(lambda: len(server.job_queue._tickets) == 3)
+        wait_until(lambda: len(server.job_queue._jobs) == 3)
         with server.connect() as late:
             answer = read_answer(late)
         assert (answer.status, answer.kind) == (503, "busy")
         for connection in busy:
             connection.close()
-        wait_until(lambda: not server.job_queue._tickets)
+        wait_until(lambda: not server.job_queue._jobs)
         assert server.get("/robots.txt").status == 200
 
 
@@ -131,11 +131,23 @@ def test_one_address_does_not_take_all_connections(tmp_path: Path) -> None:
         held = [server.connect("127.0.0.2") for _ in range(3)]
         for connection in held:
             connection.sendall(begun)
-        wait_until(lambda: len(server.job_queue._tickets) == 3)
+        wait_until(lambda: len(server.job_queue._jobs) == 3)
         with server.connect("127.0.0.2") as late:
             assert read_answer(late).kind == "busy"
         assert server.get("/robots.txt", source="127.0.0.3").status == 200
         for connection in held:
+            connection.close()
+
+
+def test_signs_of_life_keep_nobody_out(tmp_path: Path) -> None:
+    with small_server(tmp_path, most=4, backlog=2) as server:
+        beating = [server.connect() for _ in range(8)]
+        for number, connection in enumerate(beating):
+            connection.sendall(request("GET", f"/gradio_api/heartbeat/page{number}"))
+        with beating[-1]:
+            assert beating[-1].recv(12) == b"HTTP/1.1 200"
+            assert server.get("/robots.txt").status == 200
+        for connection in beating[:-1]:
             connection.close()
 
 

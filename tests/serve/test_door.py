@@ -170,7 +170,7 @@ def test_only_a_trusted_proxy_is_believed(tmp_path: Path) -> None:
         with server.connect("127.0.0.2") as held:
             held.sendall(begun)
             wait_until(
-                lambda: [t.client for t in server.job_queue._tickets.values()] == ["203.0.113.9"]
+                lambda: [t.client for t in server.job_queue._jobs.values()] == ["203.0.113.9"]
             )
             assert server.post("/api/predict", b"x", source="127.0.0.2", **said).kind == "full"
             other = said | {"X_Forwarded_For": "203.0.113.9, 203.0.113.10"}

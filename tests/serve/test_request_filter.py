@@ -1,5 +1,6 @@
 """What a stranger sends, and a real server that has to refuse it."""
 
+import gc
 import json
 import os
 import random
@@ -11,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from small_server import Answer, SmallServer, read_answer, request, small_server, wait_until
 
-from unmask.serve import queue
-from unmask.serve.queue import Limits
+from unmask.serve import page, queue
+from unmask.serve.queue import JobQueue, Limits, QueuedJob
 from unmask.serve.request_filter import Names, client_of
 
 pytestmark = [
@@ -127,7 +129,7 @@ def test_an_upload_is_refused_where_it_becomes_too_large(server: SmallServer, pa
     assert server.post(path, form, Content_Type=kind).kind == "too_large"
     many = b"--B\r\nContent-Disposition: form-data; name=a\r\n\r\n" + bytes(70_000) + b"\r\n"
     assert server.post(path, many + FORM, Content_Type=kind).kind == "no_file"
-    assert not server.job_queue._tickets
+    assert not server.job_queue._jobs
 
 
 def test_headers_and_addresses_have_an_end(server: SmallServer) -> None:
@@ -159,6 +161,26 @@ def test_only_what_the_page_says_reaches_gradio(server: SmallServer) -> None:
     ):  # fmt: skip
         answer = server.post("/gradio_api/queue/join", body, **JSON)
         assert (answer.status, answer.kind) == (400, "bad_request"), body[:20]
+
+
+def test_a_session_that_fetches_no_answers_may_not_go_on_asking(server: SmallServer) -> None:
+    answers = [ask_page(server, session_hash="hoarder") for _ in range(12)]
+    assert [answer.status for answer in answers] == 8 * [200] + 4 * [429]
+    assert answers[-1].kind == "full"
+    assert ask_page(server, session_hash="another").status == 200
+
+
+def test_what_sessions_that_left_were_told_is_forgotten(tmp_path: Path) -> None:
+    queue = gr.Blocks()._queue
+    jobs = JobQueue(tmp_path, Limits(1, 1, 1, waiting=1, jobs=1), None, gc.collect)  # type: ignore[arg-type]
+    jobs._jobs["token"] = QueuedJob("token", tmp_path / "here", owner="session 0")
+    for number in range(1000):
+        queue.pending_event_ids_session[f"session {number}"] = {f"event {number}"}
+        queue.event_ids_to_events[f"event {number}"] = None  # type: ignore[assignment]
+        assert not page._is_full(queue, jobs, f"session {number}")
+    assert len(queue.pending_event_ids_session) <= 257
+    assert len(queue.event_ids_to_events) <= 257
+    assert {"session 0", "session 999"} <= queue.pending_event_ids_session.keys()
 
 
 def test_nobody_listens_to_a_session_that_asked_nothing(server: SmallServer) -> None:
@@ -314,7 +336,7 @@ def test_one_address_does_not_take_all_places(tmp_path: Path) -> None:
         held = [server.connect("127.0.0.2") for _ in range(2)]
         for connection in held:
             connection.sendall(begun)
-        while len(server.job_queue._tickets) < 2:
+        while len(server.job_queue._jobs) < 2:
             time.sleep(0.01)
         full = server.post("/api/predict", b"x", source="127.0.0.2")
         assert (full.status, full.kind) == (429, "full")
@@ -334,10 +356,10 @@ def test_a_slow_upload_loses_its_place_to_whoever_is_faster(
         with server.connect("127.0.0.2") as slow, server.connect("127.0.0.3") as fast:
             slow.sendall(begun + b"x")
             fast.sendall(begun + bytes(90_000))
-            wait_until(lambda: len(server.job_queue._tickets) == 2)
+            wait_until(lambda: len(server.job_queue._jobs) == 2)
             time.sleep(0.3)
             assert server.post("/api/predict", b"", source="127.0.0.4").kind == "not_a_video"
-            assert [t.client for t in server.job_queue._tickets.values()] == ["127.0.0.3"]
+            assert [t.client for t in server.job_queue._jobs.values()] == ["127.0.0.3"]
             slow.sendall(b"x")
             assert read_answer(slow).kind == "too_slow"
         again = server.post("/api/predict", b"x", source="127.0.0.2")

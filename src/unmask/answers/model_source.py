@@ -1,13 +1,16 @@
 """Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked."""
 
 import os
+import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import WeightsError
+from unmask.errors import MALFORMED, UnmaskError, WeightsError
 from unmask.runtime import checkout
 from unmask.runtime.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
 from unmask.tracking.mlflow_client import (
@@ -34,6 +37,10 @@ WAYS = (
 # Where MLflow puts the folder that track_mlflow gave it, and the tag with its digest there.
 _PYFUNC_FOLDER, _CONTENT = "artifacts/model", "unmask.sha256"
 _OWN_NAME = "unmask"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+# A stranger's file may be of any size, with nothing in it. The largest net's weights are 100 MB.
+_MOST_BYTES = {SETTINGS: 2**20, WEIGHTS: 2**31}
 
 
 def named(model: str, rev: str | None, *, cache: Path) -> Path:
@@ -94,9 +101,15 @@ def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_ur
 
 
 def _checked_folder(folder: Path) -> Path:
-    for name in (SETTINGS, WEIGHTS):
+    for name, most_bytes in _MOST_BYTES.items():
         if not (folder / name).is_file():
             raise WeightsError(f"Asked for the model in {folder}; {name} is not there. {WAYS}")
+        size = (folder / name).stat().st_size
+        if size > most_bytes:
+            raise WeightsError(
+                f"Asked for the model in {folder}; {name} has {size:,} bytes, more than the "
+                f"{most_bytes:,} it may have. {WAYS}"
+            )
     return folder
 
 
@@ -128,16 +141,12 @@ def _kept(place: Path, fetch: Callable[[Path], None], is_whole: Callable[[Path],
 
 
 def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
-    from botocore.exceptions import BotoCoreError  # of a remote in S3: no keys, no network
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc.scm import SCMError
-    from dvc_data.index import DataIndexDirError
 
     asked = f"Asked DVC for {path} of the revision {rev} in {root}"
     try:
         # With a revision DVC reads Git's objects: the working tree is neither read nor changed.
-        with Repo(str(root), rev=rev) as repo:
+        with environment(_own_aws_files()), Repo(str(root), rev=rev) as repo:
             tracked = os.path.relpath(Path(root, path).resolve(), Path(Repo.find_root(str(root))))
             out = next((out for out in repo.index.outs if _path_in(repo, out) == tracked), None)
             if out is None or not out.hash_info:
@@ -151,12 +160,25 @@ def _of_revision(root: Path, path: str, rev: str, cache: Path) -> Path:
                 lambda folder: repo.dvcfs.get(out.fs_path, str(folder), recursive=True),
                 lambda folder: dvc_digest(folder) == digest,
             )
-    except (DvcException, SCMError, DataIndexDirError, BotoCoreError, OSError) as error:
-        said = " ".join(str(error.__cause__ or error).split())
+    except UnmaskError:
+        raise
+    except Exception as error:  # a stranger's files may break DVC and dulwich anywhere
+        said = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise WeightsError(
             f"{asked}; it said: {said}. If the revision is right, `git fetch --tags` brings it, "
             "and its model must be in DVC's cache here or in the remote (`dvc push`)."
         ) from error
+
+
+def _own_aws_files() -> dict[str, str]:
+    """Return the variables that name the user's own AWS files, as they are or by default.
+
+    DVC sets these variables, where they are not set, to what the checkout's configuration names;
+    and such a file may name a program that hands out keys (credential_process), which would run.
+    """
+    files = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials"}
+    own = Path("~/.aws").expanduser()
+    return {name: os.environ.get(name) or str(own / file) for name, file in files.items()}
 
 
 def _path_in(repo: Any, out: Any) -> str:
@@ -174,9 +196,16 @@ def _of_mlflow(model: str, uri: str, cache: Path) -> Path:
             f"{asked}; {file} is not there, and MLFLOW_TRACKING_URI is not set. Set it to the "
             "server that has the model, or name a folder by --model."
         )
-    known = refusals(uri)
+    if file is not None:
+        _check_tables(file, asked)
+    known: tuple[type[Exception], ...] = (*refusals(uri), *MALFORMED)
     try:
-        with environment({"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}):
+        # A file may say that the model's files are at a server, which MLflow asks for minutes.
+        soon = {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{UPLOAD_S}",
+        }
+        with environment({"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri} | soon):
             with timeouts(uri, ANSWER_S), init_lock(uri):
                 address, digest = _find(mlflow().MlflowClient(uri), model)
             with timeouts(uri, UPLOAD_S):
@@ -194,10 +223,37 @@ def _of_mlflow(model: str, uri: str, cache: Path) -> Path:
         ) from None
 
 
+def _check_tables(file: Path, asked: str) -> None:
+    """Refuse a file whose SQL runs when it is read; a view's may go on without end.
+
+    MLflow's own files have tables, and a trigger for writing. One that SQLite can't read is for
+    MLflow to refuse.
+    """
+    made_up = (
+        "SELECT name FROM sqlite_master "
+        "WHERE type = 'view' OR type = 'table' AND rootpage = 0 LIMIT 1"
+    )
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+            found = store.execute(made_up).fetchone()
+    except sqlite3.Error:
+        return
+    if found:
+        raise WeightsError(
+            f"{asked}; {file} holds {str(found[0])!r}, which is no table of MLflow's but a view or "
+            "a virtual table. Name a folder by --model, or a file that MLflow wrote."
+        )
+
+
 def _find(client: Any, model: str) -> tuple[str, str]:
     """Return where the logged model's files are, and their digest."""
     logged = _logged_model(client, model)
     digest = logged.tags.get(_CONTENT)
+    if digest and not _SHA256.fullmatch(digest):  # it is part of a path
+        raise WeightsError(
+            f"Asked for {model}; its tag {_CONTENT} in MLflow is no SHA-256. Name one that `dvc "
+            "repro` logged."
+        )
     if not digest:
         raise WeightsError(
             f"Asked for {model}; MLflow's model {logged.model_id} ({logged.name}) has no tag "

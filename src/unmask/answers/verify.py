@@ -4,6 +4,7 @@ Digests show what was mixed up, cut short or altered in transit. They are no sig
 forges a page can put a new digest into it.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -183,6 +184,9 @@ def _check_page(page: bytes, claims: Claims) -> Check:
 
 def _digest_of(path: Path, digest: Callable[[Path], str]) -> str:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Nobody may ever write into a pipe, and some devices have no end.
+            raise OSError(errno.EINVAL, "It is no regular file", str(path))
         return digest(path)
     except OSError as error:
         raise UnmaskError(

@@ -8,6 +8,7 @@ import errno
 import filecmp
 import logging
 import os
+import re
 import shutil
 import stat
 import struct
@@ -242,9 +243,24 @@ class _Folder(ChunkFiles):
                 shutil.copyfileobj(source, copy, 2**20)
 
 
+# How DVC names what is in its cache, to which it may have made a file of a chunk a link.
+_CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
+
+
+def _leads_out(root: Path, path: str) -> bool:
+    """Say whether a link goes to a file of somebody's that is neither in the chunk nor in a cache.
+
+    Whoever packed a chunk must not choose which other files of this machine become videos, which
+    are then pushed or sent.
+    """
+    target = os.path.realpath(path)
+    return not (target.startswith(f"{root}{os.sep}") or _CACHED.search(target))
+
+
 def _open_folder(folder: Path) -> _Folder:
     sizes: dict[str, int] = {}
     others = []
+    root = folder.resolve()
     waiting = [""]
     while waiting:
         inside = waiting.pop()
@@ -255,6 +271,8 @@ def _open_folder(folder: Path) -> _Folder:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{path}/")
+                elif entry.is_symlink() and _leads_out(root, entry.path):
+                    others.append(path)
                 elif os.path.isfile(entry.path):  # through links; it opens nothing
                     sizes[path] = entry.stat().st_size
                 else:
@@ -267,7 +285,8 @@ def _open_folder(folder: Path) -> _Folder:
     if others:
         # A link to a folder is not followed, because DVC does not: it would miss a change.
         log.warning(
-            "%s: %d passed over (links to folders or to nothing, special files): %s",
+            "%s: %d passed over (links to folders, to nothing or out of the chunk, special files). "
+            "Copy such files into the chunk: %s",
             folder, len(others), first_few([shorten(path) for path in sorted(others)]),
         )  # fmt: skip
     strange = [shorten(path) for path in sorted(sizes) if not path.isprintable()]

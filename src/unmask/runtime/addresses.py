@@ -5,9 +5,11 @@ from urllib.parse import parse_qsl, quote, unquote
 
 # Where a secret may begin or end in a way that can't be told, nothing of the rest is shown.
 _HIDDEN = "…"
-_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^\s'\"<>`]+")
+# The look back keeps a long word from being read again from each of its letters.
+_ADDRESS = re.compile(r"(?:(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*:)?//[^\s'\"<>`]+")
 _HTTP = re.compile(r"(https?):[/\\]*", re.IGNORECASE)
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//")
+_MOST = 10_000  # characters of a text in which addresses are looked for one by one
 _BARE_USER = re.compile(r"[^\s/:@]+:(?!/)[^\s@]+@(?!sha256:)")  # and no image by digest
 
 
@@ -55,11 +57,13 @@ def holds_secret(text: str) -> bool:
     >>> holds_secret("http://a.example,http://ann:secret@b.example"), holds_secret("a.example:80")
     (True, False)
     """
+    if len(text) > _MOST and ("//" in text or "@" in text):
+        return True  # what follows takes the square of its length
     # From each // to the end: a password may hold what else divides addresses.
-    begins = [match.start() for match in re.finditer(r"(?:\w[\w+.-]*:)?//+", text)]
+    begins = [match.start() for match in re.finditer(r"(?:(?<![\w+.-])\w[\w+.-]*:)?//+", text)]
     if any(public(text[begin:]) != text[begin:] for begin in begins):
         return True
-    return bool(_BARE_USER.search(text) or hides(text))
+    return bool(("@" in text and _BARE_USER.search(text)) or hides(text))
 
 
 def redacted(text: str, address: str = "") -> str:

@@ -129,6 +129,9 @@ def _protocol(crowd: Crowd) -> type["Connection"]:
     return type("CountedConnection", (Connection,), {"crowd": crowd})
 
 
+_HEARTBEAT = "/gradio_api/heartbeat/"
+
+
 class Connection(H11Protocol):
     """A connection that is closed when its client takes too long to ask, or to read."""
 
@@ -161,14 +164,24 @@ class Connection(H11Protocol):
             del self.crowd.counts[self._address]
 
     def _displace(self, address: str | None) -> None:
-        """Close the connection that owes a request for longest; else refuse this one."""
-        owing = [
+        """Close the connection that owes a request for longest; else refuse this one.
+
+        Where none owes one, a page's sign of life gives way, of the address that has most
+        connections: it costs nothing to keep open, and as many as there may be would keep all
+        others out. A page that lost its own asks again.
+        """
+        others = [
             each for each in self.connections
-            if isinstance(each, Connection) and each is not self and not each.is_busy
+            if isinstance(each, Connection) and each is not self
             and (address is None or each._address == address) and not each.transport.is_closing()
         ]  # fmt: skip
+        owing = [each for each in others if not each.is_busy]
+        beating = [each for each in others if each.is_heartbeat]
         if owing:
             min(owing, key=lambda each: each._since_s).transport.abort()
+        elif beating:
+            counts = self.crowd.counts
+            max(beating, key=lambda each: counts[each._address]).transport.abort()
         else:
             self.transport.write(_REFUSAL)
             self.transport.close()
@@ -177,6 +190,11 @@ class Connection(H11Protocol):
     def is_busy(self) -> bool:
         """Say whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def is_heartbeat(self) -> bool:
+        """Say whether what is being answered is only a page's sign that it is still open."""
+        return self.is_busy and _HEARTBEAT in self.cycle.scope["path"]
 
     def handle_events(self) -> None:
         """Read on; what comes too late to be answered ends the connection."""

@@ -14,6 +14,7 @@ import gradio as gr
 import httpx
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from gradio.queueing import Queue
 
 from unmask.errors import UnmaskError
 from unmask.serve.draw import STYLE, draw_faces, draw_verdict
@@ -24,6 +25,8 @@ from unmask.serve.watch import WATCH
 
 Keep = Callable[[QueuedJob, Result], None]
 
+_MOST_ASKED = 8  # events of a session that are under way or unfetched; a page has three at most
+_MOST_SESSIONS = 256  # whose answers are kept until they fetch them
 PROBLEM = "!"  # in the place of a token: what went wrong with an upload, in words
 
 # Where a page keeps what the two buttons save: nothing has to stay on the server for them.
@@ -78,7 +81,26 @@ def mount(app: FastAPI, job_queue: JobQueue, *, keeps: bool, keep: Keep) -> Page
         for number, function in blocks.fns.items()
         if function.fn is not None and all(event != "unload" for _, event in function.targets)
     }
-    return Page(asked, lambda session: session in blocks._queue.pending_messages_per_session)
+    queue = blocks._queue
+    return Page(
+        asked,
+        lambda session: session in queue.pending_messages_per_session,
+        lambda session: _is_full(queue, job_queue, session),
+    )
+
+
+def _is_full(queue: Queue, job_queue: JobQueue, session: str) -> bool:
+    """Say whether a session may ask no more; forget the oldest sessions if there are too many.
+
+    Gradio keeps what was answered until it is fetched, however much that is, of each session that
+    ever asked. A page fetches at once, so the oldest have left, unless a video of theirs is here.
+    """
+    asked = queue.pending_event_ids_session
+    for old in list(asked)[: max(0, len(asked) - _MOST_SESSIONS)]:
+        if not job_queue.holds_any_of(old):
+            for event in asked.pop(old):
+                queue.event_ids_to_events.pop(event, None)
+    return len(asked.get(session, ())) >= _MOST_ASKED
 
 
 def _relative(page: str) -> str:

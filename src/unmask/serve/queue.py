@@ -113,7 +113,7 @@ class JobQueue:
         """Write only in folder; start is what a worker process runs first: where its words go."""
         self.limits = limits
         self._folder, self._settings, self._start = folder, settings, start
-        self._tickets: dict[str, QueuedJob] = {}
+        self._jobs: dict[str, QueuedJob] = {}
         self._waiting: deque[QueuedJob] = deque()
         self._changed = threading.Condition()
         self._penalties: dict[str, float] = {}  # until when, by address
@@ -173,7 +173,7 @@ class JobQueue:
         """
         most = self.limits.waiting + self.limits.jobs
         self._drop_unclaimed()  # the workers, who look too, may just be loading a model
-        if len(self._tickets) >= most:
+        if len(self._jobs) >= most:
             self._drop_slow()
         with self._changed:
             if (wait_s := self._penalties.get(client, 0.0) - time.monotonic()) > 0:
@@ -183,13 +183,13 @@ class JobQueue:
                     retry_s=math.ceil(wait_s),
                 )
             retry_s = max(1, round(self._took_s))
-            if len(self._tickets) >= most:
+            if len(self._jobs) >= most:
                 raise FullError(
-                    f"Asked for an answer; {len(self._tickets)} videos are here already, and no "
+                    f"Asked for an answer; {len(self._jobs)} videos are here already, and no "
                     f"more may wait. Come again in {retry_s} s.",
                     retry_s=retry_s,
                 )
-            theirs = sum(job.client == client for job in self._tickets.values())
+            theirs = sum(job.client == client for job in self._jobs.values())
             if self.limits.each is not None and theirs >= self.limits.each:
                 raise FullError(
                     f"Asked for an answer; {theirs} videos from your address are here already, and "
@@ -200,7 +200,7 @@ class JobQueue:
             job = QueuedJob(token, self._folder / token, client)
             with writing(job.folder):  # before it counts: a full disk costs no place
                 job.folder.mkdir()
-            self._tickets[token] = job
+            self._jobs[token] = job
         return job
 
     def penalise(self, client: str) -> None:
@@ -222,7 +222,7 @@ class JobQueue:
     def find(self, token: str) -> QueuedJob | None:
         """Return the job of a token, unless its answer was asked for before."""
         with self._changed:
-            job = self._tickets.get(token)
+            job = self._jobs.get(token)
             return job if job and job.state is State.HERE else None
 
     def submit(self, job: QueuedJob) -> None:
@@ -239,7 +239,7 @@ class JobQueue:
         with self._changed:
             if job not in self._waiting:
                 return 0
-            working = sum(t.state is State.WORKING for t in self._tickets.values())
+            working = sum(job.state is State.WORKING for job in self._jobs.values())
             return working + self._waiting.index(job)
 
     def drop(self, job: QueuedJob) -> None:
@@ -251,20 +251,25 @@ class JobQueue:
             if job.state is State.WORKING:  # whoever works on it lets it go
                 return
             job.outcome = job.outcome or _CANCELLED  # somebody may wait for it
-            self._tickets.pop(job.token, None)
+            self._jobs.pop(job.token, None)
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def drop_all_of(self, owner: str) -> None:
         """Drop what a browser that is gone, or that cancels, has here."""
         with self._changed:
-            own = [job for job in self._tickets.values() if job.owner == owner]
+            own = [job for job in self._jobs.values() if job.owner == owner]
         for job in own:
             self.drop(job)
+
+    def holds_any_of(self, owner: str) -> bool:
+        """Say whether a video of a browser's session is here."""
+        with self._changed:
+            return any(job.owner == owner for job in self._jobs.values())
 
     def _drop_unclaimed(self) -> None:
         before_s = time.monotonic() - _UNCLAIMED_S
         with self._changed:
-            late = [t for t in self._tickets.values() if t.state is State.HERE]
+            late = [t for t in self._jobs.values() if t.state is State.HERE]
         for job in late:
             if job.since_s < before_s:
                 self.drop(job)
@@ -273,7 +278,7 @@ class JobQueue:
         """Drop the slow uploads, which could hold all places for longer than they are worth."""
         now_s = time.monotonic()
         with self._changed:
-            arriving = [t for t in self._tickets.values() if t.state is State.ARRIVING]
+            arriving = [t for t in self._jobs.values() if t.state is State.ARRIVING]
         for job in arriving:
             age_s = now_s - job.since_s
             arrived = job.video.stat().st_size if job.video.exists() else 0

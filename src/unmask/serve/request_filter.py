@@ -76,6 +76,7 @@ class Page:
 
     inputs: Mapping[int, int] = field(default_factory=dict)  # how many words each function takes
     knows: Callable[[str], bool] = lambda _: False  # whether a browser's session has asked anything
+    is_full: Callable[[str], bool] = lambda _: False  # whether it has asked too much, unfetched
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,7 @@ class RequestFilter:
         Gradio follows a path or an address among them, whatever field it stands in.
 
         Raises:
-            UploadError: the page sends nothing of the kind.
+            UploadError: the page sends nothing of the kind, or not so much of it.
         """
         try:
             asked: Any = json.loads(body)
@@ -345,6 +346,11 @@ class RequestFilter:
                 and _SESSION.fullmatch(session)
                 and (trigger is None or (type(trigger) is int and 0 <= trigger < 10_000))
             ):
+                if self._page.is_full(session):
+                    raise UploadError(
+                        "This session has answers that nobody fetched. Load the page again.",
+                        status=HTTPStatus.TOO_MANY_REQUESTS, kind="full",
+                    )  # fmt: skip
                 plain = {
                     "fn_index": function, "data": inputs, "session_hash": session,
                     "trigger_id": trigger, "event_data": None,
