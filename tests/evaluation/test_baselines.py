@@ -260,9 +260,9 @@ def test_training_videos_are_taken_evenly_up_to_a_number(chunk: Chunk, monkeypat
 
 def test_answers_come_from_evaluates_table(tmp_path: Path):
     path = tmp_path / "scores.csv"
-    path.write_text("chunk,video_id,split,probability\nwild,a,test,0.25\nwild,b,test,\n")
-    assert baselines.read_scores(path) == {("wild", "a"): 0.25}
-    for broken in ("chunk,video_id\nwild,a\n", "chunk,video_id,probability\nwild,a,much\n"):
+    path.write_text("chunk,video_id,probability,logit\nwild,a,1.000000,23.5\nwild,b,,\n")
+    assert baselines.read_scores(path) == {("wild", "a"): 23.5}
+    for broken in ("chunk,video_id\nwild,a\n", "chunk,video_id,logit\nwild,a,much\n"):
         path.write_text(broken)
         with pytest.raises(DatasetError, match="found no table of evaluate's"):
             baselines.read_scores(path)

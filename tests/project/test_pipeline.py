@@ -57,7 +57,7 @@ def test_what_needs_no_detector_stands_beside_the_model(project):
         metrics = json.loads((project / f"metrics/{split['split']}.json").read_text())
         assert split["videos"] == metrics["video"]["count"]
         auc, known = split["model"]["roc_auc"]["value"], metrics["video"]["roc_auc"]["value"]
-        assert auc == pytest.approx(known, abs=0.05)  # scores.csv has six digits of a probability
+        assert auc == pytest.approx(known)
         rows = {row["name"]: row for row in split["rows"]}
         assert set(rows) == {
             "face_px", "sharpness", "grain", "saturation", "file_bytes", "bits_per_s", "frozen_net",

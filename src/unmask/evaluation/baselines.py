@@ -99,7 +99,7 @@ def choose(chunks: Sequence[Chunk]) -> list[tuple[Chunk, VideoRecord]]:
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], float]:
-    """Return the probabilities of evaluate's table, by chunk and video id.
+    """Return the logits of evaluate's table, by chunk and video id.
 
     Raises:
         DatasetError: there is no such table, or it is not evaluate's.
@@ -107,9 +107,9 @@ def read_scores(path: Path) -> dict[tuple[str, str], float]:
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             return {
-                (row["chunk"], row["video_id"]): float(row["probability"])
+                (row["chunk"], row["video_id"]): float(row["logit"])
                 for row in csv.DictReader(lines)
-                if row["probability"]
+                if row["logit"]
             }
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DatasetError(
