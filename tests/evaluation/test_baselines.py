@@ -52,7 +52,8 @@ def test_a_model_below_the_width_of_a_face_is_told_so():
     [said] = baselines.warnings_of(summary)
     assert "face width (px) (more in fakes) alone ranks these videos better than the model" in said
     shown = baselines.table("wild", summary)
-    assert "BELOW what needs no detector: face width (px)." in shown
+    assert "The model is NOT SHOWN TO BE BETTER THAN CHANCE (0.5). It is BELOW what needs" in shown
+    assert "BELOW what needs no detector: face width (px). It is not shown to be better" in shown
     assert f"WARNING: {said}." in shown
     [line] = [line for line in shown.splitlines() if line.startswith("face width")]
     assert "ABOVE THE MODEL" in line
@@ -63,7 +64,7 @@ def test_a_model_that_sees_more_is_not_warned_of():
     assert summary["above_model"] == []
     assert baselines.warnings_of(summary) == []
     assert rows_of(summary)["grain"]["above_model"]["value"] == -0.5
-    assert "Better than each of these" in baselines.table("wild", summary)
+    assert "The model is better than each of these" in baselines.table("wild", summary)
     assert "WARNING" not in baselines.table("wild", summary)
 
 
@@ -72,11 +73,22 @@ def test_a_model_that_is_level_with_something_is_told_that_nothing_shows_it_to_b
                      group=v.group) for v in BLIND]  # fmt: skip
     summary = baselines.summarise(by_width, None, SETTINGS)
     assert set(rows_of(summary)["face_px"]["above_model"].values()) == {0.0}
-    said = "Not shown to be better than face width (px): no interval says so."
-    assert baselines.verdict_on(summary) == said
+    assert baselines.verdict_on(summary) == "It is not shown to be better than face width (px)."
     one_source = [replace(video, group="one") for video in GOOD]
     said = baselines.verdict_on(baselines.summarise(one_source, None, SETTINGS))
-    assert said.startswith("Not shown to be better than face width (px), sharpness, grain")
+    assert said.startswith(
+        "The model is NOT SHOWN TO BE BETTER THAN CHANCE (0.5). It is not shown to be better than "
+        "face width (px), sharpness, grain"
+    )
+
+
+def test_what_fakes_have_less_of_is_told_in_its_direction():
+    narrow = [replace(v, label=1 - v.label) for v in BLIND]
+    summary = baselines.summarise(narrow, None, SETTINGS)
+    assert rows_of(summary)["face_px"]["roc_auc"]["value"] == 0.0
+    [said] = baselines.warnings_of(summary)
+    assert said.startswith("face width (px) (less in fakes) alone")
+    assert "AUC 1.000 [1.000, 1.000] against 0.500" in said
 
 
 def test_an_auc_is_of_the_quantity_as_it_is_and_its_direction_is_the_training_videos():
@@ -248,9 +260,9 @@ def test_training_videos_are_taken_evenly_up_to_a_number(chunk: Chunk, monkeypat
 
 def test_answers_come_from_evaluates_table(tmp_path: Path):
     path = tmp_path / "scores.csv"
-    path.write_text("chunk,video_id,split,probability\nwild,a,test,0.25\nwild,b,test,\n")
-    assert baselines.read_scores(path) == {("wild", "a"): 0.25}
-    for broken in ("chunk,video_id\nwild,a\n", "chunk,video_id,probability\nwild,a,much\n"):
+    path.write_text("chunk,video_id,probability,logit\nwild,a,1.000000,23.5\nwild,b,,\n")
+    assert baselines.read_scores(path) == {("wild", "a"): 23.5}
+    for broken in ("chunk,video_id\nwild,a\n", "chunk,video_id,logit\nwild,a,much\n"):
         path.write_text(broken)
         with pytest.raises(DatasetError, match="found no table of evaluate's"):
             baselines.read_scores(path)

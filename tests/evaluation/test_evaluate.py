@@ -117,6 +117,8 @@ def test_every_video_has_a_row_with_its_worst_moments_first():
     assert set(rows) == set("abcde")
     assert rows["b"]["worst_moments_s"] == "1.0:0.818 0.0:0.622"
     assert rows["b"]["probability"] == "0.731059"
+    assert (rows["b"]["logit"], rows["e"]["logit"]) == ("1.0", "")
+    assert "0.25" in [row["logit"] for row in csv.DictReader(scores_csv(VIDEOS, 4.0).splitlines())]
     assert (rows["e"]["probability"], rows["e"]["reason"]) == ("", "no_face")
 
 

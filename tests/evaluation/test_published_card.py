@@ -82,7 +82,9 @@ def test_a_model_below_a_line_says_so_in_its_card():
                  group=f"p{n // 2}") for n in range(40)]  # fmt: skip
     summary = baselines.summarise(wide, None, SETTINGS)
     card = publish(CARD, "x", wide, summary, SETTINGS)
-    assert "**BELOW what needs no detector: face width (px).**" in card
+    assert (
+        "**The model is NOT SHOWN TO BE BETTER THAN CHANCE (0.5). It is BELOW what needs no" in card
+    )
     assert "**Warning:** face width (px) (more in fakes) alone ranks these videos better" in card
 
 

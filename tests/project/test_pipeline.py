@@ -51,6 +51,26 @@ def test_metrics_count_what_has_no_score(project):
         assert all(rows[video_id]["reason"] for video_id in own - set(scored))
 
 
+def test_what_needs_no_detector_stands_beside_the_model(project):
+    found = json.loads((project / "metrics/baselines.json").read_text())
+    for split in found["splits"]:
+        metrics = json.loads((project / f"metrics/{split['split']}.json").read_text())
+        assert split["videos"] == metrics["video"]["count"]
+        auc, known = split["model"]["roc_auc"]["value"], metrics["video"]["roc_auc"]["value"]
+        assert auc == pytest.approx(known)
+        rows = {row["name"]: row for row in split["rows"]}
+        assert set(rows) == {
+            "face_px", "sharpness", "grain", "saturation", "file_bytes", "bits_per_s", "frozen_net",
+        }  # fmt: skip
+        assert all(row["videos"] == split["videos"] for row in rows.values())
+    card = (project / "metrics/MODEL_CARD.md").read_text()
+    trained = (project / "model/MODEL_CARD.md").read_text()
+    assert card.startswith("---\nlicense: ")
+    assert "model-index:" in card
+    assert "## Results on test videos" in card
+    assert trained.partition("## What it is for")[2][:300] in card
+
+
 def test_a_second_run_does_nothing(project):
     assert "Data and pipelines are up to date" in run(project, "dvc", "repro")
 

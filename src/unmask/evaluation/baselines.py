@@ -99,7 +99,7 @@ def choose(chunks: Sequence[Chunk]) -> list[tuple[Chunk, VideoRecord]]:
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], float]:
-    """Return the probabilities of evaluate's table, by chunk and video id.
+    """Return the logits of evaluate's table, by chunk and video id.
 
     Raises:
         DatasetError: there is no such table, or it is not evaluate's.
@@ -107,9 +107,9 @@ def read_scores(path: Path) -> dict[tuple[str, str], float]:
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             return {
-                (row["chunk"], row["video_id"]): float(row["probability"])
+                (row["chunk"], row["video_id"]): float(row["logit"])
                 for row in csv.DictReader(lines)
-                if row["probability"]
+                if row["logit"]
             }
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DatasetError(
@@ -290,26 +290,42 @@ def warnings_of(summary: Summary) -> list[str]:
     said = []
     for row in summary["rows"]:
         if row["name"] in summary["above_model"]:
-            less = f" ({row['fakes_have']} in fakes)" if row["fakes_have"] else ""
+            has_less = row["fakes_have"] == "less"
+            how = f" ({row['fakes_have']} in fakes)" if row["fakes_have"] else ""
+            auc = _turned(row["roc_auc"]) if has_less else row["roc_auc"]
             said.append(
-                f"{row['words']}{less} alone ranks these videos better than the model: AUC "
-                f"{metrics.shown(row['roc_auc'])} against {metrics.shown(model)}, a difference of "
+                f"{row['words']}{how} alone ranks these videos better than the model: AUC "
+                f"{metrics.shown(auc)} against {metrics.shown(model)}, a difference of "
                 f"{metrics.shown(row['above_model'], sign='+')}"
             )
     return said
 
 
+def _turned(auc: Mapping[str, float | None]) -> metrics.Measured:
+    """Return the AUC of a quantity of which less is counted as fake."""
+    value, high, low = (
+        None if auc[name] is None else 1 - (auc[name] or 0.0) for name in ("value", "low", "high")
+    )
+    return {"value": value, "low": low, "high": high}
+
+
 def verdict_on(summary: Summary) -> str:
-    """Return in a sentence how the model stands to what needs no detector."""
-    above = [row["words"] for row in summary["rows"] if row["name"] in summary["above_model"]]
-    if above:
-        return f"BELOW what needs no detector: {', '.join(above)}."
-    if all(row["above_model"]["value"] is None for row in summary["rows"]):
+    """Return in a few sentences how the model stands to chance, and to what needs no detector."""
+    rows, auc = summary["rows"], summary["model"]["roc_auc"]
+    if auc["value"] is None or all(row["above_model"]["value"] is None for row in rows):
         return "Not compared with the model."
-    level = [row["words"] for row in summary["rows"] if _may_be_level(row["above_model"])]
+    said = []
+    if auc["low"] is None or auc["low"] <= 0.5:
+        said.append("The model is NOT SHOWN TO BE BETTER THAN CHANCE (0.5).")
+    if above := [row["words"] for row in rows if row["name"] in summary["above_model"]]:
+        said.append(f"It is BELOW what needs no detector: {', '.join(above)}.")
+    level = [
+        row["words"] for row in rows
+        if row["name"] not in summary["above_model"] and _may_be_level(row["above_model"])
+    ]  # fmt: skip
     if level:
-        return f"Not shown to be better than {', '.join(level)}: no interval says so."
-    return "Better than each of these, by the paired intervals."
+        said.append(f"It is not shown to be better than {', '.join(level)}.")
+    return " ".join(said) or "The model is better than each of these, by the paired intervals."
 
 
 def _may_be_level(difference: Mapping[str, float | None]) -> bool:

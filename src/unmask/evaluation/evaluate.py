@@ -117,12 +117,16 @@ def _intervals(rows: Sequence[Row], settings: Evaluate) -> Summary:
 
 
 def scores_csv(videos: Sequence[ScoredVideo], temperature: float) -> str:
-    """Return the table of every video: its answer, its worst face and that face's worst moments."""
+    """Return the table of every video: its answer, its worst face and that face's worst moments.
+
+    logit is the answer's before the sigmoid, in full: of a sure model's probabilities, six digits
+    are often the same.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(
         ["chunk", "video_id", "split", "source_id", "method", "label", "probability", "reason",
-         "faces", "worst_face", "worst_moments_s"]
+         "faces", "worst_face", "worst_moments_s", "logit"]
     )  # fmt: skip
     for video in sorted(videos, key=lambda v: (v.chunk, v.record.split, v.record.video_id)):
         worst, record = video.score.worst, video.record
@@ -137,7 +141,8 @@ def scores_csv(videos: Sequence[ScoredVideo], temperature: float) -> str:
         table.writerow(
             [video.chunk, record.video_id, record.split, record.source_id, record.method,
              record.label, "" if answer is None else f"{answer:.6f}", video.score.reason or "",
-             len(video.score.tracks), "" if worst is None else worst.track, moments]
+             len(video.score.tracks), "" if worst is None else worst.track, moments,
+             "" if worst is None else repr(worst.logit / temperature)]
         )  # fmt: skip
     return out.getvalue()
 
