@@ -60,6 +60,18 @@ def test_training_takes_no_less_memory_than_is_said(
     assert 0.25 * measured_mib < said_mib < measured_mib
 
 
+@pytest.mark.parametrize(
+    ("name", "batch_size", "measured_mib"),
+    [("x3d_xs", 8, 1101), ("efficientnet_lite0", 4, 1238)],
+)
+def test_tuning_norms_takes_no_less_memory_than_is_said(
+    name: str, batch_size: int, measured_mib: int
+) -> None:
+    each = table_pixel_bytes(name, "layernorm", 0)
+    said_mib = training_bytes(each, GEOMETRIES[name], batch_size) / 2**20
+    assert 0.25 * measured_mib < said_mib < measured_mib
+
+
 def test_memory_grows_with_all_that_is_held() -> None:
     geometry = Geometry(4, 0.4, 100)
     assert training_bytes(1300, geometry, 1) == 4 * 100 * 100 * 1300

@@ -8,6 +8,7 @@ from torch import nn
 from unmask.answers import evidence
 from unmask.geometry import Geometry
 from unmask.models import backbones
+from unmask.models.frame_net import NoMapError
 from unmask.records import FaceTrack
 from unmask.video.encode import write_video
 
@@ -85,6 +86,13 @@ def test_a_vits_heat_is_that_of_its_patches_before_the_last_attention():
     weights_BK = gradients.mean(dim=(1, 2))  # over a clip's frames and patches
     expected = torch.einsum("bk,btpk->btp", weights_BK, features).relu().unflatten(2, (4, 4))
     torch.testing.assert_close(heat_BTHW, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_net_whose_last_stage_never_runs_has_no_map():
+    """timm names a list of blocks, which runs only as its members do."""
+    net = backbones.build("timm/coat_lite_tiny", dropout=0.0, side_px=64).eval()
+    with pytest.raises(NoMapError, match="does not run once"):
+        evidence.grad_cam(net, backbones.last_stage(net), torch.zeros(1, 3, 1, 64, 64))
 
 
 def test_a_face_is_explained_over_its_clips(tmp_path):

@@ -110,6 +110,19 @@ def test_what_can_not_be_built_is_named(name: str, side_px: int, said: str) -> N
         backbones.build(name, dropout=0.0, side_px=side_px)
 
 
+def test_a_net_whose_patches_are_no_pair_of_numbers_is_built() -> None:
+    with torch.device("meta"):
+        assert isinstance(built("timm/efficientvit_m0", side_px=224), FrameNet)
+
+
+def test_a_last_stage_that_timm_names_wrongly_is_none() -> None:
+    net = built("timm/resnet18")
+    for info in (None, [], [{"num_chs": 3}], [{"module": "layer9"}]):
+        net.image.feature_info = info
+        with pytest.raises(NoMapError, match="does not say what resnet18 sees"):
+            net.last_stage()
+
+
 # ---------------------------------------------------------------- the unit sphere
 
 

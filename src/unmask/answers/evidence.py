@@ -18,6 +18,7 @@ from torch import nn
 from unmask.geometry import Geometry
 from unmask.models.backbones import clip_logits, map_of
 from unmask.models.clips import frame_indices, read_clips, to_input
+from unmask.models.frame_net import NoMapError
 from unmask.records import FaceTrack, Points
 
 Picture = NDArray[np.uint8]
@@ -101,7 +102,9 @@ def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> tor
     """
     kept: list[torch.Tensor] = []
 
-    def keep(_: nn.Module, __: Any, features: torch.Tensor) -> torch.Tensor:
+    def keep(_: nn.Module, __: Any, features: Any) -> Any:
+        if not isinstance(features, torch.Tensor):
+            return features
         # Gradients begin here, so that nothing before it is kept for them. A copy goes on, since
         # what follows may work in place.
         kept.append(features.detach().requires_grad_())
@@ -112,6 +115,8 @@ def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> tor
     try:
         with torch.inference_mode(False), torch.enable_grad():
             logits_B = clip_logits(_Frozen(net, frozen), clips_BCTHW)
+            if len(kept) != 1:
+                raise NoMapError("The net's last stage does not run once, to one map.")
             (gradients,) = torch.autograd.grad(logits_B.sum(), kept)
     finally:
         handle.remove()

@@ -126,9 +126,10 @@ class FrameNet(nn.Module):
             norm = getattr(blocks[-1], "norm1", None)
             return norm if isinstance(norm, nn.Module) else blocks[-2]
         info: Any = getattr(self.image, "feature_info", None)
-        if not isinstance(info, list) or not info or "module" not in info[-1]:
-            raise NoMapError(f"timm does not say what {self.row.timm_name} sees where.")
-        return self.image.get_submodule(info[-1]["module"])
+        try:
+            return self.image.get_submodule(info[-1]["module"])
+        except (AttributeError, LookupError, TypeError) as error:  # it says none, or a wrong one
+            raise NoMapError(f"timm does not say what {self.row.timm_name} sees where.") from error
 
     @property
     def has_tokens(self) -> bool:
@@ -192,10 +193,11 @@ def _create(row: ImageRow, dropout: float) -> nn.Module:
             f"can't build it so ({error}). Leave clips.side_px to the net, or choose another net."
         ) from error
     patch: Any = getattr(getattr(image, "patch_embed", None), "patch_size", None)
-    if row.side_px is not None and patch is not None and row.side_px % int(patch[0]):
+    patch_px = patch[0] if isinstance(patch, tuple | list) else patch
+    if row.side_px is not None and isinstance(patch_px, int) and row.side_px % patch_px:
         raise ParamsError(
             f"clips.side_px is {row.side_px}; {PREFIX}{row.timm_name} cuts frames into patches of "
-            f"{patch[0]} px. Set it to a multiple of that, or leave it to the net."
+            f"{patch_px} px. Set it to a multiple of that, or leave it to the net."
         )
     return image
 
