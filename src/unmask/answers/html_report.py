@@ -181,7 +181,7 @@ def page_data(
     info = _probe(answer)
     # Where the file lay is nobody's business who gets the page.
     detail = shown_name(answer.detail.replace(str(answer.path), answer.path.name))
-    limits = predictor.checkpoint.limits
+    limits, adopted = predictor.checkpoint.limits, predictor.checkpoint.adopted
     return {
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
@@ -209,6 +209,7 @@ def page_data(
             "sha256": model_digest(source.model_dir),
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
+            "adopted": adopted.model_dump(mode="json") if adopted else None,
             "temperature": predictor.checkpoint.temperature,
             "limits": asdict(limits),
             "metrics": {

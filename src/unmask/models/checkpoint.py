@@ -36,6 +36,11 @@ class Checkpoint:
     adopted: Adopted | None = None  # where a net came from that others trained
 
     @property
+    def licence(self) -> str | None:
+        """Return the terms of weights that others trained; None of weights trained here."""
+        return self.adopted.licence.weights if self.adopted else None
+
+    @property
     def geometry(self) -> Geometry:
         """Return the clip that the net was trained on."""
         if self.adopted is None:
