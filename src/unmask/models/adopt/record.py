@@ -13,7 +13,7 @@ Colour = Annotated[tuple[float, float, float], Field(strict=False)]
 
 # What timm.create_model may be told by a file. Anything else, such as a checkpoint's path or an
 # address, could make it read or fetch what nobody asked for.
-Option = Literal["img_size", "dynamic_img_size", "global_pool", "patch_size"]
+Option = Literal["img_size", "dynamic_img_size", "global_pool", "patch_size", "act_layer"]
 
 
 class Architecture(Section):
