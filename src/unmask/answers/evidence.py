@@ -130,7 +130,7 @@ def _with_time(features: torch.Tensor, batch: int) -> torch.Tensor:
     if features.dim() == 3:
         side = math.isqrt(features.shape[1])
         patches = features[:, features.shape[1] - side * side :]
-        features = patches.transpose(1, 2).unflatten(2, (side, side))
+        features = patches.transpose(1, 2).reshape(len(features), -1, side, side)
     return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
 
 

@@ -302,7 +302,7 @@ def test_an_unknown_adapter_has_a_near_one(published: Path) -> None:
     assert "did you mean gend-clip-l-14?" in said
 
 
-# ---------------------------------------------------------------- a description instead of an adapter
+# ---------------------------------------------------------------- a description, no adapter
 
 
 SPEC = """\
@@ -451,3 +451,66 @@ def test_crops_are_found_as_params_find_them() -> None:
     settings = params.load(Path(__file__).parents[3] / "params.yaml").faces
     faces = Crop(side_px=settings.side_px, margin_ratio=settings.margin_ratio).faces()
     assert faces == settings
+
+
+def test_crops_of_another_kind_are_not_evaluated(described: Path, tmp_path: Path) -> None:
+    run(described, "--as", tmp_path / "mine", "--accept-licence")
+    settings = checkpoint.read_settings(tmp_path / "mine")
+    checkpoint.check_crops(settings, settings.faces)
+    with pytest.raises(WeightsError, match=r"expects faces of 96 px .* made with 256 px"):
+        checkpoint.check_crops(settings, settings.faces.model_copy(update={"side_px": 256}))
+
+
+PLUGIN = """
+import torch
+
+from unmask.models.adopt.adapter import Adapter, Converted, Crop
+from unmask.models.adopt.record import Architecture, Licence
+
+
+def build(architecture):
+    return torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, architecture.outputs)
+    )
+
+
+def convert(published):
+    architecture = Architecture(
+        net="plugin:mean-colour", outputs=1, fake=(0,), mean=(0.0, 0.0, 0.0),
+        deviation=(1.0, 1.0, 1.0), pooling="logits",
+    )
+    return Converted(architecture, dict(published.tensors), Crop(64, 0.1))
+
+
+ADAPTER = Adapter(
+    name="mean-colour", title="The mean colour", repositories=(), files=(),
+    licence=Licence(code="MIT", weights="MIT", free=True), trained_on="", published="", read="",
+    differs="", untried="", convert=convert,
+)
+"""
+
+
+def test_an_installed_package_brings_an_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its net is the mean colour times (1, 2, 4), plus 1: .1 + .4 + 1.2 + 1."""
+    site = tmp_path / "site"
+    (site / "mean_colour-1.0.dist-info").mkdir(parents=True)
+    (site / "mean_colour.py").write_text(PLUGIN)
+    (site / "mean_colour-1.0.dist-info" / "METADATA").write_text(
+        "Name: mean-colour\nVersion: 1.0\n"
+    )
+    (site / "mean_colour-1.0.dist-info" / "entry_points.txt").write_text(
+        "[unmask.adapters]\nmean-colour = mean_colour\n"
+    )
+    weights = {"2.weight": torch.tensor([[1.0, 2.0, 4.0]]), "2.bias": torch.tensor([1.0])}
+    save_file(weights, tmp_path / "net.safetensors")
+    words = (tmp_path / "net.safetensors", "--adapter", "mean-colour", "--as", tmp_path / "mine")
+    assert "there is none of that name" in line(run(*words))
+    monkeypatch.syspath_prepend(site)
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    picture = torch.tensor([0.1, 0.2, 0.3])[None, :, None, None].expand(1, 3, 64, 64)
+    clip = ((picture - MEAN) / DEVIATION)[:, :, None]
+    (logit,) = Predictor.load(tmp_path / "mine").score_clips(clip)
+    assert logit == pytest.approx(2.7, abs=1e-5)

@@ -124,6 +124,11 @@ def _snapshot(path: Path, commit: str) -> Path:
 
 
 def _first_of(repository: str, revision: str | None, files: Sequence[str], source: str) -> Path:
+    if not files:
+        raise WeightsError(
+            f"Asked for {source}; this adapter was written for a file that is on no Hub. Fetch the "
+            "file and name it."
+        )
     for name in files:
         if (path := _download(repository, revision, name, source, is_optional=True)) is not None:
             return path
@@ -139,7 +144,7 @@ def _download(
     from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
-        # A commit never changes: what was fetched of it, or found to be missing, is not asked again.
+        # A commit never changes: what was fetched of it, or found missing, is not asked again.
         kept = try_to_load_from_cache(repository, name, revision=revision)
         if isinstance(kept, str):
             return Path(kept)
