@@ -43,6 +43,12 @@ class Architecture(Section):
             raise ValueError(
                 f"of {self.outputs} outputs some speak for fake, others for real; found {self.fake}"
             )
+        if odd := [
+            name for name, value in self.options.items()
+            if (type(value) is int and not 1 <= value <= 2048)
+            or (isinstance(value, str) and len(value) > 40)
+        ]:  # fmt: skip
+            raise ValueError(f"options.{odd[0]} should be a number up to 2048, or a short word")
         if min(self.deviation) <= 0:
             raise ValueError(f"deviation should be above 0; found {self.deviation}")
         return self
