@@ -24,6 +24,21 @@ _VALUES: dict[str, Any] = {
     "run_key": "0" * 64,
 }
 SETTINGS = json.dumps(_VALUES).encode()
+_ARCHITECTURE: dict[str, Any] = {
+    "net": "vit_small_patch16_384", "options": {"img_size": 224}, "outputs": 2, "fake": [1],
+    "on_unit_sphere": True, "mean": [0.5, 0.5, 0.5], "deviation": [0.5, 0.5, 0.5],
+    "channels": "rgb", "pooling": "probabilities", "padded_for_px": None, "stem_padding": True,
+}  # fmt: skip
+_ADOPTED: dict[str, Any] = {
+    "adapter": "gend-clip-l-14", "title": "GenD", "source": "hf:a/b", "commit": "0" * 40,
+    "file": "model.safetensors", "sha256": "0" * 64,
+    "licence": {"code": "MIT", "weights": "MIT", "free": True, "why": ""},
+    "licence_accepted": False, "trained_on": "", "architecture": _ARCHITECTURE,
+}  # fmt: skip
+_OTHERS = _VALUES | {
+    "model": None, "adopted": _ADOPTED,
+    "clips": _VALUES["clips"] | {"frames": 4, "interval_s": 0.4, "side_px": 224},
+}  # fmt: skip
 _COLD: list[Any] = [0, -1, "nan", 10**400]
 _LIMITLESS: list[Any] = [[], {}, "", {"fake_from": "x"}]
 SEEDS = [
@@ -33,10 +48,14 @@ SEEDS = [
     *(json.dumps(_VALUES | {"limits": odd}).encode() for odd in _LIMITLESS),
     json.dumps(_VALUES | {"limits": asdict(_LIMITS) | {"reals": 10**400}}).encode(),
     SETTINGS.replace(b"1.5", b"[" * 2000),
+    json.dumps(_OTHERS).encode(),
+    json.dumps(_OTHERS | {"clips": _VALUES["clips"]}).encode(),  # of no known backbone
+    *(json.dumps(_OTHERS | {"adopted": _ADOPTED | {key: 10**400}}).encode() for key in _ADOPTED),
     b"[]",
     b"\xff",
 ]
 _SECTIONS = (_VALUES, asdict(_LIMITS), *(_VALUES[name] for name in ("faces", "clips", "model")))
+_SECTIONS += (_ADOPTED, _ARCHITECTURE)
 TOKENS = [f'"{name}"' for section in _SECTIONS for name in section]
 TOKENS += ["null", "true", "NaN", "Infinity", "1e999"]
 
@@ -49,6 +68,7 @@ def read(data: bytes) -> None:
     except UnmaskError:
         return
     assert 0 < found.temperature < math.inf, f"a temperature of {found.temperature}"
+    assert found.geometry.frames > 0, f"a clip of {found.geometry.frames} frames"
     assert isinstance(found.run_key, str), f"the run's key {found.run_key!r}"
     look = verdicts.FaceQuality(face_px=100.0, track_s=2.0, sharpness=1.0, brightness=0.5)
     part = verdicts.Part(start_s=0.0, end_s=2.0, probability=0.5, count=1, moment=0.5)

@@ -18,6 +18,9 @@ def main() -> None:
     alias = registration_request()  # a mistake in it shows before the work
     chunks = copies.settle(record_files.read_chunks(settings.chunks, raw, faces), raw)
     predictor = Predictor.load(model)
+    checkpoint.check_crops(predictor.checkpoint, settings.faces)
+    is_ours = predictor.checkpoint.adopted is None
+    history = record_files.read_history(model / checkpoint.HISTORY) if is_ours else []
     total = sum(len(chunk.of(split)) for chunk in chunks for split in evaluate.EVALUATED)
     scored = progress(evaluate.score_chunks(chunks, predictor), total=total, label="evaluate")
     with open_tracker(Path.cwd(), key=predictor.checkpoint.run_key, resume=True) as tracker:
@@ -25,7 +28,7 @@ def main() -> None:
             list(scored),
             predictor.checkpoint.temperature,
             settings.evaluate,
-            record_files.read_history(model / checkpoint.HISTORY),
+            history,
             metrics,
             plots,
             tracker,

@@ -13,6 +13,7 @@ from unmask.cli.common import has_gpu, open_tracker, progress, run_stage, worker
 from unmask.data import copies
 from unmask.evaluation import robustness
 from unmask.faces.shared_detector import best_detector
+from unmask.models import checkpoint
 from unmask.models.predict import Predictor
 from unmask.runtime.record_files import read_chunks
 
@@ -25,6 +26,7 @@ def main() -> None:
     predictor = Predictor.load(model)
     # The workers have the other cores, and the answers don't depend on how many there are.
     torch.set_num_threads(1)
+    checkpoint.check_crops(predictor.checkpoint, settings.faces)  # clean videos have theirs
     degradations, crop = settings.robustness, predictor.checkpoint.faces
     with best_detector(crop.detect, on_gpu=has_gpu()) as load_detector:
         scored = robustness.score(

@@ -141,7 +141,6 @@ UNTESTED = {
     "models.adopt.card",
     "models.adopt.check",
     "models.adopt.names",
-    "models.adopt.nets",
     "models.adopt.published_file",
     "models.adopt.record",
     "models.adopt.registry",

@@ -56,6 +56,7 @@ class RunInfo:
 
     model: str  # SHA-256 of the model's folder
     version: str  # of unmask
+    licence: str | None = None  # of the weights, where others trained them
 
 
 # ---------------------------------------------------------------- rows
@@ -82,6 +83,7 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, run_info: Run
         "sha256": answer.sha256,
         "model": run_info.model,
         "version": run_info.version,
+        **({} if run_info.licence is None else {"licence": run_info.licence}),
     }
 
 

@@ -214,7 +214,7 @@ def page_data(
     info = _probe(answer)
     # Where the file lay is nobody's business who gets the page.
     detail = shown_name(answer.detail.replace(str(answer.path), answer.path.name))
-    limits = answer.limits
+    limits, adopted = answer.limits, predictor.checkpoint.adopted
     return {
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
@@ -242,6 +242,7 @@ def page_data(
             "sha256": model_digest(source.model_dir),
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
+            "adopted": adopted.model_dump(mode="json") if adopted else None,
             "temperature": predictor.checkpoint.temperature,
             "limits": asdict(limits),
             "promise": None if answer.promise is None else asdict(answer.promise),

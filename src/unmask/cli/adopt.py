@@ -1,5 +1,6 @@
 """`unmask adopt`: a published detector becomes a model's folder. Heavy imports stand inside."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ def adopt(
     from unmask.models.adopt import registry
 
     common.set_up_logging()
+    # huggingface_hub would tell its server what program asks, and where it runs.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if listed:
         for each in registry.OURS:
             terminal.echo(f"{each.name:<32}{each.title}; weights: {each.licence.weights}")

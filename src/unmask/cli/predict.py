@@ -214,9 +214,13 @@ def _answered(
     """Yield the row of each video in order, after it was written and printed."""
     from unmask.answers import answers_file
     from unmask.cli import common
+    from unmask.models import checkpoint
     from unmask.runtime import digests
 
-    run_info = answers_file.RunInfo(digests.model_digest(request.model_dir), version("unmask"))
+    settings = checkpoint.read_settings(request.model_dir)
+    run_info = answers_file.RunInfo(
+        digests.model_digest(request.model_dir), version("unmask"), settings.licence
+    )
     names = [shown_name(str(video)) for video in request.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:

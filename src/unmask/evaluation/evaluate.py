@@ -183,7 +183,8 @@ def evaluate(
         labels, scores, _ = zip(*_video_rows(some), strict=True)
         pictures[split] = np.array(labels), np.array(scores)
     plots.write_plots(plots_dir / "evaluation", pictures)
-    plots.write_training_curves(plots_dir / "training", history)
+    if history:  # others trained an adopted model, elsewhere
+        plots.write_training_curves(plots_dir / "training", history)
     for path in sorted(plots_dir.glob("*/*.png")):
         tracker.log_file(path, "plots")
     return summaries

@@ -42,6 +42,11 @@ class Checkpoint:
     promise: Promise | None = None  # without one it gives scores, and no verdict
 
     @property
+    def licence(self) -> str | None:
+        """Return the terms of weights that others trained; None of weights trained here."""
+        return self.adopted.licence.weights if self.adopted else None
+
+    @property
     def geometry(self) -> Geometry:
         """Return the clip that the net was trained on."""
         if self.adopted is None:
@@ -194,6 +199,25 @@ def read_settings(folder: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
         ) from error
+
+
+def check_crops(checkpoint: Checkpoint, faces: Faces) -> None:
+    """Pass if crops that were made with these params are those that the net expects.
+
+    A net that was trained here saw such crops; one that others trained may want them otherwise.
+
+    Raises:
+        WeightsError: it does.
+    """
+    own = checkpoint.faces
+    if checkpoint.adopted is None or own == faces:
+        return
+    raise WeightsError(
+        f"{checkpoint.adopted.title} expects faces of {own.side_px} px with a margin of "
+        f"{own.margin_ratio:g}; these crops were made with {faces.side_px} px and "
+        f"{faces.margin_ratio:g}, or otherwise differ in the section faces. Set that section of "
+        "params.yaml to what the model's checkpoint.json has, and run `dvc repro faces`."
+    )
 
 
 def adopted_model(adopted: Adopted) -> Model:

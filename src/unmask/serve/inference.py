@@ -151,7 +151,9 @@ class _InferenceWorker:
         self._faces = self._predictor.checkpoint.faces
         start_worker(self._faces.detect)
         assert self._predictor.net  # loads it
-        self.run_info = RunInfo(model_digest(settings.model_dir), version("unmask"))
+        self.run_info = RunInfo(
+            model_digest(settings.model_dir), version("unmask"), self._predictor.checkpoint.licence
+        )
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""

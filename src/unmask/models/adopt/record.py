@@ -13,7 +13,7 @@ Colour = Annotated[tuple[float, float, float], Field(strict=False)]
 
 # What timm.create_model may be told by a file. Anything else, such as a checkpoint's path or an
 # address, could make it read or fetch what nobody asked for.
-Option = Literal["img_size", "dynamic_img_size", "global_pool", "patch_size"]
+Option = Literal["img_size", "dynamic_img_size", "global_pool", "patch_size", "act_layer"]
 
 
 class Architecture(Section):
@@ -43,6 +43,12 @@ class Architecture(Section):
             raise ValueError(
                 f"of {self.outputs} outputs some speak for fake, others for real; found {self.fake}"
             )
+        if odd := [
+            name for name, value in self.options.items()
+            if (type(value) is int and not 1 <= value <= 2048)
+            or (isinstance(value, str) and len(value) > 40)
+        ]:  # fmt: skip
+            raise ValueError(f"options.{odd[0]} should be a number up to 2048, or a short word")
         if min(self.deviation) <= 0:
             raise ValueError(f"deviation should be above 0; found {self.deviation}")
         return self

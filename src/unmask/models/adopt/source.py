@@ -124,6 +124,11 @@ def _snapshot(path: Path, commit: str) -> Path:
 
 
 def _first_of(repository: str, revision: str | None, files: Sequence[str], source: str) -> Path:
+    if not files:
+        raise WeightsError(
+            f"Asked for {source}; this adapter was written for a file that is on no Hub. Fetch the "
+            "file and name it."
+        )
     for name in files:
         if (path := _download(repository, revision, name, source, is_optional=True)) is not None:
             return path
@@ -136,8 +141,15 @@ def _first_of(repository: str, revision: str | None, files: Sequence[str], sourc
 def _download(
     repository: str, revision: str | None, name: str, source: str, *, is_optional: bool
 ) -> Path | None:
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        # A commit never changes: what was fetched of it, or found missing, is not asked again.
+        kept = try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(kept, str):
+            return Path(kept)
+        if kept is not None and is_optional:
+            return None
     try:
         with writing(Path(_cache()) / name), _quiet():
             return Path(hf_hub_download(repository, name, revision=revision))
@@ -157,8 +169,6 @@ def _download(
             "may see it. Correct the name, or set HF_TOKEN."
         ) from error
     except errors.LocalEntryNotFoundError as error:  # neither reached nor fetched before
-        if is_optional and _is_known_missing(repository, revision, name):
-            return None
         raise WeightsError(
             f"Asked for {name} of {source}; the Hub can't be reached, and the file was not fetched "
             "before. Try again where there is a network, or name a file that you have."
@@ -188,14 +198,6 @@ def _broke_off(name: str, source: str, said: str) -> WeightsError:
     return WeightsError(
         f"Asked for {name} of {source}; it did not arrive whole: {first:.200}. Type the same again."
     )
-
-
-def _is_known_missing(repository: str, revision: str | None, name: str) -> bool:
-    """Say whether an earlier fetch noted that the repository has no such file."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found: Any = try_to_load_from_cache(repository, name, revision=revision)
-    return found is not None and not isinstance(found, str)
 
 
 def _cache() -> str:

@@ -68,8 +68,12 @@ class Spec(Section):
     def convert(self, published: Published) -> Converted:
         """Return the net and its weights by timm's names."""
         tensors = dict(published.tensors)
-        if self.prefix:
-            tensors = names.without_prefix(tensors, self.prefix)
+        # The wrapper's `module.`, where all names begin with it, is gone by now.
+        prefix = self.prefix
+        if not any(name.startswith(prefix) for name in tensors):
+            prefix = prefix.removeprefix("module.")
+        if prefix:
+            tensors = names.without_prefix(tensors, prefix)
         tensors = {name: value for name, value in tensors.items() if name not in self.ignore}
         if rules := _RULES.get(self.names):
             unused = [r"vision_model\.head\..+"]  # SigLIP's, which its classifiers don't use

@@ -28,7 +28,8 @@ def _convert(published: Published) -> Converted:
     side_px = round(positions.shape[1] ** 0.5) * _PATCH_PX  # 196 patches: 224 px, 1024: 512
     beside = published.config("preprocessor_config.json")
     architecture = Architecture(
-        net="vit_base_patch16_siglip_gap_224", options={"img_size": side_px}, outputs=2,
+        net="vit_base_patch16_siglip_gap_224", outputs=2,
+        options={"img_size": side_px, "act_layer": "gelu_tanh"},  # as SigLIP 2 in transformers
         fake=(_fake_index(published.config("config.json")),),
         mean=tuple(beside.get("image_mean", (0.5, 0.5, 0.5))),
         deviation=tuple(beside.get("image_std", (0.5, 0.5, 0.5))),
