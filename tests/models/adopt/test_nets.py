@@ -17,7 +17,8 @@ from unmask.errors import WeightsError
 from unmask.models.adopt import adoption, names, nets, registry
 from unmask.models.adopt.adapter import Converted, Published
 from unmask.models.adopt.record import Architecture
-from unmask.models.backbones import DEVIATION, MEAN, clip_logits
+from unmask.models.backbones import clip_logits
+from unmask.models.frame_net import DEVIATION, MEAN
 
 HALF = (0.5, 0.5, 0.5)
 TINY = Architecture(
