@@ -18,6 +18,7 @@ from unmask.answers.calibration import Asked, CalibrationError, Clip, Measured, 
 from unmask.models import backbones, checkpoint
 from unmask.models.predict import Predictor
 from unmask.records import Reason
+from unmask.runtime.digests import dvc_digest, dvc_digest_before
 from unmask.scoring.scores import sigmoid
 from unmask.scoring.unlike import QUALITIES, Look
 from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, FaceQuality, Limits, Verdict
@@ -122,8 +123,9 @@ def store(model, target, clips=None):
 
 
 def test_a_model_is_calibrated_in_its_place_and_undone_to_the_byte(model):
-    before = content_of(model)
+    before, digest = content_of(model), dvc_digest(model)
     made = store(model, model)
+    assert dvc_digest(model) != dvc_digest_before(model) == digest  # by which its metrics are found
     assert checkpoint.read_settings(model) == made
     assert len(Predictor.load(model).looks) == 19
     card = (model / "MODEL_CARD.md").read_text()

@@ -45,8 +45,8 @@ def test_another_codec_or_other_features_are_enough():
     assert likeness(known, replace(new, codec="gif")).by == "codec"
     assert likeness(known, replace(new, codec="gif")).p_value == 1 / 40
     other = replace(new, features_D=-new.features_D)
-    assert likeness(known, other) == likeness(known, other)
-    assert (likeness(known, other).by, likeness(known, other).p_value) == ("features", 1 / 40)
+    assert likeness(known, other).by == "features"
+    assert likeness(known, other).p_value <= 2 / 40
 
 
 def test_clips_of_one_size_make_a_slightly_larger_one_no_stranger():

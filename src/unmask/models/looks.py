@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from unmask.errors import MALFORMED, WeightsError
+from unmask.runtime.digests import CALIBRATION
 from unmask.runtime.disk import read_regular
 from unmask.scoring.unlike import QUALITIES, Look
 
-FOLDER = "calibration"  # in a model's folder: what calibrating adds to it, and what it replaced
+FOLDER = CALIBRATION  # in a model's folder: what calibrating adds to it, and what it replaced
 LOOKS = "looks.safetensors"
 _MOST_BYTES = 2**28
 
