@@ -7,8 +7,8 @@ stay together. What the model sees in every file is kept in ROWS.jsonl, by its p
 run. Draws halves of the genuine videos many times, once video by video and once whole sources,
 calibrates on one half, and prints what the model then says of the other half and of all fakes: the
 share called fake and the share told to be unlike, their mean and from the 10th to the 90th
-percentile; and how often the power that was printed, with its interval, held: half of the fakes
-were given, and the other half was asked.
+percentile; and how often the power that was printed held: half of the fakes were given, the other
+half was asked, and the intervals of both shares meet.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from unmask.answers.calibration import (
 )
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
+from unmask.scoring.promises import share_interval
 from unmask.scoring.unlike import likeness
 from unmask.scoring.verdicts import Verdict
 
@@ -80,7 +81,7 @@ def tell(
     all_fakes = [clip for group in fakes for clip in group]
     found: dict[str, list[float]] = {
         "genuine called fake": [], "genuine told unlike": [], "fakes called fake": [],
-        "fakes told unlike": [], "power in its interval": [],
+        "fakes told unlike": [], "power as printed": [],
     }  # fmt: skip
     refused = 0
     for _ in range(splits):
@@ -101,8 +102,9 @@ def tell(
         assert promise.power_low is not None
         assert promise.power_high is not None
         power = share_fake(asked_of, with_fakes)
-        holds = promise.power_low <= power <= promise.power_high
-        found["power in its interval"].append(float(holds))
+        low, high = share_interval(round(power * len(asked_of)), len(asked_of))
+        meets = promise.power_low <= high and low <= promise.power_high
+        found["power as printed"].append(float(meets))
     for what, shares in found.items():
         low, high = np.quantile(shares, [0.1, 0.9])
         print(

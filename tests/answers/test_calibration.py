@@ -15,6 +15,7 @@ from unmask import params
 from unmask.answers import calibration
 from unmask.answers.analysis import analyse
 from unmask.answers.calibration import Asked, CalibrationError, Clip, Measured, learn
+from unmask.errors import WeightsError
 from unmask.models import backbones, checkpoint
 from unmask.models.predict import Predictor
 from unmask.records import Reason
@@ -117,7 +118,7 @@ def content_of(folder):
 
 def store(model, target, clips=None):
     learned = learn(calibration.base_settings(model), clips or genuine(19), ASKED,
-                    weights_sha256="ab" * 32)  # fmt: skip
+                    weights_sha256=calibration.weights_digest(model))  # fmt: skip
     calibration.store(model, target, learned, calibration.work_folder(target))
     return learned.checkpoint
 
@@ -139,6 +140,17 @@ def test_a_model_is_calibrated_in_its_place_and_undone_to_the_byte(model):
     assert content_of(model) == before
     with pytest.raises(CalibrationError, match="it has none"):
         calibration.undo(model, calibration.work_folder(model))
+
+
+def test_a_promise_is_not_about_other_weights(model):
+    store(model, model)
+    other = backbones.build("x3d_xs", dropout=0.0)
+    settings = checkpoint.read_settings(model)
+    checkpoint.save(model, other, settings)
+    with pytest.raises(WeightsError, match=r"learned with other weights.*calibrate"):
+        Predictor.load(model)
+    calibration.undo(model, calibration.work_folder(model))
+    assert Predictor.load(model).checkpoint.promise is None
 
 
 def test_a_copy_leaves_the_model_as_it_is(model, tmp_path):
@@ -205,7 +217,7 @@ def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
     assert before.faces[0].score.logit == own.logit
     clips[0] = replace(clips[0], faces=scored.faces)
     asked = replace(ASKED, max_false_alarms=0.25)
-    made = learn(base(), clips, asked, weights_sha256="ab" * 32)
+    made = learn(base(), clips, asked, weights_sha256=calibration.weights_digest(model))
     calibration.store(model, model, made, calibration.work_folder(model))
     [after] = analyse(Predictor.load(model), [videos / "2.mp4"])
     assert after.promise == made.checkpoint.promise

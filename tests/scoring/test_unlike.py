@@ -65,6 +65,12 @@ def test_a_number_that_nobody_knows_says_nothing():
     assert np.isnan(new.qualities_Q).all()  # what was given stays as it is
 
 
+def test_two_looks_and_one_are_enough_to_ask():
+    one, other = draw(np.random.default_rng(6), 2)
+    assert likeness([one], other).p_value == 1
+    assert [found.p_value for found in likeness_among([one])] == [1]
+
+
 def test_each_known_look_is_asked_as_if_it_were_new():
     looks = draw(np.random.default_rng(5), 12)
     for place, found in enumerate(likeness_among(looks)):

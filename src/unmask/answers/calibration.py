@@ -300,7 +300,8 @@ def learn(base: Checkpoint, clips: Sequence[Clip], asked: Asked, *, weights_sha2
     asked_of = [clip for clip in clips if clip.is_fake and (clip.faces or clip.reason in _SILENT)]
     promise = Promise(
         kind=asked.kind, genuine=len(genuine), fakes=len(asked_of), max_false_alarms=ratio,
-        left_out=left_out, false_alarms=false_alarms, unlike_to=promises.unlike_from_count(len(genuine)), found=0, silenced=0,
+        left_out=left_out, false_alarms=false_alarms,
+        unlike_to=promises.unlike_from_count(len(genuine)), found=0, silenced=0,
         power=0.0 if asked_of else None, power_low=None, power_high=None,
         made=datetime.now(UTC).isoformat(timespec="seconds"), command=asked.command,
         version=version("unmask"), genuine_sha256=_digest(genuine),

@@ -163,8 +163,8 @@ def rules(limits: Limits, promise: Promise | None) -> list[str]:
     if promise.looks_sha256 is not None:
         said.append(
             "A face that is unlike those of the calibration gets no verdict. That is measured by "
-            "size, sharpness, grain, brightness, bitrate, codec and time, and by what the net sees, "
-            "unless features were left out: of videos like those, at most "
+            "size, sharpness, grain, brightness, bitrate, codec and time, and by what the net "
+            "sees, unless that was left out: of videos like those, at most "
             f"{promise.unlike_to:.0%} are told so."
         )
     return said
@@ -191,8 +191,8 @@ def promised(promise: Promise) -> list[str]:
     said.append(f"{found}.")
     if promise.silenced:
         said.append(
-            f"{promise.silenced} more of them have a score as high, but get no verdict, as they are "
-            "unlike the genuine videos."
+            f"{promise.silenced} more of them have a score as high, but get no verdict, as they "
+            "are unlike the genuine videos."
         )
     return said
 

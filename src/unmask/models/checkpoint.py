@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
 from unmask.params import Clips, Faces, Model
-from unmask.runtime.disk import read_regular, write_atomically
+from unmask.runtime.disk import content_digest, read_regular, write_atomically
 from unmask.scoring.promises import Promise, promise_from
 from unmask.scoring.verdicts import Limits, limits_from
 
@@ -151,6 +151,23 @@ def read_settings(folder: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
         ) from error
+
+
+def check_promise(folder: Path, checkpoint: Checkpoint) -> None:
+    """Pass if the model's promise, where it has one, was learned with the folder's weights.
+
+    Raises:
+        WeightsError: it was learned with others.
+    """
+    weights = folder / WEIGHTS
+    if checkpoint.promise is None or not weights.is_file():
+        return
+    if content_digest(weights) != checkpoint.promise.weights_sha256:
+        raise WeightsError(
+            f"Asked for the model in {folder}; its promise was learned with other weights than "
+            f"{WEIGHTS} holds. Run `unmask calibrate` again, or take the promise away with "
+            "`unmask calibrate --undo`."
+        )
 
 
 def _temperature(value: Any) -> float:

@@ -59,6 +59,8 @@ def likeness_among(looks: Sequence[Look]) -> list[Likeness]:
     the logs of both (Fisher, Statistical Methods for Research Workers, 4th edition, 1932, section
     21.1), and the p-value is its rank by that sum: so that the two need not be independent.
     """
+    if len(looks) == 1:
+        return [Likeness(1.0, "features")]
     table_NQ = _table(looks)
     ranks = {"quality": _ranks(_quality_distances(table_NQ))}
     if all(look.features_D is not None for look in looks):
@@ -98,16 +100,16 @@ def _quality_distances(table_NQ: Floats) -> Floats:
     The covariance is shrunk towards its diagonal, more so where there are few looks.
     """
     count, width = table_NQ.shape
-    floor = np.diag(np.square(_FLOORS))
+    off_NQ = table_NQ - table_NQ.mean(0)
+    # Without one of them: the sum of squares loses count / (count - 1) times its own.
+    own_NQQ = off_NQ[:, :, None] * off_NQ[:, None, :]
+    spread_NQQ = (own_NQQ.sum(0) - own_NQQ * count / (count - 1)) / max(count - 2, 1)
     kept = count / (count + 2 * width)
-    found = []
-    for place in range(count):
-        others = np.delete(table_NQ, place, 0)
-        spread_QQ = np.cov(others, rowvar=False) if len(others) > 1 else np.zeros((width, width))
-        shrunk_QQ = kept * spread_QQ + (1 - kept) * np.diag(np.diag(spread_QQ)) + floor
-        off_Q = table_NQ[place] - others.mean(0)
-        found.append(float(off_Q @ np.linalg.solve(shrunk_QQ, off_Q)))
-    return np.sqrt(found)
+    mask_QQ = np.where(np.eye(width, dtype=bool), 1.0, kept)
+    shrunk_NQQ = spread_NQQ * mask_QQ + np.diag(np.square(_FLOORS))
+    from_others_NQ = off_NQ * count / (count - 1)
+    solved_NQ = np.linalg.solve(shrunk_NQQ, from_others_NQ[:, :, None])[:, :, 0]
+    return np.asarray(np.sqrt(np.maximum((from_others_NQ * solved_NQ).sum(1), 0.0)))
 
 
 def _feature_distances(looks: Sequence[Look]) -> Floats:
