@@ -68,6 +68,14 @@ def test_a_video_counts_once_by_its_worst_face_and_stretch():
     assert made.temperature == 1.0  # no fakes, nothing to fit it by
 
 
+def test_of_many_videos_some_are_kept_to_compare_with_and_all_count(monkeypatch):
+    monkeypatch.setattr(calibration.looks_file, "MOST", 20)
+    learned = learn(base(), genuine(42), ASKED, weights_sha256="ab" * 32)
+    assert len(learned.looks) == 14
+    promise = learned.checkpoint.promise
+    assert (promise.genuine, promise.left_out, promise.unlike_to) == (42, 42, 1 / 15)
+
+
 def test_fakes_give_power_a_temperature_and_what_is_real():
     fakes = [clip(f"f{n}", face(-2.0 if n < 12 else 6.0), fake=True) for n in range(20)]
     lost = clip("no face", fake=True, reason=Reason.NO_FACE)

@@ -36,7 +36,7 @@ from unmask.runtime.processes import run_jobs
 from unmask.runtime.resume_manifest import ResumeManifest, key_of
 from unmask.scoring import promises, scores
 from unmask.scoring.promises import Judged, Promise, judge_faces, videos_needed, worst_of
-from unmask.scoring.unlike import Look, likeness, likeness_among
+from unmask.scoring.unlike import Likeness, Look, likeness, likeness_among
 from unmask.scoring.verdicts import FaceQuality, Limits, Part, Verdict, thresholds
 from unmask.video.failures import DecodeError
 
@@ -280,10 +280,11 @@ def learn(base: Checkpoint, clips: Sequence[Clip], asked: Asked, *, weights_sha2
             [max(face.logit for face in clip.faces) for _, clip in labelled],
         )
     worst = [_worst(clip, temperature) for clip in genuine]
-    looks = tuple(_asked_look(face.look, asked) for face, _ in worst)
+    seen = [_asked_look(face.look, asked) for face, _ in worst]
+    looks = tuple(seen[:: -(-len(seen) // looks_file.MOST)])  # evenly, without a look at them
     judged = [
         replace(known, likeness=like)
-        for (_, known), like in zip(worst, likeness_among(looks), strict=True)
+        for (_, known), like in zip(worst, _likeness_to_others(seen, looks), strict=True)
     ]
     strata = promises.learn_strata(judged, ratio)
     left_out, false_alarms = promises.leave_one_out(judged, ratio)
@@ -301,7 +302,7 @@ def learn(base: Checkpoint, clips: Sequence[Clip], asked: Asked, *, weights_sha2
     promise = Promise(
         kind=asked.kind, genuine=len(genuine), fakes=len(asked_of), max_false_alarms=ratio,
         left_out=left_out, false_alarms=false_alarms,
-        unlike_to=promises.unlike_from_count(len(genuine)), found=0, silenced=0,
+        unlike_to=promises.unlike_from_count(len(looks)), found=0, silenced=0,
         power=0.0 if asked_of else None, power_low=None, power_high=None,
         made=datetime.now(UTC).isoformat(timespec="seconds"), command=asked.command,
         version=version("unmask"), genuine_sha256=_digest(genuine),
@@ -341,6 +342,12 @@ def verdict_of(
     if Verdict.FAKE in found:
         return Verdict.FAKE
     return Verdict.REAL if found == {Verdict.REAL} else Verdict.INCONCLUSIVE
+
+
+def _likeness_to_others(seen: Sequence[Look], kept: Sequence[Look]) -> list[Likeness]:
+    """Return how like each genuine video is to the kept ones, without itself."""
+    among = {id(look): found for look, found in zip(kept, likeness_among(kept), strict=True)}
+    return [among.get(id(look)) or likeness(kept, look) for look in seen]
 
 
 def _asked_look(look: Look, asked: Asked) -> Look:

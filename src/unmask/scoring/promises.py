@@ -8,6 +8,7 @@ promise nothing is called fake or real.
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -222,7 +223,7 @@ def _even_cut(values: Sequence[float]) -> float | None:
     lowest, highest = (math.floor(2 * math.log2(value)) for value in (ordered[0], ordered[-1]))
     places = [2 ** (power / 2) for power in range(lowest + 1, highest + 1)]
     half = len(ordered) / 2
-    return min(places, key=lambda at: abs(sum(v < at for v in ordered) - half), default=None)
+    return min(places, key=lambda at: abs(bisect_left(ordered, at) - half), default=None)
 
 
 def leave_one_out(genuine: Sequence[Judged], max_false_alarms: float) -> tuple[int, int]:
