@@ -15,9 +15,11 @@ from unmask import params
 from unmask.answers import calibration
 from unmask.answers.analysis import analyse
 from unmask.answers.calibration import Asked, CalibrationError, Clip, Measured, learn
+from unmask.errors import WeightsError
 from unmask.models import backbones, checkpoint
 from unmask.models.predict import Predictor
 from unmask.records import Reason
+from unmask.runtime.digests import dvc_digest, dvc_digest_before
 from unmask.scoring.scores import sigmoid
 from unmask.scoring.unlike import QUALITIES, Look
 from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, FaceQuality, Limits, Verdict
@@ -64,6 +66,14 @@ def test_a_video_counts_once_by_its_worst_face_and_stretch():
     assert made.limits.tracks == 21
     assert (made.promise.power, made.limits.real_to) == (None, None)
     assert made.temperature == 1.0  # no fakes, nothing to fit it by
+
+
+def test_of_many_videos_some_are_kept_to_compare_with_and_all_count(monkeypatch):
+    monkeypatch.setattr(calibration.looks_file, "MOST", 20)
+    learned = learn(base(), genuine(42), ASKED, weights_sha256="ab" * 32)
+    assert len(learned.looks) == 14
+    promise = learned.checkpoint.promise
+    assert (promise.genuine, promise.left_out, promise.unlike_to) == (42, 42, 1 / 15)
 
 
 def test_fakes_give_power_a_temperature_and_what_is_real():
@@ -116,14 +126,15 @@ def content_of(folder):
 
 def store(model, target, clips=None):
     learned = learn(calibration.base_settings(model), clips or genuine(19), ASKED,
-                    weights_sha256="ab" * 32)  # fmt: skip
+                    weights_sha256=calibration.weights_digest(model))  # fmt: skip
     calibration.store(model, target, learned, calibration.work_folder(target))
     return learned.checkpoint
 
 
 def test_a_model_is_calibrated_in_its_place_and_undone_to_the_byte(model):
-    before = content_of(model)
+    before, digest = content_of(model), dvc_digest(model)
     made = store(model, model)
+    assert dvc_digest(model) != dvc_digest_before(model) == digest  # by which its metrics are found
     assert checkpoint.read_settings(model) == made
     assert len(Predictor.load(model).looks) == 19
     card = (model / "MODEL_CARD.md").read_text()
@@ -137,6 +148,17 @@ def test_a_model_is_calibrated_in_its_place_and_undone_to_the_byte(model):
     assert content_of(model) == before
     with pytest.raises(CalibrationError, match="it has none"):
         calibration.undo(model, calibration.work_folder(model))
+
+
+def test_a_promise_is_not_about_other_weights(model):
+    store(model, model)
+    other = backbones.build("x3d_xs", dropout=0.0)
+    settings = checkpoint.read_settings(model)
+    checkpoint.save(model, other, settings)
+    with pytest.raises(WeightsError, match=r"learned with other weights.*calibrate"):
+        Predictor.load(model)
+    calibration.undo(model, calibration.work_folder(model))
+    assert Predictor.load(model).checkpoint.promise is None
 
 
 def test_a_copy_leaves_the_model_as_it_is(model, tmp_path):
@@ -203,7 +225,7 @@ def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
     assert before.faces[0].score.logit == own.logit
     clips[0] = replace(clips[0], faces=scored.faces)
     asked = replace(ASKED, max_false_alarms=0.25)
-    made = learn(base(), clips, asked, weights_sha256="ab" * 32)
+    made = learn(base(), clips, asked, weights_sha256=calibration.weights_digest(model))
     calibration.store(model, model, made, calibration.work_folder(model))
     [after] = analyse(Predictor.load(model), [videos / "2.mp4"])
     assert after.promise == made.checkpoint.promise

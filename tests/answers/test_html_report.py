@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from painted import faces_over_noise
-from promised import promised
+from promised import save_promised
 
 from unmask import params
 from unmask.answers import html_report, provenance, verify
 from unmask.answers.analysis import analyse
-from unmask.models import backbones, checkpoint
+from unmask.models import backbones
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import dvc_digest
@@ -57,7 +57,7 @@ def cases(tmp_path_factory, make_video):
     clips = settings.clips.model_copy(update={"side_px": 96, "max_per_track": 3})
     limits = replace(NOTHING_LEARNED, fake_from=0.0, max_sharpness=99.0)
     made = Checkpoint(settings.faces, clips, settings.model, 1.0, limits, "key")
-    checkpoint.save(root / "model", net, promised(made))
+    save_promised(root / "model", net, made)
     (root / "model/MODEL_CARD.md").write_text("# card\n\n## Known limits\n\n- <b>it</b> errs\n")
     paint = faces_over_noise(("001_smiling.jpg", 30, 40), ("002_smiling.jpg", 300, 40))
     two = make_video(root / "two.mp4", frames=50, rate_fps=25, size=(480, 240), paint=paint)

@@ -1,7 +1,9 @@
 """`unmask calibrate` as it is typed: promise, files, words, undo, and what it refuses."""
 
 import shutil
+import tempfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +13,8 @@ from small_project import swaying
 from tests.cli.test_predict import write_model
 from unmask.cli.main import main
 from unmask.models import checkpoint
+from unmask.serve.draw import draw_verdict
+from unmask.serve.inference import Settings, Task, _InferenceWorker
 from unmask.video.encode import write_video
 
 
@@ -102,3 +106,40 @@ def test_a_clip_that_is_genuine_and_fake_is_refused(footage, model):
     assert refused.exit_code == 1
     assert "1.mp4 as genuine and as a fake" in refused.stderr
     assert "promise" not in (model / "checkpoint.json").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")  # MLflow's, at its import
+@pytest.mark.parametrize("door", ["page", "serve", "pyfunc"])
+def test_no_door_gives_a_verdict_without_a_promise(door, footage, model, tmp_path):
+    clip = footage / "0.mp4"
+    if door == "page":
+        asked = run("predict", clip, "--report", tmp_path / "page.html", "--workers", 1)
+        assert asked.exit_code == 4
+        page = (tmp_path / "page.html").read_text()
+        assert "This model has no promise" in page
+        assert "unmask calibrate GENUINE" in page
+        assert '"promise": null' in page
+        assert "fake-from" not in page.split("</style>")[1]  # no threshold is drawn
+        return
+    if door == "serve":
+        folder = tmp_path / "job"
+        folder.mkdir()
+        shutil.copy(clip, folder / "video.mp4")
+        worker = _InferenceWorker(Settings(model, tmp_path, None, ()))
+        monkey = pytest.MonkeyPatch()
+        monkey.setenv("TMPDIR", str(folder))  # which it sets
+        told = worker.answer(Task(folder / "video.mp4", "v", False, 60.0), lambda _: None)
+        monkey.undo()
+        tempfile.tempdir = None
+        assert (told.row["verdict"], told.row["doubts"]) == ("inconclusive", ["not_calibrated"])
+        assert "unmask calibrate GENUINE" in " ".join(told.doubts)
+        assert told.promise == ()
+        assert "calibrated probability" not in draw_verdict(told)
+        return
+    from unmask.answers.pyfunc import VideoModel
+
+    served = VideoModel()
+    served.load_context(SimpleNamespace(artifacts={"model": str(model)}))
+    [row] = served.predict(None, [str(clip)]).to_dict("records")
+    assert (row["verdict"], row["doubts"]) == ("inconclusive", "not_calibrated")
+    assert row["probability"] > 0

@@ -21,7 +21,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from painted import STILLS
-from promised import promised
+from promised import save_promised
 from small_project import swaying
 
 from unmask import params
@@ -46,7 +46,7 @@ def write_model(folder, *, fake_from=None, real_to=None):
     net = backbones.build(settings.model.backbone, dropout=0.0)
     limits = Limits(fake_from=fake_from, real_to=real_to, **ANYTHING)
     made = checkpoint.Checkpoint(settings.faces, clips, settings.model, 1.0, limits, run_key="key")
-    checkpoint.save(folder, net, promised(made))
+    save_promised(folder, net, made)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from promised import PROMISE
 from safetensors.numpy import save
 
 from unmask.federated import state as federated_state
@@ -86,6 +87,15 @@ def test_a_mean_counts_tracks_and_holds_batch_statistics(tmp_path):
     assert limits_from(mean.settings["limits"]) == strictest([LIMITS, stricter])
     assert mean.settings["run_key"] not in ("j", "k")
     assert mean.about == About(tracks=4, rounds=1)
+
+
+def test_nobody_vouches_for_a_mean(tmp_path):
+    promise = asdict(PROMISE)
+    one = state(tmp_path / "a", layers(1.0, 7), promise=promise)
+    other = state(tmp_path / "b", layers(5.0, 4), promise=promise)
+    average([one, other], tmp_path / "mean")
+    assert read(tmp_path / "a").settings["promise"] == json.loads(json.dumps(promise))
+    assert "promise" not in read(tmp_path / "mean").settings
 
 
 def test_a_mean_of_one_is_itself_and_the_order_does_not_count(tmp_path):

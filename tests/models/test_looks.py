@@ -41,6 +41,12 @@ def test_what_is_damaged_is_refused_with_the_remedy(tmp_path, content):
         looks.read(tmp_path, write(tmp_path, content))
 
 
+def test_more_than_can_be_compared_are_refused(tmp_path):
+    many = looks.to_bytes(KNOWN * (looks.MOST // 2) + KNOWN[:1])
+    with pytest.raises(WeightsError, match="1,001 looks; 1,000 are the most"):
+        looks.read(tmp_path, write(tmp_path, many))
+
+
 def test_another_file_is_refused(tmp_path):
     write(tmp_path, looks.to_bytes(KNOWN))
     with pytest.raises(WeightsError, match="another digest"):

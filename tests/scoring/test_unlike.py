@@ -45,8 +45,8 @@ def test_another_codec_or_other_features_are_enough():
     assert likeness(known, replace(new, codec="gif")).by == "codec"
     assert likeness(known, replace(new, codec="gif")).p_value == 1 / 40
     other = replace(new, features_D=-new.features_D)
-    assert likeness(known, other) == likeness(known, other)
-    assert (likeness(known, other).by, likeness(known, other).p_value) == ("features", 1 / 40)
+    assert likeness(known, other).by == "features"
+    assert likeness(known, other).p_value <= 2 / 40
 
 
 def test_clips_of_one_size_make_a_slightly_larger_one_no_stranger():
@@ -63,6 +63,12 @@ def test_a_number_that_nobody_knows_says_nothing():
     new.qualities_Q[:] = np.nan
     assert likeness([replace(each, features_D=None) for each in known], new).p_value > 0.5
     assert np.isnan(new.qualities_Q).all()  # what was given stays as it is
+
+
+def test_two_looks_and_one_are_enough_to_ask():
+    one, other = draw(np.random.default_rng(6), 2)
+    assert likeness([one], other).p_value == 1
+    assert [found.p_value for found in likeness_among([one])] == [1]
 
 
 def test_each_known_look_is_asked_as_if_it_were_new():

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from unmask.runtime.processes import run_jobs
 from unmask.runtime.resume_manifest import ResumeManifest, key_of
 from unmask.scoring import promises, scores
 from unmask.scoring.promises import Judged, Promise, judge_faces, videos_needed, worst_of
-from unmask.scoring.unlike import Look, likeness, likeness_among
+from unmask.scoring.unlike import Likeness, Look, likeness, likeness_among
 from unmask.scoring.verdicts import FaceQuality, Limits, Part, Verdict, thresholds
 from unmask.video.failures import DecodeError
 
@@ -99,6 +99,7 @@ class Asked:
     max_false_alarms: float
     kind: str
     command: str
+    unlike_by: Literal["all", "quality"] = "all"
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,17 @@ def measure(
             if entry is None:
                 missing.append((path, is_fake, stream))
             else:
-                yield _from_facts(path, is_fake, stream, entry.facts)
+                yield clip_of(path, is_fake, stream, entry.facts)
         with closing(
             crop_files([path for path, _, _ in missing], predictor.checkpoint.faces,
                        workers=workers)
         ) as files:  # fmt: skip
             for cropped in files:
                 path, is_fake, stream = missing[cropped.place]
-                facts = _facts(predictor, cropped)
+                facts = facts_of(predictor, cropped)
                 passes = facts["reason"] in PASSING
                 manifest.add(str(path), "" if passes else keys[path], [], **facts)
-                yield _from_facts(path, is_fake, stream, facts)
+                yield clip_of(path, is_fake, stream, facts)
 
 
 def _streams(paths: Sequence[Path], workers: int) -> list[str]:
@@ -209,7 +210,8 @@ def _first_of_each(
     return kept
 
 
-def _facts(predictor: Predictor, cropped: Cropped) -> dict[str, Any]:
+def facts_of(predictor: Predictor, cropped: Cropped) -> dict[str, Any]:
+    """Return what the model says of a file, as JSON keeps it."""
     tracks = [track for track in cropped.found.tracks if predictor.moves(track)]
     reason = cropped.found.reason
     if cropped.found.tracks and not tracks:
@@ -235,7 +237,8 @@ def _face_facts(face: Studied) -> dict[str, Any]:
     }
 
 
-def _from_facts(path: Path, is_fake: bool, stream: str, facts: dict[str, Any]) -> Clip:
+def clip_of(path: Path, is_fake: bool, stream: str, facts: dict[str, Any]) -> Clip:
+    """Return a file as the model scored it, from what facts_of said."""
     faces = tuple(
         Measured(
             face["logit"], face["stretch_logit"], face["moment_logit"], face["stretches"],
@@ -277,10 +280,11 @@ def learn(base: Checkpoint, clips: Sequence[Clip], asked: Asked, *, weights_sha2
             [max(face.logit for face in clip.faces) for _, clip in labelled],
         )
     worst = [_worst(clip, temperature) for clip in genuine]
-    looks = tuple(face.look for face, _ in worst)
+    seen = [_asked_look(face.look, asked) for face, _ in worst]
+    looks = tuple(seen[:: -(-len(seen) // looks_file.MOST)])  # evenly, without a look at them
     judged = [
         replace(known, likeness=like)
-        for (_, known), like in zip(worst, likeness_among(looks), strict=True)
+        for (_, known), like in zip(worst, _likeness_to_others(seen, looks), strict=True)
     ]
     strata = promises.learn_strata(judged, ratio)
     left_out, false_alarms = promises.leave_one_out(judged, ratio)
@@ -297,7 +301,8 @@ def learn(base: Checkpoint, clips: Sequence[Clip], asked: Asked, *, weights_sha2
     asked_of = [clip for clip in clips if clip.is_fake and (clip.faces or clip.reason in _SILENT)]
     promise = Promise(
         kind=asked.kind, genuine=len(genuine), fakes=len(asked_of), max_false_alarms=ratio,
-        left_out=left_out, false_alarms=false_alarms, found=0,
+        left_out=left_out, false_alarms=false_alarms,
+        unlike_to=promises.unlike_from_count(len(looks)), found=0, silenced=0,
         power=0.0 if asked_of else None, power_low=None, power_high=None,
         made=datetime.now(UTC).isoformat(timespec="seconds"), command=asked.command,
         version=version("unmask"), genuine_sha256=_digest(genuine),
@@ -306,13 +311,21 @@ def learn(base: Checkpoint, clips: Sequence[Clip], asked: Asked, *, weights_sha2
         strata=strata if len(strata) > 1 else (),
     )  # fmt: skip
     if asked_of:
-        found = sum(
-            verdict_of(clip, limits, promise, looks, temperature) is Verdict.FAKE
-            for clip in asked_of
+        found, as_high = (
+            sum(
+                verdict_of(clip, limits, promise, known, temperature) is Verdict.FAKE
+                for clip in asked_of
+            )
+            for known in (looks, ())
         )
         low, high = promises.share_interval(found, len(asked_of))
         promise = replace(
-            promise, found=found, power=found / len(asked_of), power_low=low, power_high=high
+            promise,
+            found=found,
+            silenced=as_high - found,
+            power=found / len(asked_of),
+            power_low=low,
+            power_high=high,
         )
     return Learned(replace(base, temperature=temperature, limits=limits, promise=promise), looks)
 
@@ -322,13 +335,23 @@ def verdict_of(
 ) -> Verdict:
     """Return what the model says of a video under the promise, as predict would."""
     faces = [
-        replace(face.judged(temperature), likeness=likeness(looks, face.look))
+        replace(face.judged(temperature), likeness=likeness(looks, face.look) if looks else None)
         for face in clip.faces
     ]
     found = {verdict for verdict, _ in judge_faces(faces, limits, promise)[0]}
     if Verdict.FAKE in found:
         return Verdict.FAKE
     return Verdict.REAL if found == {Verdict.REAL} else Verdict.INCONCLUSIVE
+
+
+def _likeness_to_others(seen: Sequence[Look], kept: Sequence[Look]) -> list[Likeness]:
+    """Return how like each genuine video is to the kept ones, without itself."""
+    among = {id(look): found for look, found in zip(kept, likeness_among(kept), strict=True)}
+    return [among.get(id(look)) or likeness(kept, look) for look in seen]
+
+
+def _asked_look(look: Look, asked: Asked) -> Look:
+    return replace(look, features_D=None) if asked.unlike_by == "quality" else look
 
 
 def _worst(clip: Clip, temperature: float) -> tuple[Measured, Judged]:

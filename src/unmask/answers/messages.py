@@ -163,8 +163,9 @@ def rules(limits: Limits, promise: Promise | None) -> list[str]:
     if promise.looks_sha256 is not None:
         said.append(
             "A face that is unlike those of the calibration gets no verdict. That is measured by "
-            "what the net sees, by size, sharpness, grain, brightness, bitrate and codec together: "
-            f"of videos like those, at most {percent(promise.max_false_alarms)} are told so."
+            "size, sharpness, grain, brightness, bitrate, codec and time, and by what the net "
+            "sees, unless that was left out: of videos like those, at most "
+            f"{promise.unlike_to:.0%} are told so."
         )
     return said
 
@@ -187,7 +188,13 @@ def promised(promise: Promise) -> list[str]:
     )
     if promise.power < LITTLE_USE:
         found += ": this model is of little use on footage like that"
-    return [*said, f"{found}."]
+    said.append(f"{found}.")
+    if promise.silenced:
+        said.append(
+            f"{promise.silenced} more of them have a score as high, but get no verdict, as they "
+            "are unlike the genuine videos."
+        )
+    return said
 
 
 def one_in(ratio: float) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from mmap import ACCESS_READ, mmap
@@ -18,9 +18,10 @@ from typing import Any
 
 import yaml
 
+from unmask.errors import WeightsError
 from unmask.models.card_head import split_head
-from unmask.models.checkpoint import CARD
-from unmask.runtime.digests import dvc_digest
+from unmask.models.checkpoint import CARD, read_settings
+from unmask.runtime.digests import CALIBRATION, dvc_digest, dvc_digest_before
 from unmask.runtime.disk import content_digest, read_regular
 from unmask.runtime.plain_text import shown_name
 from unmask.tracking import provenance
@@ -179,12 +180,12 @@ def read_metrics(root: Path, model_dir: Path, name: str) -> Metrics:
     except OSError as error:
         return Metrics(None, f"{shown} can't be read ({error.strerror}).")
     metrics = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    model = dvc_digest(model_dir)
+    models = _digests(model_dir)
     try:
         stages = _read_lock(root / "dvc.lock")["stages"]
         are_its_own = any(
             {"path": shown, "md5": metrics}.items() <= wrote.items()
-            and any(read["md5"] == model for read in stage.get("deps", []))
+            and any(read["md5"] in models for read in stage.get("deps", []))
             for stage in stages.values()
             for wrote in stage.get("outs", [])
         )
@@ -256,12 +257,28 @@ def read_comparison(root: Path, model_dir: Path) -> Metrics:
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return Metrics(None, f"{COMPARISON} can't be read: `make compare` writes it anew.")
-    model = dvc_digest(model_dir)
-    if model not in digests:
+    model = next((digest for digest in _digests(model_dir) if digest in digests), None)
+    if model is None:
         return Metrics(None, f"{COMPARISON} is of other models: `make compare` writes it anew.")
     return Metrics(
         values | {"this": digests.index(model)}, f"{COMPARISON} has this model's digest."
     )
+
+
+def _digests(model_dir: Path) -> list[str]:
+    """Return DVC's digest of a model, and of what it was before it was calibrated.
+
+    A calibration changes what scores mean, not the scores: their metrics are still its own. What
+    else has changed makes it another model.
+    """
+    own = dvc_digest(model_dir)
+    try:
+        now, then = read_settings(model_dir), read_settings(model_dir / CALIBRATION)
+    except WeightsError:  # it was not calibrated
+        return [own]
+    if replace(then, temperature=now.temperature, limits=now.limits, promise=now.promise) != now:
+        return [own]
+    return [own, dvc_digest_before(model_dir)]
 
 
 # ---------------------------------------------------------------- the card

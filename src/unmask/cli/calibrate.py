@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -42,6 +42,10 @@ _SCHEMES = ("models:/", "runs:/")
     "--kind", default="", metavar="WORDS",
     help="What kind of video it is, as the card and each report shall say: our cameras, 2026.",
 )  # fmt: skip
+@click.option(
+    "--unlike-by", type=click.Choice(["all", "quality"]), default="all", show_default=True,
+    help="Tell videos of another kind by quality and the net's features, or by quality alone.",
+)  # fmt: skip
 @click.option("--undo", is_flag=True, help="Take the calibration away again.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def calibrate(
@@ -52,6 +56,7 @@ def calibrate(
     rev: str | None,
     target: Path | None,
     kind: str,
+    unlike_by: Literal["all", "quality"],
     undo: bool,
     workers: int | None,
 ) -> None:
@@ -114,7 +119,9 @@ def calibrate(
             f"Interrupted; {len(clips)} videos are scored, and the same command goes on.", err=True
         )
         sys.exit(INTERRUPTED)
-    asked = calibration.Asked(rate, kind or _named(genuine), "unmask " + " ".join(sys.argv[1:]))
+    asked = calibration.Asked(
+        rate, kind or _named(genuine), "unmask " + " ".join(sys.argv[1:]), unlike_by
+    )
     learned = calibration.learn(
         calibration.base_settings(folder), clips, asked,
         weights_sha256=calibration.weights_digest(folder),

@@ -11,7 +11,7 @@ from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
 from unmask.models.adopt.record import Adopted
 from unmask.params import Clips, Faces, Model
-from unmask.runtime.disk import read_regular, write_atomically
+from unmask.runtime.disk import content_digest, read_regular, write_atomically
 from unmask.scoring.promises import Promise, promise_from
 from unmask.scoring.verdicts import Limits, limits_from
 from unmask.timm_facts import Colours
@@ -229,6 +229,23 @@ def adopted_model(adopted: Adopted) -> Model:
         backbone=adopted.architecture.net, weights=adopted.source, weights_sha256=adopted.sha256,
         dropout=0.0,
     )  # fmt: skip
+
+
+def check_promise(folder: Path, checkpoint: Checkpoint) -> None:
+    """Pass if the model's promise, where it has one, was learned with the folder's weights.
+
+    Raises:
+        WeightsError: it was learned with others.
+    """
+    weights = folder / WEIGHTS
+    if checkpoint.promise is None or not weights.is_file():
+        return
+    if content_digest(weights) != checkpoint.promise.weights_sha256:
+        raise WeightsError(
+            f"Asked for the model in {folder}; its promise was learned with other weights than "
+            f"{WEIGHTS} holds. Run `unmask calibrate` again, or take the promise away with "
+            "`unmask calibrate --undo`."
+        )
 
 
 def _temperature(value: Any) -> float:

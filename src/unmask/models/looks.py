@@ -12,12 +12,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from unmask.errors import MALFORMED, WeightsError
+from unmask.runtime.digests import CALIBRATION
 from unmask.runtime.disk import read_regular
 from unmask.scoring.unlike import QUALITIES, Look
 
-FOLDER = "calibration"  # in a model's folder: what calibrating adds to it, and what it replaced
+FOLDER = CALIBRATION  # in a model's folder: what calibrating adds to it, and what it replaced
 LOOKS = "looks.safetensors"
-_MOST_BYTES = 2**28
+MOST = 1000  # looks that are kept: each face that is asked about is compared with all of them
+_MOST_BYTES = 2**24
 
 
 def to_bytes(looks: Sequence[Look]) -> bytes:
@@ -46,6 +48,8 @@ def read(model_dir: Path, sha256: str) -> list[Look]:
         tensors = load(content)
         codecs = json.loads(tensors["codecs"].tobytes())
         qualities_NQ, features_ND = tensors["qualities_NQ"], tensors.get("features_ND")
+        if len(codecs) > MOST:
+            raise ValueError(f"it has {len(codecs):,} looks; {MOST:,} are the most")
         if qualities_NQ.shape != (len(codecs), len(QUALITIES)):
             raise ValueError(f"it has numbers of the shape {qualities_NQ.shape}")
         if features_ND is not None and len(features_ND) != len(codecs):

@@ -217,10 +217,16 @@ def _card_verdicts(facts: CardFacts) -> str:
     twins = not facts.splits["validation"].fakes_by_method
     kind = "validation clips (the fakes are self-blended)" if twins else "validation videos"
     fake = (
-        "It never says `fake`" if limits.fake_from is None
-        else f"It says `fake` from a probability of {limits.fake_from:.3f} on"
+        "It would never say `fake`" if limits.fake_from is None
+        else f"It would say `fake` from a probability of {limits.fake_from:.3f} on"
     )  # fmt: skip
     real = "never `real`" if limits.real_to is None else f"`real` up to {limits.real_to:.3f}"
+    none = _wrapped(
+        "It gives scores, and no verdicts. What it may call `fake` or `real` is learned by `unmask "
+        "calibrate GENUINE...` from genuine videos of a known kind, and holds for videos like "
+        "those. What follows was learned on its own data set, and holds for videos like that "
+        "one's: `unmask predict` gives no verdict by it."
+    )
     sure = _wrapped(
         f"{fake}, and {real}; what is between is `inconclusive`. Of videos like the {limits.reals} "
         f"real and {limits.fakes} fake {kind} that this was learned from, at most "
@@ -247,7 +253,7 @@ def _card_verdicts(facts: CardFacts) -> str:
         "seconds. It is `real` only where that stretch by itself would be called so, too, and no "
         f"single clip looks fake. {few}"
     )
-    return f"## When it says fake, real or neither\n\n{sure}\n\n{local}\n\n{known}"
+    return f"## When it says fake, real or neither\n\n{none}\n\n{sure}\n\n{local}\n\n{known}"
 
 
 def _card_licence(facts: CardFacts) -> str:

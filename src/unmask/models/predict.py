@@ -48,9 +48,12 @@ class Predictor:
         """Return the predictor of a model's folder; its weights are read when they are needed.
 
         Raises:
-            WeightsError: the folder does not hold a model of this version.
+            WeightsError: the folder does not hold a model of this version, or its promise was
+                learned with other weights.
         """
-        return cls(model_dir, checkpoints.read_settings(model_dir), device=device)
+        checkpoint = checkpoints.read_settings(model_dir)
+        checkpoints.check_promise(model_dir, checkpoint)
+        return cls(model_dir, checkpoint, device=device)
 
     @cached_property
     def device(self) -> "torch.device":

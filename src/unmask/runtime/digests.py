@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 # As in checkpoint, which imports torch.
-WEIGHTS, SETTINGS = "weights.safetensors", "checkpoint.json"
+WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
+CALIBRATION = "calibration"  # the folder that calibrating adds
 
 
 def model_digest(folder: Path) -> str:
@@ -31,10 +33,27 @@ def dvc_digest(folder: Path) -> str:
 
     It is that of the list of its files (dvc_data/hashfile/tree.py, Tree.as_bytes).
     """
-    rows = [
-        {"md5": _digest(path, "md5"), "relpath": path.relative_to(folder).as_posix()}
-        for path in _files(folder)
-    ]
+    return _dvc_digest({path.relative_to(folder).as_posix(): path for path in _files(folder)})
+
+
+def dvc_digest_before(folder: Path) -> str:
+    """Return what dvc_digest was before the model was calibrated; the same if it was not.
+
+    A calibrated model keeps the files that it replaced, see answers/calibration.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    added = {name: path for name, path in files.items() if name.startswith(f"{CALIBRATION}/")}
+    if f"{CALIBRATION}/{SETTINGS}" not in added:
+        return _dvc_digest(files)
+    before = {name: path for name, path in files.items() if name not in (*added, CARD)}
+    for name in (SETTINGS, CARD):
+        if f"{CALIBRATION}/{name}" in added:
+            before[name] = added[f"{CALIBRATION}/{name}"]
+    return _dvc_digest(before)
+
+
+def _dvc_digest(files: Mapping[str, Path]) -> str:
+    rows = [{"md5": _digest(path, "md5"), "relpath": name} for name, path in files.items()]
     listing = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 

@@ -8,6 +8,7 @@ promise nothing is called fake or real.
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from unmask.scoring.verdicts import (
     thresholds,
 )
 
+UNLIKE = 0.05  # share of videos like the known ones that are told to be unlike them
 CONFIDENCE = 0.95  # of the interval of a share of fakes that are found
 _MOST_CUTS = 4  # between a stratum and all videos: at most 16 strata
 # Without a promise there are no thresholds that these could compare with.
@@ -73,7 +75,9 @@ class Promise:
     max_false_alarms: Annotated[float, Field(gt=0, lt=1)]  # share of genuine videos called fake
     left_out: _Count  # genuine videos that were judged by a promise learned on all others
     false_alarms: _Count  # how many of those were called fake
+    unlike_to: _Ratio  # a face of that likeness or less gets no verdict
     found: _Count  # fakes that are called fake
+    silenced: _Count  # fakes whose scores are as high, but which get no verdict as they are unlike
     power: _Ratio | None  # found / fakes; None where no fake was given
     power_low: _Ratio | None  # its interval: Clopper & Pearson, at CONFIDENCE
     power_high: _Ratio | None
@@ -131,7 +135,7 @@ def judge_faces(
         if promise is None:
             kept = [doubt for doubt in doubts if doubt not in _OF_THRESHOLDS]
             verdict, doubts = Verdict.INCONCLUSIVE, (Doubt.NOT_CALIBRATED, *kept)
-        elif face.likeness is not None and face.likeness.p_value <= promise.max_false_alarms:
+        elif face.likeness is not None and face.likeness.p_value <= promise.unlike_to:
             verdict, doubts = Verdict.INCONCLUSIVE, (Doubt.UNLIKE_CALIBRATION, *doubts)
         found.append((verdict, doubts))
     return found, limits
@@ -152,6 +156,18 @@ def videos_needed(max_false_alarms: float) -> int:
     (19, 9, 33)
     """
     return math.ceil(1 / max_false_alarms - 1e-9) - 1
+
+
+def unlike_from_count(known: int) -> float:
+    """Return the p-value down to which a face is told to be unlike so many known ones.
+
+    It is UNLIKE; of fewer than 19 videos, the lowest that there is: that of a face which is farther
+    off than all of them.
+
+    >>> unlike_from_count(34), unlike_from_count(9)
+    (0.05, 0.1)
+    """
+    return max(UNLIKE, 1 / (known + 1))
 
 
 def learn_strata(genuine: Sequence[Judged], max_false_alarms: float) -> tuple[Stratum, ...]:
@@ -207,7 +223,7 @@ def _even_cut(values: Sequence[float]) -> float | None:
     lowest, highest = (math.floor(2 * math.log2(value)) for value in (ordered[0], ordered[-1]))
     places = [2 ** (power / 2) for power in range(lowest + 1, highest + 1)]
     half = len(ordered) / 2
-    return min(places, key=lambda at: abs(sum(v < at for v in ordered) - half), default=None)
+    return min(places, key=lambda at: abs(bisect_left(ordered, at) - half), default=None)
 
 
 def leave_one_out(genuine: Sequence[Judged], max_false_alarms: float) -> tuple[int, int]:
@@ -217,6 +233,7 @@ def leave_one_out(genuine: Sequence[Judged], max_false_alarms: float) -> tuple[i
     Where one video fewer is too few for the asked rate, none can be judged.
     """
     judged = alarms = 0
+    unlike_to = unlike_from_count(len(genuine) - 1)
     for place, face in enumerate(genuine):
         others = [*genuine[:place], *genuine[place + 1 :]]
         if len(others) < videos_needed(max_false_alarms):
@@ -224,7 +241,7 @@ def leave_one_out(genuine: Sequence[Judged], max_false_alarms: float) -> tuple[i
         judged += 1
         strata = learn_strata(others, max_false_alarms)
         fake_from = next(each.fake_from for each in strata if each.holds(face.quality))
-        is_like = face.likeness is None or face.likeness.p_value > max_false_alarms
+        is_like = face.likeness is None or face.likeness.p_value > unlike_to
         alarms += fake_from is not None and is_like and face.statistic >= fake_from
     return judged, alarms
 
@@ -280,7 +297,7 @@ def promise_from(values: Mapping[str, Any] | None) -> Promise | None:
     if values is None:
         return None
     found = TypeAdapter(Promise).validate_json(json.dumps(values, allow_nan=False))
-    if found.false_alarms > found.left_out or found.found > found.fakes:
+    if found.false_alarms > found.left_out or found.found + found.silenced > found.fakes:
         raise ValueError("promise counts more errors or finds than videos")
     if (found.power is None) != (found.fakes == 0):
         raise ValueError("promise has a power without fakes, or fakes without a power")

@@ -25,8 +25,9 @@ QUALITIES = {
     "bitrate": 0.1,  # log of bits a pixel of the picture and second
     "time": 0.1,  # log of the seconds that all of the video's faces are seen for
 }
+_CODEC_FLOOR = 0.3  # the same of the log of how rare a video's codec is
+_FLOORS = [*QUALITIES.values(), _CODEC_FLOOR]
 _NEIGHBOURS = 3
-_SPREAD_FLOOR = 0.1  # of the log of a distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,65 +53,63 @@ def likeness(known: Sequence[Look], new: Look) -> Likeness:
 
 
 def likeness_among(looks: Sequence[Look]) -> list[Likeness]:
-    """Return how like each look is to all the others: as if it were new to them."""
-    offness_NC, names = _offness(looks)
-    order = offness_NC.max(1)
+    """Return how like each look is to all the others: as if it were new to them.
+
+    Each look has a rank by quality and one by features. How far off it is altogether is the sum of
+    the logs of both (Fisher, Statistical Methods for Research Workers, 4th edition, 1932, section
+    21.1), and the p-value is its rank by that sum: so that the two need not be independent.
+    """
+    if len(looks) == 1:
+        return [Likeness(1.0, "features")]
+    table_NQ = _table(looks)
+    ranks = {"quality": _ranks(_quality_distances(table_NQ))}
+    if all(look.features_D is not None for look in looks):
+        ranks["features"] = _ranks(_feature_distances(looks))
+    off_N = -np.sum([np.log(ranks_N) for ranks_N in ranks.values()], axis=0)
     found = []
-    for place, own_C in enumerate(offness_NC):
-        by = names[int(own_C.argmax())]
+    for place, p_value in enumerate(_ranks(off_N)):
+        by = min(ranks, key=lambda name: ranks[name][place])
         if by == "quality":
-            by = _farthest_quality(looks, place)
-        found.append(Likeness(float((order >= order[place]).sum()) / len(looks), by))
+            by = _farthest_quality(table_NQ, place)
+        found.append(Likeness(float(p_value), by))
     return found
 
 
-def _offness(looks: Sequence[Look]) -> tuple[Floats, list[str]]:
-    """Return how far off each look is from all others by each measure, in spreads of all looks.
+def _ranks(off_N: Floats) -> Floats:
+    """Return for each value the share of all that are as high, to a rounding error."""
+    return np.asarray((off_N[None, :] >= off_N[:, None] - 1e-9).mean(1))
 
-    Each column is symmetric in the looks, which is all that a p-value needs to be valid.
+
+def _table(looks: Sequence[Look]) -> Floats:
+    """Return a column for each of QUALITIES, and one of how rare the video's codec is.
+
+    A number that nobody knows is the median of all: it says nothing.
     """
-    columns = [_standard(np.log(_quality_distances(looks) + 1e-3))]
-    names = ["quality"]
-    if all(look.features_D is not None for look in looks):
-        columns.append(_standard(np.log(_feature_distances(looks) + 1e-6)))
-        names.append("features")
-    columns.append(_standard(_codec_distances(looks)))
-    names.append("codec")
-    return np.stack(columns, 1), names
-
-
-def _standard(values_N: Floats) -> Floats:
-    middle = np.median(values_N)
-    spread = 1.4826 * np.median(np.abs(values_N - middle))  # a normal distribution's deviation
-    return np.asarray((values_N - middle) / max(float(spread), _SPREAD_FLOOR))
-
-
-def _filled(looks: Sequence[Look]) -> Floats:
-    """Return qualities_NQ. A number that nobody knows is the median of all: it says nothing."""
     table_NQ = np.stack([look.qualities_Q for look in looks])
     for column_N in table_NQ.T:
         known = column_N[np.isfinite(column_N)]
         column_N[~np.isfinite(column_N)] = np.median(known) if len(known) else 0.0
-    return table_NQ
+    codecs = [look.codec for look in looks]
+    rarity_N = [np.log(len(codecs) / codecs.count(codec)) for codec in codecs]
+    return np.column_stack([table_NQ, rarity_N])
 
 
-def _quality_distances(looks: Sequence[Look]) -> Floats:
+def _quality_distances(table_NQ: Floats) -> Floats:
     """Return each look's Mahalanobis distance from the others' mean by the others' covariance.
 
     The covariance is shrunk towards its diagonal, more so where there are few looks.
     """
-    table_NQ = _filled(looks)
     count, width = table_NQ.shape
-    floor = np.diag(np.square(list(QUALITIES.values())))
+    off_NQ = table_NQ - table_NQ.mean(0)
+    # Without one of them: the sum of squares loses count / (count - 1) times its own.
+    own_NQQ = off_NQ[:, :, None] * off_NQ[:, None, :]
+    spread_NQQ = (own_NQQ.sum(0) - own_NQQ * count / (count - 1)) / max(count - 2, 1)
     kept = count / (count + 2 * width)
-    found = []
-    for place in range(count):
-        others = np.delete(table_NQ, place, 0)
-        spread_QQ = np.cov(others, rowvar=False) if len(others) > 1 else np.zeros((width, width))
-        shrunk_QQ = kept * spread_QQ + (1 - kept) * np.diag(np.diag(spread_QQ)) + floor
-        off_Q = table_NQ[place] - others.mean(0)
-        found.append(float(off_Q @ np.linalg.solve(shrunk_QQ, off_Q)))
-    return np.sqrt(found)
+    mask_QQ = np.where(np.eye(width, dtype=bool), 1.0, kept)
+    shrunk_NQQ = spread_NQQ * mask_QQ + np.diag(np.square(_FLOORS))
+    from_others_NQ = off_NQ * count / (count - 1)
+    solved_NQ = np.linalg.solve(shrunk_NQQ, from_others_NQ[:, :, None])[:, :, 0]
+    return np.asarray(np.sqrt(np.maximum((from_others_NQ * solved_NQ).sum(1), 0.0)))
 
 
 def _feature_distances(looks: Sequence[Look]) -> Floats:
@@ -122,14 +121,7 @@ def _feature_distances(looks: Sequence[Look]) -> Floats:
     return np.asarray(np.sort(distances_NN, 1)[:, :nearest].mean(1))
 
 
-def _codec_distances(looks: Sequence[Look]) -> Floats:
-    codecs = [look.codec for look in looks]
-    return np.asarray([np.log(len(codecs) / codecs.count(codec)) for codec in codecs])
-
-
-def _farthest_quality(looks: Sequence[Look], place: int) -> str:
-    table_NQ = _filled(looks)
+def _farthest_quality(table_NQ: Floats, place: int) -> str:
     others, own_Q = np.delete(table_NQ, place, 0), table_NQ[place]
-    spread_Q = np.maximum(others.std(0), list(QUALITIES.values()))
-    off_Q = np.abs(own_Q - others.mean(0)) / spread_Q
-    return list(QUALITIES)[int(off_Q.argmax())]
+    off_Q = np.abs(own_Q - others.mean(0)) / np.maximum(others.std(0), _FLOORS)
+    return [*QUALITIES, "codec"][int(off_Q.argmax())]
