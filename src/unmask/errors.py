@@ -8,7 +8,7 @@ MALFORMED = (
 
 
 class UnmaskError(Exception):
-    """Bad input or params: doors print it as one line and exit 1."""
+    """Bad input or params: commands and stages print it as one line and exit with code 1."""
 
 
 class ParamsError(UnmaskError):

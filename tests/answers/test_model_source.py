@@ -224,7 +224,7 @@ def logged(uri, tmp_path):
     model = write_model(tmp_path / "model", some_key().encode())
     key = some_key()
     with open_run(
-        uri=uri, experiment="unmask", run_name=None, key=key, resume=False, spools=tmp_path
+        uri=uri, experiment="unmask", run_name=None, key=key, resume=False, queues=tmp_path
     ) as tracker:
         tracker.log_metrics({"test.video.auc.value": 0.5})
         tracker.log_model(model)

@@ -1,4 +1,4 @@
-"""JobConfig come from options and the environment; what can't be is refused in words."""
+"""JobConfig is read from options and the environment; impossible values are refused."""
 
 import pytest
 

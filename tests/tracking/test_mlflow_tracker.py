@@ -41,7 +41,7 @@ def own_uri(mlflow_tables: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def spools(tmp_path: Path) -> Path:
+def queues(tmp_path: Path) -> Path:
     return tmp_path / ".tracking"
 
 
@@ -50,9 +50,9 @@ def copy_store(file: Path, root: Path) -> str:
     return default_uri({}, root)
 
 
-def begin(uri: str, spools: Path, key: str, *, resume: bool = False, **others: Any) -> Any:
+def begin(uri: str, queues: Path, key: str, *, resume: bool = False, **others: Any) -> Any:
     settings = {"experiment": "unmask", "run_name": None} | others
-    return open_run(uri=uri, key=key, resume=resume, spools=spools, **settings)
+    return open_run(uri=uri, key=key, resume=resume, queues=queues, **settings)
 
 
 def client(uri: str) -> Any:
@@ -99,24 +99,24 @@ def download(uri: str, artifact_uri: str, folder: Path) -> Path:
 # ---------------------------------------------------------------- what MLflow shows
 
 
-def test_names_and_values_that_mlflow_refuses_are_mended(uri: str, spools: Path) -> None:
+def test_names_and_values_that_mlflow_refuses_are_mended(uri: str, queues: Path) -> None:
     key = some_key()
-    with begin(uri, spools, key) as tracker:
+    with begin(uri, queues, key) as tracker:
         tracker.log_params({"long": "a" * 7000})
         tracker.log_metrics({"test.methods.swap (c23)": 1.0, "nan": float("nan")})
     run = run_of(uri, key)
     assert run.data.params["long"] == "a" * 5999 + "…"
     assert run.data.metrics["test.methods.swap _c23_"] == 1.0
-    assert not spools.exists()
+    assert not queues.exists()
     assert run.info.status == "FINISHED"
     assert run.info.end_time >= run.info.start_time
 
 
 def test_a_model_is_kept_with_its_signature_and_no_pickle(
-    uri: str, spools: Path, tmp_path: Path, model_folder: Path
+    uri: str, queues: Path, tmp_path: Path, model_folder: Path
 ) -> None:
     key = some_key()
-    with begin(uri, spools, key) as tracker:
+    with begin(uri, queues, key) as tracker:
         tracker.log_params({"train": {"seed": 7}})
         model_uri = tracker.log_model(model_folder)
         assert tracker.log_model(model_folder) == model_uri  # the same content, once
@@ -157,17 +157,17 @@ def test_a_model_is_kept_with_its_signature_and_no_pickle(
 
 
 def test_params_that_changed_become_tags(
-    uri: str, spools: Path, caplog: pytest.LogCaptureFixture
+    uri: str, queues: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "unmask")
     key = some_key()
-    with begin(uri, spools, key) as first:
+    with begin(uri, queues, key) as first:
         first.log_params({"train": {"seed": 7}, "evaluate": {"seed": 1}})
-    with begin(uri, spools, key, resume=True) as again:
+    with begin(uri, queues, key, resume=True) as again:
         assert run_of(uri, key).info.status == "RUNNING"
         again.log_params({"train": {"seed": 7}, "evaluate": {"seed": 2, "new": 3}})
     run = run_of(uri, key)
-    with begin(uri, spools, key, resume=True) as back:
+    with begin(uri, queues, key, resume=True) as back:
         back.log_params({"evaluate": {"seed": 1}})
     assert "changed.evaluate.seed" not in run_of(uri, key).data.tags
     assert run.info.status == "FINISHED"
@@ -177,79 +177,79 @@ def test_params_that_changed_become_tags(
 
 
 def test_training_anew_begins_a_new_run_and_evaluation_takes_the_newest(
-    uri: str, spools: Path
+    uri: str, queues: Path
 ) -> None:
     key = some_key()
     for loss in (0.5, 0.25):
-        with begin(uri, spools, key) as training:
+        with begin(uri, queues, key) as training:
             training.log_metrics({"val_loss": loss}, step=0)
         time.sleep(0.01)  # MLflow orders by milliseconds
-    with begin(uri, spools, key, resume=True) as evaluation:
+    with begin(uri, queues, key, resume=True) as evaluation:
         evaluation.log_metrics({"test.auc": 0.75})
     newest, oldest = runs_of(uri, key)
     assert newest.data.metrics == {"val_loss": 0.25, "test.auc": 0.75}
     assert oldest.data.metrics == {"val_loss": 0.5}
 
 
-def test_a_run_that_was_killed_ends_when_its_training_begins_anew(uri: str, spools: Path) -> None:
+def test_a_run_that_was_killed_ends_when_its_training_begins_anew(uri: str, queues: Path) -> None:
     key = some_key()
-    begin(uri, spools, key)  # and no end
+    begin(uri, queues, key)  # and no end
     time.sleep(0.01)
-    with begin(uri, spools, key):
+    with begin(uri, queues, key):
         newest, oldest = runs_of(uri, key)
         assert (newest.info.status, oldest.info.status) == ("RUNNING", "KILLED")
     assert oldest.info.end_time >= oldest.info.start_time
 
 
 def test_only_an_evaluated_model_is_registered_and_its_run_stays_failed(
-    uri: str, spools: Path, model_folder: Path
+    uri: str, queues: Path, model_folder: Path
 ) -> None:
     key, alias = some_key(), f"a-{some_key()}"
     with pytest.raises(TrackingError, match=f"for the run {key}; it has none"):
-        begin(uri, spools, key, resume=True, adds_only=True)
-    begin(uri, spools, key).finish(failed=True)
+        begin(uri, queues, key, resume=True, adds_only=True)
+    begin(uri, queues, key).finish(failed=True)
     with (
         pytest.raises(TrackingError, match=r"no test metrics. Evaluate it first"),
-        begin(uri, spools, key, resume=True, adds_only=True) as tracker,
+        begin(uri, queues, key, resume=True, adds_only=True) as tracker,
     ):
         tracker.register_model(model_folder, alias)
     assert logged_models(uri, run_of(uri, key)) == []
     client(uri).log_metric(run_of(uri, key).info.run_id, "test.video.roc_auc.value", 0.875)
-    with begin(uri, spools, key, resume=True, adds_only=True) as tracker:
+    with begin(uri, queues, key, resume=True, adds_only=True) as tracker:
         tracker.register_model(model_folder, alias)
     run = run_of(uri, key)
     assert client(uri).get_model_version_by_alias("unmask", alias).run_id == run.info.run_id
     assert run.info.status == "FAILED"
-    assert not spools.exists()
+    assert not queues.exists()
 
 
 def test_a_run_that_was_deleted_or_never_was_becomes_a_new_one(
-    uri: str, spools: Path, caplog: pytest.LogCaptureFixture
+    uri: str, queues: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "unmask")
     key = some_key()
-    begin(uri, spools, key, resume=True).finish(failed=False)
+    begin(uri, queues, key, resume=True).finish(failed=False)
     assert f"MLflow has no run {key}: a new one begins" in caplog.text
     gone = run_of(uri, key).info.run_id
     client(uri).delete_run(gone)
-    begin(uri, spools, key, resume=True).finish(failed=False)
+    begin(uri, queues, key, resume=True).finish(failed=False)
     assert run_of(uri, key).info.run_id != gone
 
 
 # ---------------------------------------------------------------- where runs can't be opened
 
 
-def refusal(uri: str, spools: Path, **arguments: Any) -> str:
+def refusal(uri: str, queues: Path, **arguments: Any) -> str:
     """Return the error's message, after checking that it was quick and left nothing behind."""
     import mlflow  # noqa: F401  # its import is not part of the answer
 
     before, start_s = dict(os.environ), time.monotonic()
     with pytest.raises(TrackingError) as caught:
-        begin(uri, spools, "k", **arguments)
+        begin(uri, queues, "k", **arguments)
     assert time.monotonic() - start_s < 15
     assert dict(os.environ) == before
     assert "secret" not in "".join(traceback.format_exception(caught.value))
-    assert not spools.exists()
+    assert not queues.exists()
     return str(caught.value)
 
 
@@ -261,31 +261,31 @@ def refusal(uri: str, spools: Path, **arguments: Any) -> str:
         ("mlruns", "mlruns"),
     ],
 )
-def test_what_is_no_store_is_one_error(uri: str, said: str, spools: Path) -> None:
-    message = refusal(uri, spools)
+def test_what_is_no_store_is_one_error(uri: str, said: str, queues: Path) -> None:
+    message = refusal(uri, queues)
     assert f"Asked MLflow at {said} for a run" in message
     assert "unset MLFLOW_TRACKING_URI" in message
     assert "UNMASK_TRACKER=none" in message
 
 
-def test_a_file_that_is_no_database_is_one_error(tmp_path: Path, spools: Path) -> None:
+def test_a_file_that_is_no_database_is_one_error(tmp_path: Path, queues: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    message = refusal(default_uri({}, tmp_path), spools)
+    message = refusal(default_uri({}, tmp_path), queues)
     assert "file is not a database" in message
     assert "Mend or move that file" in message
 
 
-def test_a_deleted_experiment_says_how_to_bring_it_back(own_uri: str, spools: Path) -> None:
-    begin(own_uri, spools, "k").finish(failed=False)
+def test_a_deleted_experiment_says_how_to_bring_it_back(own_uri: str, queues: Path) -> None:
+    begin(own_uri, queues, "k").finish(failed=False)
     number = client(own_uri).get_experiment_by_name("unmask").experiment_id
     client(own_uri).delete_experiment(number)
-    assert f"`mlflow experiments restore -x {number}`" in refusal(own_uri, spools)
+    assert f"`mlflow experiments restore -x {number}`" in refusal(own_uri, queues)
 
 
-def test_an_experiment_whose_files_a_server_keeps_is_refused(own_uri: str, spools: Path) -> None:
+def test_an_experiment_whose_files_a_server_keeps_is_refused(own_uri: str, queues: Path) -> None:
     client(own_uri).create_experiment("unmask", artifact_location="mlflow-artifacts:/1")
-    assert "made through a server" in refusal(own_uri, spools)
-    assert "made through a server" in refusal(own_uri, spools, resume=True)
+    assert "made through a server" in refusal(own_uri, queues)
+    assert "made through a server" in refusal(own_uri, queues, resume=True)
 
 
 def files_below(folder: Path) -> list[str]:
@@ -334,11 +334,11 @@ def test_a_project_behind_a_link_was_not_copied(
 
 
 def test_files_that_somebody_put_elsewhere_stay_there(
-    own_uri: str, tmp_path: Path, spools: Path, caplog: pytest.LogCaptureFixture
+    own_uri: str, tmp_path: Path, queues: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = (tmp_path.parent / f"{tmp_path.name}_large_disk").as_uri()
     client(own_uri).create_experiment("unmask", artifact_location=place)
-    begin(own_uri, spools, "k").finish(failed=False)
+    begin(own_uri, queues, "k").finish(failed=False)
     (warning,) = caplog.messages
     assert warning.endswith(f"files still go to {place}")
     assert client(own_uri).get_experiment_by_name("unmask").artifact_location == place
@@ -353,7 +353,7 @@ def closed_port() -> str:
 
 
 def test_a_server_that_is_down_costs_little_and_tells_no_password(
-    spools: Path,
+    queues: Path,
     model_folder: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -362,7 +362,7 @@ def test_a_server_that_is_down_costs_little_and_tells_no_password(
     import mlflow  # noqa: F401  # its import takes longer
 
     start_s = time.monotonic()
-    with begin(f"http://ann:secret@{address}", spools, "k") as tracker:
+    with begin(f"http://ann:secret@{address}", queues, "k") as tracker:
         log_epochs(tracker, *range(20))
         tracker.log_model(model_folder)
     assert time.monotonic() - start_s < 3
@@ -372,27 +372,27 @@ def test_a_server_that_is_down_costs_little_and_tells_no_password(
     assert "`unmask log`" in warning
     assert "secret" not in caplog.text
     assert capfd.readouterr() == ("", "")
-    written = [path.read_bytes() for path in spools.rglob("*") if path.is_file()]
+    written = [path.read_bytes() for path in queues.rglob("*") if path.is_file()]
     assert written
     assert not any(b"secret" in content for content in written)
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_is_given_up_after_seconds(spools: Path) -> None:
+def test_a_server_that_never_answers_is_given_up_after_seconds(queues: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start_s = time.monotonic()
-        tracker = begin(f"http://127.0.0.1:{silent.getsockname()[1]}", spools, "k")
+        tracker = begin(f"http://127.0.0.1:{silent.getsockname()[1]}", queues, "k")
         assert time.monotonic() - start_s < 10
         log_epochs(tracker, *range(20))
         assert time.monotonic() - start_s < 10
     tracker.finish(failed=False)
-    assert len(waiting(spools)) == 1
+    assert len(waiting(queues)) == 1
 
 
 def test_a_store_that_breaks_and_is_mended_loses_nothing(
-    own_uri: str, tmp_path: Path, spools: Path, caplog: pytest.LogCaptureFixture
+    own_uri: str, tmp_path: Path, queues: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with begin(own_uri, spools, "k") as tracker:
+    with begin(own_uri, queues, "k") as tracker:
         database = sqlite3.connect(tmp_path / "mlflow.db")
         database.execute("ALTER TABLE metrics RENAME TO elsewhere")
         log_epochs(tracker, 0, 1)
@@ -401,20 +401,20 @@ def test_a_store_that_breaks_and_is_mended_loses_nothing(
     assert "no such table: metrics" in warning
     database.execute("ALTER TABLE elsewhere RENAME TO metrics")
     database.close()
-    [line] = upload(spools, lambda _: MlflowSender(own_uri))
+    [line] = upload(queues, lambda _: MlflowSender(own_uri))
     run = run_of(own_uri, "k")
     assert line.endswith(f"4 events sent to {own_uri}, run {run.info.run_id}")
     assert losses(own_uri, "k") == [(0, 0.0), (1, 0.125)]
     assert run.data.tags["late"] == "yes"
     assert run.info.status == "FINISHED"
-    assert waiting(spools) == []
+    assert waiting(queues) == []
 
 
 def test_a_model_whose_upload_broke_off_is_one_model_in_the_end(
-    own_uri: str, tmp_path: Path, spools: Path, model_folder: Path
+    own_uri: str, tmp_path: Path, queues: Path, model_folder: Path
 ) -> None:
     (tmp_path / "mlartifacts").write_text("in the way of the folder")
-    tracker = begin(own_uri, spools, "k")
+    tracker = begin(own_uri, queues, "k")
     assert tracker.log_model(model_folder) is None
     [broken] = logged_models(own_uri, run_of(own_uri, "k"))
     assert broken.status == "PENDING"
@@ -425,8 +425,8 @@ def test_a_model_whose_upload_broke_off_is_one_model_in_the_end(
     assert losses(own_uri, "k") == [(0, 0.0), (1, 0.125)]
     assert run_of(own_uri, "k").info.status == "FINISHED"
     (tmp_path / "mlartifacts").unlink()
-    list(upload(spools, lambda _: MlflowSender(own_uri)))
-    assert waiting(spools) == []
+    list(upload(queues, lambda _: MlflowSender(own_uri)))
+    assert waiting(queues) == []
     assert run_of(own_uri, "k").info.status == "FINISHED"
     [whole] = logged_models(own_uri, run_of(own_uri, "k"))
     assert (whole.model_id, whole.status) == (broken.model_id, "READY")
@@ -435,16 +435,16 @@ def test_a_model_whose_upload_broke_off_is_one_model_in_the_end(
 
 
 def test_sending_all_of_it_twice_keeps_it_once(
-    own_uri: str, tmp_path: Path, spools: Path, model_folder: Path
+    own_uri: str, tmp_path: Path, queues: Path, model_folder: Path
 ) -> None:
-    with begin(f"http://{closed_port()}", spools, "k", resume=True) as tracker:
+    with begin(f"http://{closed_port()}", queues, "k", resume=True) as tracker:
         tracker.log_params({"seed": 7})
         log_epochs(tracker, 0, 1)
         tracker.log_metrics({"test.video.roc_auc.value": 0.875})
         tracker.log_file(model_folder / "MODEL_CARD.md")
         tracker.register_model(model_folder, "champion")
-    shutil.copytree(spools, tmp_path / "copy")
-    for folder in (spools, tmp_path / "copy"):
+    shutil.copytree(queues, tmp_path / "copy")
+    for folder in (queues, tmp_path / "copy"):
         list(upload(folder, lambda _: MlflowSender(own_uri)))
         assert waiting(folder) == []
         run = run_of(own_uri, "k")
@@ -460,13 +460,13 @@ def test_sending_all_of_it_twice_keeps_it_once(
 
 
 def test_an_alias_moves_to_the_model_that_asks_for_it_last(
-    uri: str, spools: Path, tmp_path: Path, model_folder: Path
+    uri: str, queues: Path, tmp_path: Path, model_folder: Path
 ) -> None:
     first, second = some_key(), some_key()
     alias = f"a-{first}"
     for key in (first, second):
         (model_folder / "MODEL_CARD.md").write_text(key)
-        with begin(uri, spools, key) as tracker:
+        with begin(uri, queues, key) as tracker:
             tracker.log_model(model_folder)
             tracker.log_metrics({"test.video.log_loss.value": 0.25, "test.video.count.low": 1.0})
             tracker.register_model(model_folder, alias)
@@ -480,14 +480,14 @@ def test_an_alias_moves_to_the_model_that_asks_for_it_last(
 @pytest.mark.slow
 def test_a_password_in_the_uri_is_never_shown(
     server_uri: str,
-    spools: Path,
+    queues: Path,
     model_folder: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.INFO)
     key = some_key()
-    with begin(server_uri.replace("//", "//ann:secret@"), spools, key) as tracker:
+    with begin(server_uri.replace("//", "//ann:secret@"), queues, key) as tracker:
         log_epochs(tracker, 0)
         tracker.log_metrics({"test.video.roc_auc.value": 0.875})
         tracker.log_file(model_folder / "MODEL_CARD.md")
@@ -536,13 +536,13 @@ def unmask_log(root: Path, *arguments: str, **variables: str) -> tuple[int, str]
 
 @pytest.mark.slow
 def test_what_a_server_missed_is_uploaded_by_unmask_log(
-    own_server: Any, tmp_path: Path, spools: Path, model_folder: Path
+    own_server: Any, tmp_path: Path, queues: Path, model_folder: Path
 ) -> None:
-    with begin(own_server.uri, spools, "whole") as training:
+    with begin(own_server.uri, queues, "whole") as training:
         training.log_params({"seed": 7})
         log_epochs(training, 0, 1)
         training.log_model(model_folder)
-    with begin(own_server.uri, spools, "whole", resume=True) as evaluation:
+    with begin(own_server.uri, queues, "whole", resume=True) as evaluation:
         evaluation.log_metrics({"test.video.roc_auc.value": 0.875})
         evaluation.log_file(model_folder / "MODEL_CARD.md")
         evaluation.register_model(model_folder, "champion")
@@ -557,12 +557,12 @@ def test_what_a_server_missed_is_uploaded_by_unmask_log(
     assert code == 1
     assert words.splitlines()[-1].startswith("Error: Asked to send what waits in ")
     assert "Nothing is lost" in words
-    assert len(waiting(spools)) == 3
+    assert len(waiting(queues)) == 3
 
     own_server.start()
     code, words = unmask_log(tmp_path)
     assert code == 0, words
-    assert waiting(spools) == []
+    assert waiting(queues) == []
     run = run_of(own_server.uri, "whole")
     assert run.info.status == "FINISHED"
     assert run.data.params == {"seed": "7"}
@@ -577,10 +577,10 @@ def test_what_a_server_missed_is_uploaded_by_unmask_log(
 
 @pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_has_all_of_it(
-    own_server: Any, spools: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    own_server: Any, queues: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_server.start()
-    tracker = begin(own_server.uri, spools, "k")
+    tracker = begin(own_server.uri, queues, "k")
     log_epochs(tracker, 0)
     own_server.kill()
     start_s = time.monotonic()
@@ -588,19 +588,19 @@ def test_a_server_that_dies_and_comes_back_has_all_of_it(
     tracker.log_file(model_folder / "MODEL_CARD.md")
     tracker.log_model(model_folder)
     assert time.monotonic() - start_s < 3
-    assert len(waiting(spools)) == 1
+    assert len(waiting(queues)) == 1
     own_server.start()
     monkeypatch.setattr(event_log, "PAUSE_S", 0.0)
     tracker._next_try_s = 0.0  # the pause is over
     log_epochs(tracker, 20)
-    assert waiting(spools) == []
+    assert waiting(queues) == []
     log_epochs(tracker, 21)
     tracker.finish(failed=False)
     run = run_of(own_server.uri, "k")
     assert run.info.status == "FINISHED"
     assert losses(own_server.uri, "k") == [(epoch, epoch / 8) for epoch in range(22)]
     assert [model.status for model in logged_models(own_server.uri, run)] == ["READY"]
-    assert waiting(spools) == []
+    assert waiting(queues) == []
 
 
 @pytest.mark.slow
@@ -688,7 +688,7 @@ class SmallProxy(BaseHTTPRequestHandler):
 @pytest.mark.slow
 def test_a_file_that_a_proxy_refuses_holds_nothing_back(
     server_uri: str,
-    spools: Path,
+    queues: Path,
     model_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -697,7 +697,7 @@ def test_a_file_that_a_proxy_refuses_holds_nothing_back(
     key = some_key()
     with ThreadingHTTPServer(("127.0.0.1", 0), SmallProxy) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        with begin(f"http://127.0.0.1:{proxy.server_port}", spools, key) as tracker:
+        with begin(f"http://127.0.0.1:{proxy.server_port}", queues, key) as tracker:
             log_epochs(tracker, 0)
             tracker.log_file(model_folder / "weights.safetensors")
             assert tracker.log_model(model_folder) is None
@@ -705,14 +705,14 @@ def test_a_file_that_a_proxy_refuses_holds_nothing_back(
             tracker.log_tags({"late": "yes"})
             assert losses(server_uri, key) == [(0, 0.0), (1, 0.125)]
         run = run_of(server_uri, key)
-        assert len(waiting(spools)) == 1
+        assert len(waiting(queues)) == 1
         assert [model.status for model in logged_models(server_uri, run)] == ["PENDING"]
         monkeypatch.setattr(SmallProxy, "small", False)
-        list(upload(spools, MlflowSender))
+        list(upload(queues, MlflowSender))
         proxy.shutdown()
     assert (run.info.status, run.data.tags["late"]) == ("FINISHED", "yes")
     assert len(caplog.messages) == 2
     assert all("413" in message and "refuses it" in message for message in caplog.messages)
-    assert waiting(spools) == []
+    assert waiting(queues) == []
     assert [model.status for model in logged_models(server_uri, run)] == ["READY"]
     assert run_of(server_uri, key).info.status == "FINISHED"

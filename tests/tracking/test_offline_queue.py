@@ -1,4 +1,4 @@
-"""Spools are written, torn, cut off and sent to a place that is a list."""
+"""Queues are written, torn, cut off and sent to a place that is a list."""
 
 import json
 import shutil
@@ -12,8 +12,8 @@ from unmask.tracking import offline_queue
 from unmask.tracking.offline_queue import (
     DeliveryError,
     Event,
+    OfflineQueue,
     RefusedError,
-    Spool,
     read_events,
     upload,
     waiting,
@@ -52,8 +52,8 @@ class ListSender:
 
 
 def numbered(root: Path, count: int, *, key: str = "a key", ends: bool = True) -> Path:
-    """Write a spool of numbered events, and let it go."""
-    one = Spool.begin(root, OPENING | {"key": key})
+    """Write a queue of numbered events, and let it go."""
+    one = OfflineQueue.begin(root, OPENING | {"key": key})
     for number in range(count):
         one.append({"kind": "note", "number": number, "time_ms": 10 + number}, None)
     if ends:
@@ -63,7 +63,7 @@ def numbered(root: Path, count: int, *, key: str = "a key", ends: bool = True) -
 
 
 def test_events_and_copies_of_files_read_back(tmp_path: Path, model_folder: Path) -> None:
-    one = Spool.begin(tmp_path / "spools", OPENING)
+    one = OfflineQueue.begin(tmp_path / "queues", OPENING)
     picture = tmp_path / "roc.png"
     picture.write_bytes(b"first")
     one.append({"kind": "file", "folder": "plots", "time_ms": 2}, picture)
@@ -80,7 +80,7 @@ def test_events_and_copies_of_files_read_back(tmp_path: Path, model_folder: Path
         path.name for path in model_folder.iterdir()
     }
     one.remove()
-    assert waiting(tmp_path / "spools") == []
+    assert waiting(tmp_path / "queues") == []
 
 
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_spool_is_sent_by_nobody_while_its_process_lives(tmp_path: Path) -> No
     code = f"""
 import sys
 from pathlib import Path
-from unmask.tracking.offline_queue import Spool
-one = Spool.begin(Path({str(tmp_path)!r}), {OPENING!r})
+from unmask.tracking.offline_queue import OfflineQueue
+one = OfflineQueue.begin(Path({str(tmp_path)!r}), {OPENING!r})
 print(one.folder.name, flush=True)
 sys.stdin.read()
 """
@@ -166,7 +166,7 @@ def test_what_a_kill_leaves_of_a_removal_is_taken_away(tmp_path: Path) -> None:
 
 
 def test_any_key_makes_one_folder(tmp_path: Path) -> None:
-    one = Spool.begin(tmp_path, OPENING | {"key": "../a/b c"})
+    one = OfflineQueue.begin(tmp_path, OPENING | {"key": "../a/b c"})
     assert [path.name for path in tmp_path.iterdir()] == [one.folder.name]
     assert json.loads((one.folder / offline_queue.EVENTS).read_text())["key"] == "../a/b c"
     one.remove()
@@ -233,7 +233,7 @@ def test_a_strangers_spool_sends_no_file_and_writes_through_no_link(tmp_path, ca
     victim.write_text("dear")
     opening = {"kind": "open", "key": "k", "place": "p", "time_ms": 1}
     for path in ("../../secret", str(victim), 3, "files/out/secret"):
-        folder = tmp_path / "spools/k-00000000000000000001"
+        folder = tmp_path / "queues/k-00000000000000000001"
         (folder / "files").mkdir(parents=True)
         (folder / "files/out").symlink_to(tmp_path)
         event = {"kind": "file", "time_ms": 2, "path": path}
@@ -244,6 +244,6 @@ def test_a_strangers_spool_sends_no_file_and_writes_through_no_link(tmp_path, ca
     (folder / "files").mkdir(parents=True)
     (folder / offline_queue.EVENTS).write_text(json.dumps(opening) + "\n")
     (folder / offline_queue.LOCK).symlink_to(tmp_path / "made")
-    assert offline_queue.Spool.claim(folder) is None
+    assert offline_queue.OfflineQueue.claim(folder) is None
     assert "it holds links" in caplog.text
     assert not (tmp_path / "made").exists()

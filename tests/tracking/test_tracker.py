@@ -41,7 +41,7 @@ def mlflow_place(uri: str, folder: Path) -> Place:
     def begin(key: str) -> Tracker:
         return mlflow_tracker.open_run(
             uri=uri, experiment="unmask", run_name=None, key=key, resume=True,
-            spools=folder / "spools",
+            queues=folder / "queues",
         )  # fmt: skip
 
     def read(key: str) -> Kept:
@@ -59,7 +59,7 @@ def mlflow_place(uri: str, folder: Path) -> Place:
             found = Path(download_artifacts(location, dst_path=str(inside), tracking_uri=uri))
             model = contents(found / "artifacts/model")
         assert run.info.status in {"FINISHED", "FAILED"}
-        assert not (folder / "spools").exists()
+        assert not (folder / "queues").exists()
         return Kept(
             params=run.data.params, tags=run.data.tags, metrics=run.data.metrics,
             history={

@@ -286,7 +286,7 @@ class AnswersFile:
             _write_all(self._handle, _line(row, self._form))
 
     def tidy(self, content: bytes) -> None:
-        """Let the file hold these rows and no more, unless that is its content already."""
+        """Rewrite the file if content is not exactly the known rows."""
         if content != self._content():
             self._rewrite()
 

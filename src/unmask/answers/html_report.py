@@ -300,7 +300,7 @@ def _template() -> Any:
 
 
 def _shown(value: object) -> object:
-    """Return what stands in the page for a value: text shows what it hides, as UTF-8 can hold."""
+    """Return a value as the page shows it: hidden characters of text are made visible."""
     return shown_text(value) if type(value) is str else value
 
 

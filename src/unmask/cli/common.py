@@ -1,4 +1,4 @@
-"""What the doors share: words to stderr, a user's mistake in a line, ways to trackers and jobs."""
+"""What commands and stages share: logging, progress bars, error lines, trackers and jobs."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TRACKERS = ("mlflow", "wandb", "none")
 PLACES = ("here", "sagemaker")  # to train in
-SPOOLS = ".tracking"  # in Git's and DVC's list of what they ignore
+OFFLINE_QUEUES = ".tracking"  # in Git's and DVC's list of what they ignore
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -87,7 +87,7 @@ def memory_bytes() -> int | None:
 
 
 def is_helper() -> bool:
-    """Say whether this process trains beside another, the first: DDP's, once a GPU or a node."""
+    """Say whether this is one of DDP's further processes, not the first (one a GPU or node)."""
     return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
@@ -129,7 +129,7 @@ def _tracker(
         tracker = mlflow_tracker.open_run(
             uri=mlflow_client.default_uri(os.environ, lasting),
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "unmask"),
-            run_name=run_name, key=key, resume=resume, spools=lasting / SPOOLS,
+            run_name=run_name, key=key, resume=resume, queues=lasting / OFFLINE_QUEUES,
             adds_only=adds_only,
         )  # fmt: skip
     return tracker
@@ -142,7 +142,7 @@ def register_model(root: Path, model_dir: Path, alias: str, *, key: str | None) 
         TrackingError: no model can have that alias, the model was not evaluated, or the tracker
             keeps nothing or can never work.
     """
-    _check_wish(alias)
+    _check_alias(alias)
     with _tracker(root, key, resume=True, adds_only=True) as tracker:
         tracker.register_model(model_dir, alias)
 
@@ -154,10 +154,10 @@ def registration_request() -> str | None:
         TrackingError: no model can have that alias, or UNMASK_TRACKER is none.
     """
     alias = os.environ.get("UNMASK_REGISTER")
-    return _check_wish(alias) if alias else None
+    return _check_alias(alias) if alias else None
 
 
-def _check_wish(alias: str) -> str:
+def _check_alias(alias: str) -> str:
     if os.environ.get("UNMASK_TRACKER") == "none":
         raise tracking.TrackingError(
             f"Asked to register the model as {alias}; UNMASK_TRACKER is none, which keeps nothing. "
@@ -175,7 +175,7 @@ def upload_runs(root: Path) -> Iterator[str]:
         TrackingError: some of it still waits.
     """
     return offline_queue.upload(
-        provenance.main_checkout(root) / SPOOLS,
+        provenance.main_checkout(root) / OFFLINE_QUEUES,
         lambda place: mlflow_tracker.MlflowSender(os.environ.get("MLFLOW_TRACKING_URI") or place),
     )
 

@@ -225,8 +225,8 @@ def sagemaker() -> None:
     """
 
 
-def _with_wishes(command: Command) -> Command:
-    """Give a command an option for each wish; what is not given is None or empty."""
+def _with_job_options(command: Command) -> Command:
+    """Give a command an option for each field of JobConfig; one not given is None or empty."""
     for name, field in reversed(config.JobConfig.model_fields.items()):
         flag = name.replace("_", "-")
         hint = "" if field.default in (None, (), {}) else f" [default: {field.default}]"
@@ -260,7 +260,7 @@ def _job_config(given: dict[str, Any]) -> config.JobConfig:
     show_default=True,
     help="With --local: where the model is put.",
 )
-@_with_wishes
+@_with_job_options
 def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) -> None:
     """Send the training that `dvc repro` would do, and print its job's name.
 

@@ -87,9 +87,9 @@ class ChunkFiles(ABC):
         return self._read(path, most_bytes)
 
     def place(self, path: str, target: Path) -> None:
-        """Make target, in a folder that exists, the file; one that is it already is kept.
+        """Put a file of the chunk at target, unless it is there already; the folder must exist.
 
-        It is a hard link into a folder where that is possible, else a copy; it appears at once.
+        It is hard-linked if possible, else copied, and appears only once it is complete.
 
         Raises:
             DatasetError: the file is damaged, or there is no room for it.

@@ -193,9 +193,9 @@ def _are_related(first: Video, second: Video) -> bool:
 def _find_closest(
     fingerprints: Sequence[Fingerprint], others: Sequence[Fingerprint], limit: int
 ) -> dict[int, tuple[int, int]]:
-    """Return, by a video's number, the fewest bits in which another's frame differs, and whose.
+    """Return, by video number, the smallest difference in bits to another video, and its number.
 
-    Only videos are there of which that is no more than limit.
+    Only videos with a difference of at most limit are included.
     """
     hashes_N4, owners_N = stack_hashes(fingerprints)
     others_M4, other_owners_M = stack_hashes(others)

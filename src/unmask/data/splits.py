@@ -1,6 +1,6 @@
-"""On which side every video of a chunk stands, and which of them are drawn.
+"""Which split every video of a chunk belongs to, and which videos are drawn.
 
-Sides come first, for all that the chunk lists. So how many videos are drawn moves none of them.
+Splits are assigned first, to all that the chunk lists, so drawing more videos moves none of them.
 """
 
 import hashlib
@@ -167,10 +167,10 @@ def _describe(groups: Mapping[str, frozenset[str]], entries: Iterable[Entry]) ->
 def _take_apart(
     groups: Iterable[_Group], entries: Sequence[Entry], ratios: Mapping[Split, float], seed: int
 ) -> list[_Group]:
-    """Return the groups, but small ones in place of any that is too large, or one of too few.
+    """Return the groups, with those that stand in the way of the splits taken apart.
 
-    Too large is one that holds more of a class than train should have; too few are groups of which
-    not every side could get one with the class.
+    A group does if it holds a larger share of a class than train should have, or if it holds a
+    class that too few groups hold for each split to get one.
     """
     units, whole = list(groups), set(groups)
     while True:
@@ -192,9 +192,9 @@ def _take_apart(
 def _match(
     people: frozenset[str], entries: Iterable[Entry], seed: int
 ) -> dict[str, frozenset[str]]:
-    """Return for each of the people those they stay with: those of one video, or nobody.
+    """Return for each person whom they stay with: the people of one video, or nobody else.
 
-    So sides get fakes also where hardly two people are joined by more than one.
+    So each split gets fakes even if few pairs of people share more than one video.
     """
     joining = [entry for entry in entries if entry.donors and people.issuperset(_identities(entry))]
     parts: dict[str, frozenset[str]] = {}

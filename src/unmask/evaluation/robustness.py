@@ -127,7 +127,7 @@ def score(
     workers: int,
     load_detector: LoadDetector,
 ) -> Iterator[tuple[str, ScoredVideo]]:
-    """Yield each video's answers, as it is and after each degradation, named by the latter.
+    """Yield (degradation, answer) for each video, undegraded (CLEAN) and after each degradation.
 
     They come in the order they are done. A worker process makes the degraded copy, searches it for
     faces and crops them, as predict does; here they are scored, then it all is deleted. The

@@ -1,4 +1,4 @@
-"""One video to its crops: frames are searched, followed, cut and encoded as they are decoded."""
+"""Crop the faces of one video: find, follow, cut out and encode them while frames are decoded."""
 
 import hashlib
 import math
@@ -39,12 +39,12 @@ from unmask.video.encode import VideoWriter
 from unmask.video.failures import DecodeError, TruncatedError
 from unmask.video.frame import Frame
 
-# At crf 14 as near to the picture as `superfast` (42.1 dB), in files as large and in 40 % of its
-# time: what the slower ones save, they save on pictures that leave no grain.
+# At crf 14 it is as close to the source as `superfast` (42.1 dB), makes files as large and takes
+# 40 % of the time. Slower presets make smaller files only of pictures without grain.
 _PRESET = "ultrafast"
-_BESIDE_BYTES = 48 * 2**20  # of frames that wait to be cut and encoded
-# Faces are compared at this size, that of _follow's smallest net, so that a lip counts as a pixel.
-_COMPARED_PX, _CODING_LEVELS = 48, 3
+_BESIDE_BYTES = 48 * 2**20  # most memory held by frames that wait to be cut and encoded
+# Two frames are compared at this size (the input of MTCNN's last net), at which lips still show.
+_COMPARED_PX, _CODING_LEVELS = 48, 3  # differences of up to so many levels are the codec's
 _MAX_NAME_BYTES = 255  # what file systems take
 
 
@@ -57,13 +57,13 @@ def crop_video(
     *,
     key: str,
 ) -> VideoFaces:
-    """Return the faces of a video, each followed and cut out into a crop file of faces_dir.
+    """Return the faces of a video; each is followed and written to a crop file in faces_dir.
 
-    A video that cannot be read gives a row with its reason, never an error. The video is read
-    once and in pieces: no picture is kept for long.
+    For a video that can't be read, return a row with the reason instead of raising. The video is
+    read once, and frames are kept only as long as they are needed.
 
     Raises:
-        DiskError: the disk takes no more.
+        DiskError: the disk is full or can't be written to.
     """
     reason, said = None, list[str]()
     account, odd_colours = Account(meanwhile=heartbeat), dict[str, None]()
@@ -82,7 +82,7 @@ def crop_video(
             return VideoFaces(video_id, key, (), error.reason, str(error))
     doubts: list[FileDoubt] = []
     if account.left_out:
-        if reason is None:  # what broke off is not called real either
+        if reason is None:  # a truncated file has its own reason, which also rules out `real`
             reason = Reason.INCOMPLETE
             doubts.append(FileDoubt.NOT_ALL_SEEN)
         said.append(
@@ -116,15 +116,15 @@ def _beating(frames: Iterator[Frame], odd_colours: dict[str, None]) -> Iterator[
 class _Cropper:
     """Takes the frames of one video in order and writes its crop files.
 
-    A frame waits until its boxes are certain: until a face was seen later, beyond the reach of
-    the smoothing, or is gone for good. Only then are the pixels of its crop converted.
+    A frame waits until its boxes are final: until each face was detected again beyond the reach
+    of the smoothing, or its track has ended. Only then are the crop's pixels converted.
     """
 
     def __init__(self, faces_dir: Path, video_id: str, settings: params.Faces) -> None:
         self.detections = 0
         self._faces_dir = faces_dir
         self._video_id = video_id
-        # Of this run alone: workers in namespaces have equal process ids.
+        # Random, as a process id is not unique: workers in PID namespaces share them.
         self._run = secrets.token_hex(8)
         self._settings = settings
         self._linker = Linker(
@@ -134,8 +134,8 @@ class _Cropper:
         self._begun = 0
         self._open: list[_CropWriter] = []  # both in order of first appearance
         self._kept: list[_CropWriter] = []
-        self._frames: deque[Frame] = deque()  # those that a strip may still need
-        self._beside = _BackgroundWriter()  # cuts and encodes while the next faces are searched for
+        self._frames: deque[Frame] = deque()  # those that an open crop file may still need
+        self._beside = _BackgroundWriter()  # cuts and encodes while the search goes on
 
     def __enter__(self) -> Self:
         return self
@@ -165,10 +165,10 @@ class _Cropper:
             self._frames.popleft()
 
     def finish(self) -> tuple[FaceTrack, ...]:
-        """Return the tracks that lasted, now that their crop files are whole and in place."""
+        """Finish the crop files, and return the tracks that are long enough to be kept."""
         self._linker.active.clear()
         self._cut()
-        self._kept.sort(key=lambda strip: strip.number)  # they closed in another order
+        self._kept.sort(key=lambda strip: strip.number)  # they were added in the order of closing
         return tuple(
             strip.publish(self._faces_dir / _crop_name(self._video_id, number), number)
             for number, strip in enumerate(self._kept)
@@ -190,22 +190,23 @@ class _Cropper:
 
 
 class _BackgroundWriter:
-    """Does one thing after the other in a thread, as many waiting as memory is granted for."""
+    """Runs tasks one by one in a thread; the memory that waiting tasks hold is limited."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[tuple[Future[None], int]] = deque()
 
     def do(self, held_bytes: int, work: Callable[..., None], *arguments: object) -> None:
-        """Do it soon; an error of it, or of one before, is raised by a later call.
+        """Queue a task; wait while queued tasks hold too much memory.
 
-        held_bytes is the memory that it holds until it is done.
+        held_bytes is the memory that this task holds until it is done. Errors of tasks are raised
+        by later calls.
         """
         self._waiting.append((self._thread.submit(work, *arguments), held_bytes))
         self._wait_for(_BESIDE_BYTES)
 
     def finish(self) -> None:
-        """Return when everything is done."""
+        """Wait until all tasks are done."""
         self._wait_for(0)
 
     def _wait_for(self, held_bytes: int) -> None:
@@ -214,12 +215,12 @@ class _BackgroundWriter:
             future.result()
 
     def stop(self) -> None:
-        """Forget what is not done yet."""
+        """Cancel the tasks that have not begun, and wait for the one under way."""
         self._thread.shutdown(cancel_futures=True)
 
 
 class _CropWriter:
-    """One track's crop file in the making, under a hidden name."""
+    """Writes one track's crop file, under a hidden name until it is published."""
 
     def __init__(
         self,
@@ -231,7 +232,7 @@ class _CropWriter:
     ) -> None:
         self.track = track
         self.number = number  # by first appearance
-        self.done_s = math.nextafter(track.first_s, -math.inf)  # frames up to here are not needed
+        self.done_s = math.nextafter(track.first_s, -math.inf)  # time of the last frame cut
         self._part = part
         self._settings = settings
         self._beside = beside
@@ -240,8 +241,8 @@ class _CropWriter:
         self._boxes: list[Box] = []
         self._scores: list[float] = []
         self._points: list[Points] = []
-        self._same: list[int] = []  # written by the thread that cuts
-        self._latest: tuple[Frame, Box] | None = None  # what was cut last that looks different
+        self._same: list[int] = []  # crop frames like the one before; filled by the writer's thread
+        self._latest: tuple[Frame, Box] | None = None  # the last frame that showed a change
 
     def cut(self, frame: Frame) -> None:
         """Add the face as a frame shows it."""
@@ -270,7 +271,7 @@ class _CropWriter:
         self._writer.write(cut_square(frame, square, self._settings.side_px))
 
     def close(self) -> bool:
-        """Finish the file of a track that has ended; return False, and leave none, if too short."""
+        """Finish the file of an ended track; if the track is too short, delete it, return False."""
         self._beside.finish()
         self._latest = None
         is_kept = self.track.lasts(self._settings.min_track_s)
@@ -281,7 +282,7 @@ class _CropWriter:
         return is_kept
 
     def publish(self, path: Path, number: int) -> FaceTrack:
-        """Return the track after its file got its name."""
+        """Give the file its final name and return the track."""
         with writing(path):
             os.replace(self._part, path)
         return FaceTrack(
@@ -291,7 +292,7 @@ class _CropWriter:
         )  # fmt: skip
 
     def discard(self) -> None:
-        """Leave no file; does nothing after publish."""
+        """Delete the file; has no effect after publish."""
         if self._writer:
             self._writer.discard()
             self._part.unlink(missing_ok=True)
@@ -299,7 +300,7 @@ class _CropWriter:
 
 def _crop_name(video_id: str, number: int) -> str:
     name = f"{video_id}_{number}.mp4"
-    if len(os.fsencode(name)) > _MAX_NAME_BYTES:  # the id itself may be that of the longest name
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:  # the id may be as long as a file name can be
         name = f"{hashlib.sha256(os.fsencode(video_id)).hexdigest()}_{number}.mp4"
     return name
 
@@ -320,10 +321,10 @@ def crop_in_workers(
     workers: int,
     load_detector: LoadDetector,
 ) -> Iterator[Row]:
-    """Yield crop(load_detector, job) for each job, in the order they are done.
+    """Yield crop(load_detector, job) for each job, in the order in which jobs finish.
 
-    Workers write into folders alone. A job that crashes its worker, stalls it or takes too much
-    memory gives failed(reason, words, job), where words say what happened and what to do.
+    Workers can write only into folders. For a job that crashes its worker, stalls it or takes too
+    much memory, yield failed(reason, words, job); words say what happened and what to do.
     """
     crashed = "the decoder crashed. Leave it out."
     exhausted = (
@@ -331,7 +332,7 @@ def crop_in_workers(
         "size."
     )
     stalled = f"no new frame came for {settings.stall_s:g} s. Leave it out, or raise faces.stall_s."
-    # What libraries leave in the folder for temporary files is none of the results.
+    # Temporary files of libraries go here, so that none ends up among the results.
     with private_folder("faces") as scratch:
         yield from run_jobs(
             jobs,
@@ -342,7 +343,7 @@ def crop_in_workers(
             exhausted=partial(failed, Reason.OUT_OF_MEMORY, exhausted),
             stalled=partial(failed, Reason.TIMED_OUT, stalled),
             stall_s=settings.stall_s,
-            # A detector that is not the worker's own is asked over a socket.
+            # A detector that workers share is reached by a socket.
             confined=Confinement(
                 (scratch, *folders), has_sockets=load_detector is not detector_of_worker
             ),
@@ -353,7 +354,7 @@ def crop_in_workers(
 
 
 def looks_same(before: Frame, now: Frame, square: Box) -> bool:
-    """Return whether two frames show nothing different inside a square, but for their coding."""
+    """Return whether two frames show the same inside a square, apart from coding noise."""
     if (before.width, before.height) != (now.width, now.height):
         return False
     left, top = (max(0, math.floor(side)) for side in square[:2])
@@ -368,10 +369,10 @@ def looks_same(before: Frame, now: Frame, square: Box) -> bool:
 
 
 def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:
-    """Return what a square shows, black outside the frame, scaled to side_px x side_px.
+    """Return the part of a frame inside a square, scaled to side_px x side_px, black outside.
 
-    A square larger than that lies on whole pixels, which are averaged; a smaller one may lie
-    between pixels and is interpolated by cubics.
+    A larger square must lie on whole pixels and is averaged down. A smaller one may lie between
+    pixels and is interpolated by cubics.
     """
     left, top, right, bottom = square
     shrinks = right - left > side_px
@@ -397,11 +398,11 @@ def cut_square(frame: Frame, square: Box, side_px: int) -> Picture:
 
 
 def _shrink(picture_HWC: Picture, side_px: int) -> Picture:
-    """Return a picture of that side, linear weights over what each pixel covers (as Pillow's)."""
-    from torch import from_numpy  # takes seconds, which readers of records need not wait
+    """Return the picture shrunk to side_px by antialiased linear interpolation, as Pillow does."""
+    from torch import from_numpy  # torch takes seconds to import: not for readers of records
     from torch.nn.functional import interpolate
 
-    # A quarter of the time of OpenCV's area pooling: torch interpolates bytes as bytes.
+    # It takes a quarter of the time of OpenCV's area pooling, as torch works on bytes directly.
     pixels_1CHW = from_numpy(picture_HWC)[None].permute(0, 3, 1, 2)
     small_1CHW = interpolate(pixels_1CHW, (side_px, side_px), mode="bilinear", antialias=True)
     shrunk: Picture = np.ascontiguousarray(small_1CHW[0].permute(1, 2, 0).numpy())

@@ -30,7 +30,7 @@ from unmask.runtime.record_files import faces_from_line, faces_line
 _log = logging.getLogger(__name__)
 
 _INDEX = "index.jsonl"
-_JOURNAL = ".index.jsonl.partial"
+_PARTIAL_INDEX = ".index.jsonl.partial"
 # A change of these crops everything anew.
 _CODE = (
     "faces/cascade", "faces/cropper", "faces/detector", "faces/search", "faces/tracks",
@@ -100,25 +100,25 @@ def _fill(
     workers: int,
     load_detector: LoadDetector,
 ) -> Iterator[VideoFaces]:
-    index, journal = faces_dir / _INDEX, faces_dir / _JOURNAL
+    index, partial = faces_dir / _INDEX, faces_dir / _PARTIAL_INDEX
     jobs = _plan(videos, faces_dir, settings, workers)
-    # A journal beside an index is older than it: `dvc checkout` brought the index back.
-    known = _read_rows(index if index.exists() else journal)
+    # A partial beside an index is older than it: `dvc checkout` brought the index back.
+    known = _read_rows(index if index.exists() else partial)
     rows = {job.video_id: known[job.video_id] for job in jobs if _is_done(job, known)}
     # From here on crop files change: no index may remain that tells of the old ones.
-    _write_rows(journal, rows)
+    _write_rows(partial, rows)
     with writing(index):
         index.unlink(missing_ok=True)
     yield from list(rows.values())
     missing = [job for job in jobs if job.video_id not in rows]
     for row in _crop_all(missing, workers, load_detector):
         rows[row.video_id] = row
-        with writing(journal), open_to_append(journal) as lines:
+        with writing(partial), open_to_append(partial) as lines:
             lines.write(faces_line(row) + "\n")
         yield row
-    _write_rows(journal, rows)
+    _write_rows(partial, rows)
     with writing(index):
-        os.replace(journal, index)
+        os.replace(partial, index)
         _delete_strays(faces_dir, rows)
     _log.info("chunk %s: %s", faces_dir.name, _summarize(rows.values()))
     _refuse_failures(faces_dir, rows.values(), settings.max_failed_ratio)
@@ -160,7 +160,7 @@ def _digest_if_readable(path: Path) -> str:
 
 
 def _read_rows(path: Path) -> dict[str, VideoFaces]:
-    """Return the whole rows of an index or a journal, whose last one a kill may have cut."""
+    """Return the whole rows of an index or a partial, whose last one a kill may have cut."""
     rows = {}
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):

@@ -73,7 +73,7 @@ class Track:
         return self._scores[bisect_right(self._times_s, time_s) - 1]
 
     def settles(self, time_s: float, smooth_s: float) -> bool:
-        """Return whether what lies where at a moment stays so whatever is detected later."""
+        """Return whether the smoothed box at that time is final, whatever is detected later."""
         return time_s + _REACH * smooth_s <= self.last_s
 
     def place_at(self, time_s: float, smooth_s: float) -> tuple[Box, Points]:

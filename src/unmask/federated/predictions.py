@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[str, float | None]:
     except (OSError, *MALFORMED) as error:
         raise FederatedError(
             f"Asked for predictions; {path} holds none ({error!r}). Write them as "
-            "federated_scores.write_predictions does."
+            "unmask.federated.predictions.write_predictions does."
         ) from error
     if len(found := dict(pairs)) != len(pairs):
         raise FederatedError(

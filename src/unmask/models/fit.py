@@ -295,7 +295,7 @@ def _run_lightning(
         default_root_dir=resume_checkpoint.path.parent,
     )
     with warnings.catch_warnings():
-        # Advice on worker counts: doors set them from the machine's cores.
+        # Advice on worker counts: callers set them from the machine's cores.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Lightning's use of a torch type that torch is about to change.
         warnings.filterwarnings("ignore", message=".*LeafSpec")

@@ -172,9 +172,9 @@ class Predictor:
         return self._look(track, starts_s, measured)
 
     def starts(self, track: FaceTrack, *, most: int | None = None) -> list[float]:
-        """Return when the clips begin that score a track; or those of a longer list of moments.
+        """Return the start times of the clips that score a track; `most` asks for more or fewer.
 
-        They are clips that move, where the track has any.
+        Clips in which the picture moves are preferred.
         """
         starts_s = self._spread(track, most=most)
         return self._moving(track, starts_s) or starts_s

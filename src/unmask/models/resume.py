@@ -133,7 +133,7 @@ class ResumeCheckpoint(Checkpoint):
             )
 
     def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
-        """Stay stopped where EarlyStopping had its say: Lightning does not remember it."""
+        """Stay stopped if EarlyStopping had stopped the training: Lightning forgets that."""
         trainer.should_stop = self._stopped
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -22,13 +22,13 @@ from unmask.tracking.tracker import Tracker
 
 
 def read_chunks(names: Sequence[str], raw_dir: Path, faces_dir: Path, raw: Raw) -> list[Chunk]:
-    """Return the named chunks as one data set, once no two splits of them together leak.
+    """Return the named chunks as one data set, after checking that its splits do not leak.
 
     Raises:
-        DatasetError: they leak, they contradict or repeat each other and params.yaml refuses that,
-            or a chunk's file is missing or damaged.
+        DatasetError: the splits leak; videos contradict or repeat each other and params.yaml
+            refuses that; or a chunk's file is missing or damaged.
     """
-    # Each chunk was checked alone; a person or a file may also stand in two of them.
+    # The raw stage checked each chunk by itself; two chunks may share a person or a file.
     listings = [leakage.read_listing(name, raw_dir / name) for name in names]
     same_pictures.check_across(listings, raw_dir, raw)
     listings = copies.check_copies(listings, raw)
@@ -59,9 +59,9 @@ def train(
     verdicts are learned on the validation videos, scored as predict scores them, or on validation
     clips where the fakes among them are self-blended.
 
-    scratch is a folder on model_dir's disk. All but model_dir is as `fit` takes it: on several
-    nodes each calls this, and the first alone writes the model; cut off at any moment, even here,
-    it goes on when it is planned and called again, to the same model.
+    scratch is a folder on the same disk as model_dir; `fit` explains the other arguments. With
+    several nodes, each node calls this and only the first writes the model. If it is interrupted,
+    even while the model is written, plan it and call it again: the result is the same model.
 
     Raises:
         UnmaskError: as fit raises it.
@@ -87,7 +87,7 @@ def train(
     card = describe(chunks, params, fitted, carried)
 
     whole = scratch / "model"
-    if whole.exists():  # cut off while it was written
+    if whole.exists():  # left by a run that was interrupted while writing it
         shutil.rmtree(whole)
     checkpoint.save(whole, fitted.net, carried)
     (whole / checkpoint.CARD).write_text(card, encoding="utf-8")
@@ -98,14 +98,14 @@ def train(
 
 
 def forget(scratch: Path) -> None:
-    """Delete what an interrupted training would go on from: last of all, once nothing is left."""
+    """Delete what a training is resumed from. Call it last, when there is nothing left to do."""
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried: Checkpoint) -> str:
     """Return the model card of a net that was fitted on the chunks with these params.
 
-    carried is what goes with the net: it has the limits of its verdicts.
+    carried is the calibrated checkpoint, which holds the limits of the verdicts.
     """
     geometry = carried.geometry
     packages = ("torch", "lightning", backbones.library(params.model.backbone))
@@ -142,8 +142,8 @@ def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried:
         best_auc=best["val_auc"],
         limits=carried.limits,
         package_versions={name: version(name) for name in packages},
-        # Not the commit: the same data, params and code should give the same card. It is a tag of
-        # the tracker's run.
+        # The same data, params and code should give the same card, whatever the commit. The
+        # tracker's run has the commit as a tag.
         git_commit=None,
         unmask_version=version("unmask"),
     )

@@ -52,7 +52,7 @@ def heartbeat() -> None:
 
 
 def count_beats() -> int:
-    """Return how often beat() was called in this process."""
+    """Return how often heartbeat() was called in this process."""
     return _beats
 
 
@@ -202,9 +202,9 @@ class _ParentGone(BaseException):
 
 
 class _ToParent(Connection):
-    """A child's end of its connection: however the system says that the parent is gone, one way.
+    """A child's end of its connection; raises _ParentGone however the parent went away.
 
-    A parent that ends with words unread is a connection that was reset, not one that was closed.
+    If the parent ends with messages unread, the system reports a reset, not a closed connection.
     """
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:

@@ -120,7 +120,7 @@ def _try(bubblewrap: str | None, folder: Path) -> Enforced:
 
 
 def prefix(confinement: Confinement) -> list[str]:
-    """Return what a command begins with that is to be confined; nothing where it does so itself."""
+    """Return what to put before a command to confine it; nothing if the process does it itself."""
     bubblewrap = enforced().bubblewrap
     return _prefix(bubblewrap, confinement) if bubblewrap else []
 

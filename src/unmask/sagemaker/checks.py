@@ -46,10 +46,12 @@ class Account:
 
 @contextmanager
 def asking(request: str, action: str) -> Iterator[None]:
-    """Turn what AWS or the way there answers into a sentence: wish is what was asked for.
+    """Turn errors of AWS and of the network into a JobError that says what was asked for.
+
+    request completes "Asked AWS ..."; action is the permission that the request needs.
 
     Raises:
-        JobError: it was refused, or did not arrive. action is the right that it needs.
+        JobError: the request was refused or did not arrive.
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 

@@ -1,4 +1,4 @@
-"""How a training job on SageMaker should be: its wishes, from options and the environment."""
+"""The options of a training job on SageMaker, from the command line and the environment."""
 
 import difflib
 import re
@@ -18,7 +18,7 @@ from pydantic import (
 from unmask.runtime.addresses import holds_secret
 from unmask.sagemaker.contract import JobError
 
-VARIABLE = "UNMASK_SAGEMAKER_"  # then the wish's name in capitals
+VARIABLE = "UNMASK_SAGEMAKER_"  # followed by the option's name in capitals
 _DAY_S = 24 * 60 * 60
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/: CreateTrainingJob, Tag
 _MAX_TAGS, _OWN_TAGS = 50, 3
@@ -181,12 +181,12 @@ class JobConfig(BaseModel):
 
 
 def variable(name: str) -> str:
-    """Return the environment's variable for a wish."""
+    """Return the name of the environment variable for an option."""
     return VARIABLE + name.upper()
 
 
 def read_config(variables: Mapping[str, str], given: Mapping[str, Any]) -> JobConfig:
-    """Return the wishes of the environment's UNMASK_SAGEMAKER_ variables; what is given goes first.
+    """Return a job's options from UNMASK_SAGEMAKER_ variables; those in given take precedence.
 
     Raises:
         JobError: one is unknown or out of range, or two don't fit together.

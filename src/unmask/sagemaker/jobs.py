@@ -99,7 +99,7 @@ def _number(name: str) -> int:
 def standing(
     account: Account, key: str, *, poll_s: float, sleep: Callable[[float], Any]
 ) -> Job | None:
-    """Return the key's last job if it runs, or its model is there: a second would do it again.
+    """Return the key's last job if it is running or its model exists, so that none is run twice.
 
     One that is stopping is waited for: it may still write the checkpoint that the next begins with.
     """

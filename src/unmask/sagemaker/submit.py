@@ -90,7 +90,7 @@ class Submission:
             )  # fmt: skip
 
     def start(self) -> Job:
-        """Return the job, which begins now; another that was quicker is taken for it.
+        """Start the job and return it; if somebody else has just started it, return theirs.
 
         Raises:
             JobError: SageMaker does not take the request.
@@ -205,7 +205,7 @@ def _unsent(account: Account, own: Store, files: list[StoredFile]) -> list[Store
 
 
 def tracker_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return what tells the job where to report; nowhere, where that is only to be had from here.
+    """Return the job's variables for its tracker: `none` if only this machine can reach it.
 
     Raises:
         JobError: the address holds what may be a secret, which everybody who may describe the job
@@ -352,7 +352,7 @@ def import_sdk() -> Any:
 
 
 def report(tracker: Tracker, training: Training, model_dir: Path) -> None:
-    """Tell a tracker here what a job would have told that could not reach it."""
+    """Report to a tracker from here, for a job that could not reach it."""
     from unmask.models import checkpoint
     from unmask.runtime import record_files
 

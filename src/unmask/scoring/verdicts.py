@@ -1,7 +1,7 @@
-"""What a probability lets one say: fake, real, or neither, and why not. Plain numbers.
+"""From probabilities to verdicts: fake, real or inconclusive, and why. Plain numbers only.
 
-The limits are learned when a model is trained and stored with it. They say what the model saw: a
-face beyond them may well be scored rightly, but nothing shows that it is.
+The limits are learned when a model is trained, and stored with it. They describe the faces that
+the model knows: the score of a face beyond them may be right, but nothing shows that it is.
 """
 
 import math
@@ -26,10 +26,10 @@ class Doubt(StrEnum):
     NO_SCORE = "no_score"  # no face, or no video that can be read: the answer's reason says which
     NOT_CALIBRATED = "not_calibrated"  # the model has no promise: see promises
     UNLIKE_CALIBRATION = "unlike_calibration"  # unlike the videos that its promise is about
-    BETWEEN_THRESHOLDS = "between_thresholds"  # neither low nor high enough to tell
-    SUSPICIOUS_STRETCH = "suspicious_stretch"  # as a whole it looks real, a part of it does not
-    PARTLY_SEEN = "partly_seen"  # so long a track that its clips leave out too much of it
-    FACE_TOO_SMALL = "face_too_small"  # these compare a face with those the model was made with
+    BETWEEN_THRESHOLDS = "between_thresholds"  # the probability is neither low nor high enough
+    SUSPICIOUS_STRETCH = "suspicious_stretch"  # the face looks real as a whole, but not throughout
+    PARTLY_SEEN = "partly_seen"  # the track is so long that its clips leave out too much of it
+    FACE_TOO_SMALL = "face_too_small"  # this and the next three: than training and validation faces
     TOO_SHORT = "too_short"
     TOO_BLURRED = "too_blurred"
     OUT_OF_TRAINED_RANGE = "out_of_trained_range"  # darker, brighter or grainier
@@ -39,25 +39,25 @@ class Doubt(StrEnum):
     COLOUR_NOT_UNDERSTOOD = "colour_not_understood"  # no score of such pixels can be trusted
 
 
-LEAST_LOOKED_AT = 0.7  # of a face's time, which its clips must show for it to be called real
+LEAST_LOOKED_AT = 0.7  # share of a track that its clips must show before a face is called real
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of a face's track says by itself."""
+    """The most suspicious stretch and the most suspicious clip of a face's track."""
 
-    start_s: float  # the most suspicious stretch, from its first picture to its last
-    end_s: float
-    probability: float  # of that stretch's mean, calibrated as that of a whole track
-    # How many stretches it is the worst of: those of all the video's faces that are longer than a
-    # stretch. 1 where it is the whole track.
+    start_s: float  # time of the stretch's first frame
+    end_s: float  # time of its last frame
+    probability: float  # from the mean over its clips, calibrated like that of a whole track
+    # How many stretches the video has, over all of its tracks that are longer than a stretch. 1 if
+    # the stretch is the whole track.
     count: int
     moment: float  # the probability of the most suspicious single clip
 
 
 @dataclass(frozen=True)
 class FaceQuality:
-    """How a face looks over its track: what says whether the model knows such faces."""
+    """Measures of a face over its track, compared with the faces that the model knows."""
 
     face_px: float  # longer side of the detected box in the video's own pixels; the median
     track_s: float  # from the track's first frame to its last
@@ -69,26 +69,26 @@ class FaceQuality:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a model's verdicts begin and end: learned by learn, applied by judge."""
+    """The thresholds and limits of a model's verdicts: `learn` learns, `judge` applies them."""
 
-    fake_from: float | None  # a probability at or above it says fake; None: nothing does
-    real_to: float | None  # one at or below it says real; None: nothing does
+    fake_from: float | None  # fake from this probability on; None: no probability is enough
+    real_to: float | None  # real up to this probability; None: no probability is low enough
     min_face_px: float
     min_track_s: float
     min_sharpness: float
     max_sharpness: float
     min_brightness: float
     max_brightness: float
-    max_error_ratio: float  # of each class: what the two thresholds were learned for
-    reals: int  # what they were learned from: validation videos, or clips if those are twins
-    fakes: int
-    tracks: int  # faces that the other limits were learned from
-    # (count, probability): of up to so many stretches, one from that probability on says fake.
-    # Rising in both. Empty: no stretch does.
+    max_error_ratio: float  # the share of wrong verdicts in each class that was allowed
+    reals: int  # validation videos that the thresholds were learned from (or validation clips, if
+    fakes: int  # the fakes are self-blended)
+    tracks: int  # tracks that the other limits were learned from
+    # (count, probability): in a video of up to `count` stretches, one stretch of that probability
+    # or more makes its face fake. Both numbers rise. Empty: a stretch alone is never enough.
     stretches: tuple[tuple[int, float], ...] = ()
 
     def stretch_from(self, count: int) -> float | None:
-        """Return the probability from which on the worst of so many stretches says fake."""
+        """Return the probability at which the worst of `count` stretches makes a face fake."""
         return next((chance for most, chance in self.stretches if count <= most), None)
 
 
@@ -105,16 +105,16 @@ def learn(
     real_stretches: Sequence[Sequence[float]] = (),
     stretch_error_ratio: float = 0.0,
 ) -> Limits:
-    """Return the limits that scored validation videos and the looks of known faces teach.
+    """Return the limits learned from scored validation videos and from the quality of known faces.
 
     Label 1 is fake. real_stretches has the probabilities of all stretches of each real video.
     stretch_error_ratio is the part of max_error_ratio that is spent on stretches: the thresholds
     of whole tracks are learned for the rest of it, so that a real video is called fake with a
     chance of at most max_error_ratio in all.
 
-    Of the faces looked at, a share of at most outlier_ratio, but at least one face, marks each
-    limit or lies beyond it: with few, a limit is the least or most that was seen (an outlier's
-    conformal p-value: Bates et al., 2023, arXiv:2104.08279, section 2.1).
+    Each of the other limits is set so that at most a share of outlier_ratio of the known faces,
+    but at least one, lies at or beyond it. With few faces it is the smallest or largest value seen
+    (conformal p-value of an outlier: Bates et al., 2023, arXiv:2104.08279, section 2.1).
     """
     lower = max(1, math.floor(outlier_ratio * (len(qualities) + 1) + 1e-9)) - 1
     upper = -1 - lower
@@ -147,18 +147,19 @@ def learn(
 def stretch_thresholds(
     real_stretches: Sequence[Sequence[float]], max_error_ratio: float
 ) -> list[tuple[int, float]]:
-    """Return (count, probability): from which on the worst of up to `count` stretches says fake.
+    """Return pairs (count, probability), as Limits.stretches has them.
 
     real_stretches has the probabilities of all stretches of each real video, one sequence a video.
-    The p-value of one stretch of a new video is (1 + the sum over the n real videos of the share
-    of their stretches that are as probable) / (n + 1): hierarchical conformal prediction (Lee,
-    Barber & Willett, 2023, arXiv:2306.06342, section 3), in which a video counts once however long
-    it is. The worst of m stretches says fake where m times its p-value is at most max_error_ratio
-    (Bonferroni's correction). So a real video whose stretches are like the known ones' is called
-    fake by one of them with at most that chance, however long it is and however alike its
-    stretches are. That takes m / max_error_ratio - 1 real videos. Counts are powers of two.
+    The p-value of a stretch of a new video is (1 + s) / (n + 1), where s sums, over the n real
+    videos, the share of their stretches with at least its probability: hierarchical conformal
+    prediction (Lee, Barber & Willett, 2023, arXiv:2306.06342, section 3), in which a video counts
+    once, however long it is. The worst of m stretches makes its face fake if m times its p-value
+    is at most max_error_ratio (Bonferroni's correction). So a real video like the known ones is
+    called fake because of a stretch with at most that chance, however long it is and however alike
+    its stretches are. m stretches need m / max_error_ratio - 1 real videos. Counts are powers of
+    two: a number in between takes the next of them.
 
-    >>> stretch_thresholds([[0.1, 0.2]] * 39, 0.05)  # 2 stretches: no known one in 40 may be above
+    >>> stretch_thresholds([[0.1, 0.2]] * 39, 0.05)  # for 2, no known stretch may be as probable
     [(2, 0.5)]
     >>> stretch_thresholds([[0.1, 0.2]] * 38 + [[0.1, 0.9]], 0.05)
     [(2, 0.9000000000000001)]
@@ -189,7 +190,7 @@ def stretch_thresholds(
 def thresholds(
     reals: Sequence[float], fakes: Sequence[float], max_error_ratio: float
 ) -> tuple[float | None, float | None]:
-    """Return the probability from which on to say fake, and that down to which to say real.
+    """Return the lowest probability that is called fake and the highest that is called real.
 
     Class-conditional split-conformal prediction (Angelopoulos & Bates, 2021, arXiv:2107.07511,
     section 4.2): a class is ruled out where its conformal p-value, the rank of the probability
@@ -198,13 +199,14 @@ def thresholds(
     distribution and the share of fakes. A class of fewer than 1 / max_error_ratio - 1 videos can't
     be ruled out: the other one's threshold is None.
 
-    Where no probability speaks for both classes, some speak for neither. The ratio is then lowered
-    as far as that remains so: it is the narrowest band, and the fewest errors. No threshold goes
-    beyond a half: nothing is called real that is calibrated to be fake, nor the other way round.
+    If every probability rules out at least one class, some rule out both. The ratio is then
+    lowered as far as that stays true, which gives the narrowest inconclusive band and the fewest
+    errors. No threshold crosses 0.5: nothing is called real that is more probably fake, or fake
+    that is more probably real.
 
-    >>> thresholds([0.1] * 8 + [0.6], [0.4] + [0.9] * 8, 0.1)  # both classes reach beyond a half
+    >>> thresholds([0.1] * 8 + [0.6], [0.4] + [0.9] * 8, 0.1)  # the classes overlap
     (0.6000000000000001, 0.39999999999999997)
-    >>> thresholds([0.1] * 8 + [0.3], [0.7] + [0.9] * 8, 0.1)  # nothing known is in between
+    >>> thresholds([0.1] * 8 + [0.3], [0.7] + [0.9] * 8, 0.1)  # the classes do not overlap
     (0.7, 0.3)
     >>> thresholds([0.1] * 8, [0.9] * 9, 0.1)  # 8 real ones are too few to rule real out
     (None, 0.49999999999999994)
@@ -215,7 +217,7 @@ def thresholds(
         highest_real, lowest_fake = _at_rank(reals, ratio), _at_rank(fakes, ratio)
         if highest_real is not None and lowest_fake is not None and highest_real < lowest_fake:
             return max(lowest_fake, 0.5), min(highest_real, math.nextafter(0.5, 0))
-    # Of max_error_ratio, the loop's last.
+    # highest_real and lowest_fake are now those at max_error_ratio, the last ratio of the loop.
     fake_from = None if highest_real is None else math.nextafter(highest_real, math.inf)
     real_to = None if lowest_fake is None else math.nextafter(lowest_fake, -math.inf)
     return (
@@ -225,7 +227,7 @@ def thresholds(
 
 
 def _at_rank(ordered: Sequence[float], ratio: float) -> float | None:
-    """Return the last probability that counts as an error at that ratio; None if none may."""
+    """Return the last probability that may be an error at that ratio; None if none may be."""
     rank = math.floor(ratio * (len(ordered) + 1) + 1e-9)  # 0.29 * 100 is a little less than 29
     return ordered[rank - 1] if rank else None
 
@@ -235,8 +237,8 @@ def judge(
 ) -> tuple[Verdict, tuple[Doubt, ...]]:
     """Return a face's verdict, and the doubts that make it inconclusive.
 
-    probability is that of the whole track. Fake it is called by that, or by its worst stretch;
-    real only where the stretch by itself would be called so, too, and no single clip looks fake.
+    probability is that of the whole track. A face is fake if that or its worst stretch says so. It
+    is real only if its worst stretch would also be called real and no single clip looks fake.
     """
     sharpness, brightness = quality.sharpness, quality.brightness
     is_known = (
@@ -277,9 +279,9 @@ def judge_video(
 ) -> tuple[Verdict, tuple[Doubt, ...]]:
     """Return a video's verdict from those of its faces, and the doubts that make it inconclusive.
 
-    One fake face makes it fake; real it is only if all of it was seen and each face of it is real.
-    of_file are doubts about all of the file: with any it is not real, and where its colours were
-    not understood it is not fake either.
+    One fake face makes the video fake. It is real only if all of it was seen and every face is
+    real. of_file are doubts about the whole file: with any of them the video is not called real,
+    and if its colours are not understood, it is not called fake either.
     """
     verdicts = {verdict for verdict, _ in faces}
     if Verdict.FAKE in verdicts and Doubt.COLOUR_NOT_UNDERSTOOD not in of_file:
@@ -298,7 +300,7 @@ def judge_video(
 
 
 def limits_from(values: Mapping[str, Any]) -> Limits:
-    """Return the limits that a model's settings hold; values are a stranger's.
+    """Return the limits that a model's settings hold; values are untrusted.
 
     Raises:
         KeyError: one is missing.
@@ -315,7 +317,7 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
         if (value is None and name in ("fake_from", "real_to")) or name == "stretches":
             continue
         kinds = (int,) if name in ("reals", "fakes", "tracks") else (int, float)
-        # Whole numbers have no end in JSON, and none beyond a float's can be compared with one.
+        # JSON allows integers of any size; one beyond a float's range breaks arithmetic later.
         if type(value) not in kinds or not 0 <= value <= sys.float_info.max:
             raise ValueError(f"limits.{name} should be a number from 0 on; found {value!r}")
     fake_from, real_to = limits.fake_from, limits.real_to
@@ -325,10 +327,10 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
 
 
 def _stretches_from(values: Any) -> tuple[tuple[int, float], ...]:
-    """Return the pairs of Limits.stretches from JSON.
+    """Return Limits.stretches from JSON.
 
     Raises:
-        ValueError: they are no such pairs.
+        ValueError: values are not pairs of a count and a probability, both rising.
     """
     if not isinstance(values, list | tuple):
         raise ValueError(f"limits.stretches should be a list of pairs; found {values!r:.60}")
@@ -352,10 +354,10 @@ def _stretches_from(values: Any) -> tuple[tuple[int, float], ...]:
 
 
 def strictest(several: Sequence[Limits]) -> Limits:
-    """Return limits within which all of several stand: those of a mean of models.
+    """Return the strictest of several models' limits, for the mean of these models.
 
-    Nobody validated the mean, so it says no more than each of them would. Organisations that saw
-    nothing alike leave nothing to say: then every verdict is inconclusive.
+    Nobody validated the mean, so it gives no verdict that one of the models would not give. If the
+    models know no faces in common, every verdict is inconclusive.
     """
     stretches = []
     for count in sorted({count for limits in several for count, _ in limits.stretches}):

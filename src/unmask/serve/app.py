@@ -67,7 +67,7 @@ def run(listening: socket.socket, job_queue: JobQueue, rules: Rules) -> None:
 
 
 def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
-    """Return the application: the endpoints, the page on all that they leave, the gate before."""
+    """Return the application: request filter, endpoints, and the page on all other addresses."""
     app = FastAPI(title="unmask", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(UploadError)
@@ -110,9 +110,9 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
 
     @app.post("/gradio_api/upload")
     async def upload(request: Request) -> JSONResponse:
-        """Take a file from the page, in Gradio's place: its own writes by the name it is told.
+        """Take a file from the page instead of Gradio, which would use the name that it is told.
 
-        The page hands on what it gets: a token, or words to show, as it only shows "Error" itself.
+        The reply is a token, or a message to show: without one the page would only say "Error".
         """
         try:
             job = job_queue.admit(client_of(request.scope))

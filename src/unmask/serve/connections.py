@@ -144,7 +144,7 @@ class Connection(H11Protocol):
     _read_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection in, if there is room; else one that owes a request goes for it."""
+        """Accept the connection; if there are too many, close one that has sent no request yet."""
         super().connection_made(transport)
         self._since_s = time.monotonic()
         peer = self.client[0] if self.client else None

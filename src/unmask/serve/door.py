@@ -17,7 +17,7 @@ _PREFIX = re.compile(r"(?:/(?!\.+(?:/|$))[\w.~-]{1,64}){1,8}", re.ASCII)
 
 
 class Door:
-    """Turns each request into one that looks as if it came without a proxy; answers all failures.
+    """Makes each request look as if it had come without a proxy, and answers all failures.
 
     A path before the server's own addresses is taken off, if the proxy leaves it there. From
     trusted proxies X-Forwarded-For, -Host and -Prefix are believed, from nobody else.

@@ -1,6 +1,7 @@
-"""Who is next, and the processes that answer: one video at a time each, stopped by killing it.
+"""The queue of videos, and the worker processes that answer them, one video at a time each.
 
-The server itself decodes nothing: a file that crashes a decoder or stalls it costs its own answer.
+A worker is stopped by killing it. The server itself decodes nothing: a file that crashes or stalls
+a decoder costs only its own answer.
 """
 
 import logging
@@ -37,22 +38,22 @@ from unmask.serve.inference import (
 _log = logging.getLogger(__name__)
 
 WAITING = Step("Waiting", 0.0)
-LOOK_S = 0.1  # between two looks at a worker, a cancelled job, a deadline
+LOOK_S = 0.1  # how often workers, cancellations and deadlines are checked
 _UNCLAIMED_S = 20.0  # from the end of an upload until somebody asks for its answer
-# Where all places are taken, an upload has to be so fast after so long, or it loses its own.
+# When all places are taken, an upload older than _SLOW_S that is slower than this is dropped.
 _SLOW_S, _FLOOR_BYTES_S = 3.0, 32_000
-_PENALTY_S = 60.0  # in which an address whose upload was too slow gets no place
+_PENALTY_S = 60.0  # how long an address whose upload was too slow gets no place
 _MOST_PENALTIES = 10_000
-_USUAL_S = 20.0  # what an answer takes, as long as none has been given
-_START_S = 600.0  # torch from a cold network drive takes minutes
+_USUAL_S = 20.0  # estimate of an answer's time before the first was given
+_START_S = 600.0  # time to load the model: torch from a cold network drive takes minutes
 _CANCELLED = Refusal(Refused.CANCELLED, "Cancelled.")
 
 
 class State(StrEnum):
-    """Where a job is; it only goes onwards."""
+    """The state of a job; states are passed through in this order."""
 
     ARRIVING = "arriving"
-    HERE = "here"  # all of the file, and nobody has asked for its answer yet
+    HERE = "here"  # the upload is complete, and nobody has asked for an answer yet
     WAITING = "waiting"
     WORKING = "working"
     DONE = "done"
@@ -60,18 +61,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one video may take, and how many there may be."""
+    """Limits on one video, and on how many videos may be here."""
 
     max_bytes: int
     max_video_s: float
-    timeout_s: float  # for an answer, from when its turn comes
-    waiting: int
-    jobs: int  # answers in the making at once
-    each: int | None = None  # videos of one client's address; as many as there may be
+    timeout_s: float  # for an answer, counted from its start
+    waiting: int  # videos that may wait or be on their way
+    jobs: int  # videos that are answered at once
+    each: int | None = None  # videos of one client's address; None: no limit of its own
 
 
 class FullError(UnmaskError):
-    """As many videos are here as may be; retry_s is when to come again."""
+    """No place is free; retry_s is how many seconds to wait before trying again."""
 
     def __init__(self, message: str, *, retry_s: int = 1) -> None:
         super().__init__(message)
@@ -80,15 +81,15 @@ class FullError(UnmaskError):
 
 @dataclass(eq=False)
 class QueuedJob:
-    """A video on its way to its answer, with a folder of its own that goes when it is dropped."""
+    """A video to answer. It has a folder of its own, which is deleted when the job is dropped."""
 
-    token: str  # nobody can guess it: who knows it may see the answer
+    token: str  # can't be guessed: whoever knows it may see the answer
     folder: Path
     client: str = ""  # the address it came from
-    owner: str | None = None  # a browser's session; a program hangs up instead
-    name: str = ""  # as whoever sent it calls it: words, never a path
+    owner: str | None = None  # the browser session; None for a program, which can hang up to cancel
+    name: str = ""  # the sender's name for it: for display, never used as a path
     state: State = State.ARRIVING
-    since_s: float = field(default_factory=time.monotonic)  # when it came into its state
+    since_s: float = field(default_factory=time.monotonic)  # when it entered its state
     wants_report: bool = True
     step: Step = WAITING
     outcome: Result | Refusal | None = None
@@ -96,7 +97,7 @@ class QueuedJob:
 
     @property
     def video(self) -> Path:
-        """Return where its content is written to."""
+        """Return the path that the upload is written to."""
         return self.folder / "video"
 
     def enter(self, state: State) -> None:
@@ -105,12 +106,12 @@ class QueuedJob:
 
 
 class JobQueue:
-    """Takes videos in, one after another, and has as many answered at once as the limits say."""
+    """Queues uploaded videos and answers up to limits.jobs of them at once."""
 
     def __init__(
         self, folder: Path, limits: Limits, settings: Settings, start: Callable[[], None]
     ) -> None:
-        """Write only in folder; start is what a worker process runs first: where its words go."""
+        """Keep all files in folder. Workers call start first, which sets up their logging."""
         self.limits = limits
         self._folder, self._settings, self._start = folder, settings, start
         self._jobs: dict[str, QueuedJob] = {}
@@ -132,10 +133,10 @@ class JobQueue:
             slot.spawn()
 
     def await_model(self) -> None:
-        """Begin to answer, once every process has the model.
+        """Wait until every worker has loaded the model, then begin to answer.
 
         Raises:
-            UnmaskError: there is none, or not one of this version.
+            UnmaskError: there is no model, or it is not one of this version.
         """
         for slot in self._slots:
             self.run_info = slot.await_model(lambda: self.is_ending)
@@ -143,7 +144,7 @@ class JobQueue:
             thread.start()
 
     def end(self) -> None:
-        """Begin no more work, and give up what is under way; safe in a signal's handler."""
+        """Start no more work and cancel what is under way; safe to call in a signal handler."""
         self.is_ending = True
 
     def close(self) -> None:
@@ -154,7 +155,7 @@ class JobQueue:
         for slot, thread in zip(self._slots, self._threads, strict=True):
             if thread.ident is None:
                 slot.kill()
-            else:  # it kills its worker itself: two that close one pipe may close a stranger's
+            else:  # the thread kills its worker: two closes of one descriptor may hit another file
                 thread.join()
 
     @property
@@ -165,14 +166,14 @@ class JobQueue:
     # ------------------------------------------------------------ the way of a job
 
     def admit(self, client: str = "") -> QueuedJob:
-        """Return a place for a video that is about to arrive from a client's address.
+        """Return a new job for a video that is about to arrive from a client's address.
 
         Raises:
-            FullError: there is none, or the address has its share.
-            DiskError: the disk takes no more.
+            FullError: no place is free, the address has its share of them, or it was penalised.
+            DiskError: the disk is full or can't be written to.
         """
         most = self.limits.waiting + self.limits.jobs
-        self._drop_unclaimed()  # the workers, who look too, may just be loading a model
+        self._drop_unclaimed()  # worker threads do this too, but may be busy loading a model
         if len(self._jobs) >= most:
             self._drop_slow()
         with self._changed:
@@ -198,15 +199,15 @@ class JobQueue:
                 )
             token = secrets.token_urlsafe(16)
             job = QueuedJob(token, self._folder / token, client)
-            with writing(job.folder):  # before it counts: a full disk costs no place
+            with writing(job.folder):  # first, so that a job that fails here takes no place
                 job.folder.mkdir()
             self._jobs[token] = job
         return job
 
     def penalise(self, client: str) -> None:
-        """Give a client, whose upload was too slow, no place for a while.
+        """Refuse a client whose upload was too slow for a while.
 
-        Not where all clients have one address.
+        Does nothing without a limit for each address, as all clients may then share one.
         """
         if self.limits.each is None:
             return
@@ -220,22 +221,22 @@ class JobQueue:
                 self._penalties[client] = now_s + _PENALTY_S
 
     def find(self, token: str) -> QueuedJob | None:
-        """Return the job of a token, unless its answer was asked for before."""
+        """Return the job of a token if its upload is complete and not yet submitted."""
         with self._changed:
             job = self._jobs.get(token)
             return job if job and job.state is State.HERE else None
 
     def submit(self, job: QueuedJob) -> None:
-        """Let the job, whose file is there, wait for its turn."""
+        """Queue a job whose upload is complete."""
         with self._changed:
-            if job.is_dropped:  # just now: unclaimed, or its browser left
+            if job.is_dropped:  # a moment ago: nobody had claimed it, or its browser left
                 return
             job.enter(State.WAITING)
             self._waiting.append(job)
             self._changed.notify()
 
     def count_before(self, job: QueuedJob) -> int:
-        """Return how many videos are answered before this one's turn comes."""
+        """Return how many videos are ahead of this one: being answered, or before it in line."""
         with self._changed:
             if job not in self._waiting:
                 return 0
@@ -243,19 +244,19 @@ class JobQueue:
             return working + self._waiting.index(job)
 
     def drop(self, job: QueuedJob) -> None:
-        """Stop its work if there is any, and delete all there is of it."""
+        """Cancel a job and delete its files; a job under way is ended by its own thread."""
         with self._changed:
             job.is_dropped = True
             if job in self._waiting:
                 self._waiting.remove(job)
-            if job.state is State.WORKING:  # whoever works on it lets it go
+            if job.state is State.WORKING:  # the thread that answers it sees is_dropped
                 return
-            job.outcome = job.outcome or _CANCELLED  # somebody may wait for it
+            job.outcome = job.outcome or _CANCELLED  # a request may be waiting for it
             self._jobs.pop(job.token, None)
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def drop_all_of(self, owner: str) -> None:
-        """Drop what a browser that is gone, or that cancels, has here."""
+        """Drop all jobs of a browser session that has left or cancels."""
         with self._changed:
             own = [job for job in self._jobs.values() if job.owner == owner]
         for job in own:
@@ -275,7 +276,7 @@ class JobQueue:
                 self.drop(job)
 
     def _drop_slow(self) -> None:
-        """Drop the slow uploads, which could hold all places for longer than they are worth."""
+        """Drop and penalise slow uploads, which could otherwise hold all places."""
         now_s = time.monotonic()
         with self._changed:
             arriving = [t for t in self._jobs.values() if t.state is State.ARRIVING]
@@ -349,9 +350,9 @@ class JobQueue:
 
 
 class _Worker:
-    """A process that holds the model; killed, it is replaced by another.
+    """A process that holds the model. When it is killed, revive() starts another in its place.
 
-    Only one thread at a time has it: all but is_ready is for that one.
+    Not safe for several threads, except for is_ready: one thread at a time uses a worker.
     """
 
     def __init__(
@@ -382,25 +383,25 @@ class _Worker:
         self._child.connection.send(task)
 
     def has_said(self, wait_s: float) -> bool:
-        """Say whether it has said something, or has ended; wait so long for it."""
+        """Wait up to wait_s, and say whether there is a message, or the process has ended."""
         assert self._child is not None
         return self._child.connection.poll(wait_s)
 
     def receive(self) -> object:
-        """Return what it says next.
+        """Return its next message.
 
         Raises:
-            EOFError, OSError: it has ended.
-            UnpicklingError: it says what is not accepted.
+            EOFError, OSError: the process has ended.
+            UnpicklingError: the message holds something else than plain data.
         """
         assert self._child is not None
         return wire.loads(self._child.connection.recv_bytes())
 
     def await_model(self, is_ending: Callable[[], bool]) -> RunInfo:
-        """Wait until the process has its model, and return what it is.
+        """Wait until the process has loaded the model, and return its RunInfo.
 
         Raises:
-            UnmaskError: there is none; or the process died, or is not ready after ten minutes; or
+            UnmaskError: there is no model; the process died or is not ready after ten minutes; or
                 the server is ending.
         """
         said = None
@@ -426,13 +427,13 @@ class _Worker:
         self.spawn()
         try:
             self.await_model(is_ending)
-        except UnmaskError as error:  # it was there when the server started
+        except UnmaskError as error:  # not fatal: it could be loaded when the server started
             if not is_ending():
                 _log.warning("%s Trying again.", error)
                 time.sleep(1)
 
     def kill(self) -> None:
-        """End the process and what it has started, which never outlive a job."""
+        """Kill the process and all processes that it started."""
         self._has_model = False
         child, self._child = self._child, None
         if child is not None:

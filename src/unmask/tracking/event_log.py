@@ -14,9 +14,9 @@ from typing import Self
 from unmask.tracking.offline_queue import (
     DeliveryError,
     Event,
+    OfflineQueue,
     RefusedError,
     Sender,
-    Spool,
     read_events,
     waiting,
 )
@@ -30,13 +30,13 @@ PAUSE_S, LONGEST_PAUSE_S = 30.0, 300.0
 
 
 class EventTracker:
-    """A run whose events go to a sender, or where it fails to a spool until it takes them."""
+    """A run whose events go to a sender; from its first failure on they wait in a queue on disk."""
 
-    def __init__(self, sender: Sender, spools: Path, opening: Event) -> None:
+    def __init__(self, sender: Sender, queues: Path, opening: Event) -> None:
         self.run_key: str | None = opening["key"]
-        self._sender, self._spools, self._opening = sender, spools, opening
-        self._spool: Spool | None = None
-        self._refused: Spool | None = None  # what the place refused while it took the rest
+        self._sender, self._queues, self._opening = sender, queues, opening
+        self._queue: OfflineQueue | None = None
+        self._refused: OfflineQueue | None = None  # what the place refused while it took the rest
         self._pause_s = PAUSE_S
         self._next_try_s = 0.0
         try:
@@ -81,12 +81,12 @@ class EventTracker:
         """Mark the run's end, by one more try where the place failed before."""
         self._next_try_s = 0.0
         if self._opening["adds_only"]:
-            if self._spool is not None:
-                self._catch_up(self._spool)
+            if self._queue is not None:
+                self._catch_up(self._queue)
         else:
             self._take({"kind": "end", "status": "FAILED" if failed else "FINISHED"})
-        if self._spool is not None:
-            self._spool.release()
+        if self._queue is not None:
+            self._queue.release()
         if self._refused is not None:
             self._refused.remove()
 
@@ -99,65 +99,65 @@ class EventTracker:
     def _take(self, event: Event, path: Path | None = None) -> str | None:
         # As JSON from the start, so that it arrives the same by both ways.
         event = json.loads(json.dumps(event | {"time_ms": _now_ms()}, default=str))
-        if self._spool is None:
+        if self._queue is None:
             try:
                 return self._sender.send(event, path)
             except DeliveryError as error:
                 self._hold(error).append(event, path)
             except RefusedError as error:
-                self._refused = self._refused or Spool.begin(self._spools, self._opening)
+                self._refused = self._refused or OfflineQueue.begin(self._queues, self._opening)
                 self._refused.park(event, path, error)
         else:
-            self._spool.append(event, path)
-            self._catch_up(self._spool)
+            self._queue.append(event, path)
+            self._catch_up(self._queue)
         return None
 
-    def _hold(self, error: TrackingError) -> Spool:
-        self._spool = Spool.begin(self._spools, self._opening)
+    def _hold(self, error: TrackingError) -> OfflineQueue:
+        self._queue = OfflineQueue.begin(self._queues, self._opening)
         self._pause_s = PAUSE_S
         self._next_try_s = time.monotonic() + self._pause_s
         logger.warning(
             "Run %s: %s. The work goes on. What was not sent is kept in %s: it is sent when %s "
             "answers again, or by `unmask log`.",
-            self.run_key, str(error).rstrip("."), self._spool.folder, self._sender.place,
+            self.run_key, str(error).rstrip("."), self._queue.folder, self._sender.place,
         )  # fmt: skip
-        return self._spool
+        return self._queue
 
-    def _catch_up(self, spool: Spool) -> None:
+    def _catch_up(self, queue: OfflineQueue) -> None:
         if time.monotonic() < self._next_try_s:
             return
         try:
             self._send_earlier()
-            self._opening["run"] = spool.send(self._sender)
+            self._opening["run"] = queue.send(self._sender)
         except TrackingError as error:
             logger.debug("Run %s still waits: %s", self.run_key, error)
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             self._next_try_s = time.monotonic() + self._pause_s
             return
-        spool.remove()
-        self._spool = None
+        queue.remove()
+        self._queue = None
         logger.info("Run %s: all that waited was sent to %s", self.run_key, self._sender.place)
 
     def _send_earlier(self) -> None:
         """Send what an earlier process left of this run."""
-        for folder in waiting(self._spools):
+        for folder in waiting(self._queues):
             for opening in read_events(folder)[:1]:
                 if any(opening[name] != self._opening[name] for name in ("key", "place")):
                     continue
-                spool = Spool.claim(folder)  # None of our own
-                if spool is None:
+                queue = OfflineQueue.claim(folder)  # None of our own
+                if queue is None:
                     continue
                 try:
-                    spool.send(self._sender)
+                    queue.send(self._sender)
                 except TrackingError:
-                    spool.release()
+                    queue.release()
                     raise
-                spool.remove()
+                queue.remove()
 
 
 def begin(
     sender: Sender,
-    spools: Path,
+    queues: Path,
     *,
     key: str,
     resume: bool,
@@ -184,7 +184,7 @@ def begin(
         "opened": uuid.uuid4().hex,  # marks the run that this opening made
         "time_ms": _now_ms(),
     }
-    return EventTracker(sender, spools, opening)
+    return EventTracker(sender, queues, opening)
 
 
 def _now_ms() -> int:

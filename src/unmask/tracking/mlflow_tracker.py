@@ -68,7 +68,7 @@ def open_run(
     run_name: str | None,
     key: str,
     resume: bool,
-    spools: Path,
+    queues: Path,
     adds_only: bool = False,
 ) -> EventTracker:
     """Return a new run with our key; with resume the newest one that has it, running again.
@@ -78,11 +78,11 @@ def open_run(
     Raises:
         TrackingError: it can never be written there, as things are: a server's refusal, a
             damaged file, a deleted experiment, or one whose files only a server can write. A
-            server that does not answer is no error: what it misses waits in spools.
+            server that does not answer is no error: what it misses waits in queues.
     """
     sender = MlflowSender(uri)
     return event_log.begin(
-        sender, spools, key=key, resume=resume, experiment=experiment, run_name=run_name,
+        sender, queues, key=key, resume=resume, experiment=experiment, run_name=run_name,
         adds_only=adds_only,
     )  # fmt: skip
 

@@ -23,9 +23,9 @@ REFUSED = "refused.jsonl"  # an opening and the events that the place refused fo
 DAMAGED = "damaged.jsonl"  # events that can't be read to their end, after the rest was sent
 
 
-# What the first line of a spool says at least, and each that follows.
+# What the first line of a queue says at least, and each that follows.
 NEEDED = {"kind", "key", "place", "time_ms"}, {"kind", "time_ms"}
-SPOOL = re.compile(r"^[^.].*-\d{20}$")  # a name that begin gives
+QUEUE_NAME = re.compile(r"^[^.].*-\d{20}$")  # a name that begin gives
 
 
 class DeliveryError(TrackingError):
@@ -59,7 +59,7 @@ class Sender(Protocol):
         """
 
 
-class Spool:
+class OfflineQueue:
     """A folder of one run's events, locked while a process writes or sends it."""
 
     def __init__(self, folder: Path, lock: IO[bytes]) -> None:
@@ -68,7 +68,7 @@ class Spool:
 
     @classmethod
     def begin(cls, root: Path, opening: Event) -> Self:
-        """Return a new spool in root; names of one key sort by age."""
+        """Return a new queue in root; names of one key sort by age."""
         key = re.sub(r"[^\w-]", "_", opening["key"])
         folder = root / f"{key}-{time.time_ns():020}"
         # It gets its name when it is locked: another process can't take it for an orphan.
@@ -76,18 +76,18 @@ class Spool:
         hidden.mkdir(parents=True)
         lock = (hidden / LOCK).open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        spool = cls(hidden, lock)
-        spool.append(opening, None)
-        spool.folder = hidden.rename(folder)
-        return spool
+        queue = cls(hidden, lock)
+        queue.append(opening, None)
+        queue.folder = hidden.rename(folder)
+        return queue
 
     @classmethod
     def claim(cls, folder: Path, *, refused_too: bool = False) -> Self | None:
-        """Return the spool in the folder; None where another process holds it or has sent it.
+        """Return the queue in the folder; None where another process holds it or has sent it.
 
         Where only refused events are left it is one with refused_too, to ask for them again.
         """
-        if any(path.is_symlink() for path in folder.glob("*")):  # spools have none
+        if any(path.is_symlink() for path in folder.glob("*")):  # queues have none
             logger.warning(
                 "%s was read for events that wait; it holds links, which unmask puts nowhere. "
                 "Nothing of it is sent: delete that folder.",
@@ -103,14 +103,14 @@ class Spool:
         except BlockingIOError:
             lock.close()
             return None
-        spool = cls(folder, lock)
+        queue = cls(folder, lock)
         if refused_too and (folder / REFUSED).exists() and not (folder / EVENTS).exists():
             (folder / SENT).unlink(missing_ok=True)
             (folder / REFUSED).rename(folder / EVENTS)
         if not read_events(folder):  # its process died while it removed it, or it is damaged
-            spool.remove()
+            queue.remove()
             return None
-        return spool
+        return queue
 
     def append(self, event: Event, path: Path | None) -> None:
         """Write an event down, with a copy of the file or folder that belongs to it."""
@@ -171,7 +171,7 @@ class Spool:
         """Delete the folder, but for what was refused or can't be read."""
         if (self.folder / EVENTS).exists() and damage(self.folder) is not None:
             (self.folder / EVENTS).rename(self.folder / DAMAGED)
-        # First what makes it a spool: a process killed in here leaves nothing to be sent twice.
+        # First what makes it a queue: a process killed in here leaves nothing to be sent twice.
         (self.folder / EVENTS).unlink(missing_ok=True)
         if not any((self.folder / name).exists() for name in (REFUSED, DAMAGED)):
             # Another process may be removing it too; what stays the next claim takes away.
@@ -186,9 +186,9 @@ class Spool:
 
 
 def read_events(folder: Path) -> list[Event]:
-    """Return a spool's opening and what followed it; a line that was torn is none.
+    """Return the opening event of a queue and those after it, without a torn last line.
 
-    At a line that can't be read it stops, with a warning.
+    Stop with a warning at a line that can't be read.
     """
     events, damaged = _read(folder)
     if damaged is not None:
@@ -197,7 +197,7 @@ def read_events(folder: Path) -> list[Event]:
 
 
 def damage(folder: Path) -> int | None:
-    """Return the number of the first line of a spool that can't be read; None if all can."""
+    """Return the number of the first line of a queue that can't be read; None if all can."""
     return _read(folder)[1]
 
 
@@ -221,7 +221,7 @@ def _read(folder: Path) -> tuple[list[Event], int | None]:
 
 
 def _is_kept(folder: Path, path: object) -> bool:
-    """Say whether an event's file is a copy in the spool: a stranger's may name any file here."""
+    """Say whether an event's file is a copy in the queue: a stranger's may name any file here."""
     if not isinstance(path, str):
         return False
     return (folder / path).resolve().is_relative_to((folder / FILES).resolve())
@@ -237,12 +237,14 @@ def _warn_of(folder: Path, number: int) -> None:
     )  # fmt: skip
 
 
-def waiting(spools: Path) -> list[Path]:
+def waiting(queues: Path) -> list[Path]:
     """Return the folders of what was not sent, the older of a run's first."""
-    return sorted(path for path in spools.glob("*-*") if SPOOL.search(path.name) and path.is_dir())
+    return sorted(
+        path for path in queues.glob("*-*") if QUEUE_NAME.search(path.name) and path.is_dir()
+    )
 
 
-def upload(spools: Path, sender_at: Callable[[str], Sender]) -> Iterator[str]:
+def upload(queues: Path, sender_at: Callable[[str], Sender]) -> Iterator[str]:
     """Send what waits, through a sender for the place it was meant for; yield a line for each.
 
     A run whose process died ends as KILLED.
@@ -252,9 +254,9 @@ def upload(spools: Path, sender_at: Callable[[str], Sender]) -> Iterator[str]:
     """
     failed: dict[str, str] = {}
     refused: list[Path] = []
-    for folder in waiting(spools):
-        spool = Spool.claim(folder, refused_too=True)
-        if spool is None:
+    for folder in waiting(queues):
+        queue = OfflineQueue.claim(folder, refused_too=True)
+        if queue is None:
             if (folder / EVENTS).exists():
                 yield f"{folder.name}: a process that still runs writes it, and will send it"
             continue
@@ -263,30 +265,30 @@ def upload(spools: Path, sender_at: Callable[[str], Sender]) -> Iterator[str]:
         try:
             if opening["key"] in failed:
                 raise DeliveryError("what was written before it still waits")
-            run = spool.send(sender)
+            run = queue.send(sender)
             ends = any(event["kind"] == "end" for event in events)
             if not ends and not opening.get("adds_only"):
                 last_ms = max(event["time_ms"] for event in (opening, *events))
                 sender.send({"kind": "end", "status": "KILLED", "time_ms": last_ms}, None)
         except TrackingError as error:
-            spool.release()
+            queue.release()
             failed[opening["key"]] = str(error)
             yield f"{folder.name}: not sent: {error}"
         else:
-            spool.remove()
-            sent = len(events) - spool.refused
+            queue.remove()
+            sent = len(events) - queue.refused
             yield f"{folder.name}: {sent} events sent to {sender.place}, run {run}"
-            if spool.refused:
+            if queue.refused:
                 refused.append(folder)
     if failed:
         raise TrackingError(
-            f"Asked to send what waits in {spools}; of {len(failed)} runs it was not taken: "
+            f"Asked to send what waits in {queues}; of {len(failed)} runs it was not taken: "
             f"{next(iter(failed.values())).rstrip('.')}. Nothing is lost: type `unmask log` again, "
             "with the MLFLOW_TRACKING_URI they were meant for, when the place answers."
         )
     if refused:
         raise TrackingError(
-            f"Asked to send what waits in {spools}; some of it was refused, as the warnings say. "
+            f"Asked to send what waits in {queues}; some of it was refused, as the warnings say. "
             f"It is kept in {', '.join(map(str, refused))}: mend what they say and type "
             "`unmask log` again, or delete that."
         )

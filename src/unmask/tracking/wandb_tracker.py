@@ -1,7 +1,7 @@
-"""Runs in Weights & Biases, which keeps a journal of its own in wandb/ below the root.
+"""Runs in Weights & Biases, whose client keeps its own copy of each run in wandb/ below the root.
 
-Offline (WANDB_MODE=offline) everything stays there until `wandb sync` sends it; so does what a
-server that is down does not take.
+With WANDB_MODE=offline, or while the server is down, everything stays there until `wandb sync`
+sends it.
 """
 
 import logging

@@ -237,7 +237,7 @@ class Mapping:
 
     @cached_property
     def _ootf(self) -> NDArray[np.float32]:
-        """By a luminance of the scene, what HLG's display multiplies by: BT.2100, table 5."""
+        """Table of HLG's OOTF: the factor for each scene luminance (BT.2100, table 5)."""
         factors = HLG_PEAK_NITS / WHITE_NITS * _shares(1 << 16) ** (_HLG_GAMMA - 1)
         return factors.astype(np.float32)
 

@@ -179,7 +179,7 @@ def _without_ending(path: str) -> str:
 
 
 def _sources(rows: Mapping[str, dict[str, Any]], prefix: str) -> dict[str, str]:
-    """Return the source named first on the way from each video through its originals, or the last.
+    """Return each video's source: the first named along its chain of originals, else the last.
 
     Videos that name each other in a circle share the first of their names in the alphabet.
     """
