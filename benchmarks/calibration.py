@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from unlike import measured
 
+from unmask.answers.calibrated_folder import base_settings
 from unmask.answers.calibration import (
     Asked,
     CalibrationError,
     Clip,
     Learned,
-    base_settings,
     learn,
     verdict_of,
 )

@@ -12,7 +12,7 @@ from painted import faces_over_noise
 
 from tests.conftest import make_video_file
 from unmask import params
-from unmask.answers import calibration
+from unmask.answers import calibrated_folder, calibration
 from unmask.answers.analysis import analyse
 from unmask.answers.calibration import Asked, CalibrationError, Clip, Measured, learn
 from unmask.errors import WeightsError
@@ -125,9 +125,9 @@ def content_of(folder):
 
 
 def store(model, target, clips=None):
-    learned = learn(calibration.base_settings(model), clips or genuine(19), ASKED,
-                    weights_sha256=calibration.weights_digest(model))  # fmt: skip
-    calibration.store(model, target, learned, calibration.work_folder(target))
+    learned = learn(calibrated_folder.base_settings(model), clips or genuine(19), ASKED,
+                    weights_sha256=calibrated_folder.weights_digest(model))  # fmt: skip
+    calibrated_folder.store(model, target, learned, calibrated_folder.work_folder(target))
     return learned.checkpoint
 
 
@@ -143,11 +143,11 @@ def test_a_model_is_calibrated_in_its_place_and_undone_to_the_byte(model):
     assert card.endswith("## Licence\n\nfree\n")
     again = store(model, model, genuine(25))  # from what it was before the first time
     assert checkpoint.read_settings(model).promise.genuine == again.promise.genuine == 25
-    assert calibration.base_settings(model) == base()
-    calibration.undo(model, calibration.work_folder(model))
+    assert calibrated_folder.base_settings(model) == base()
+    calibrated_folder.undo(model, calibrated_folder.work_folder(model))
     assert content_of(model) == before
     with pytest.raises(CalibrationError, match="it has none"):
-        calibration.undo(model, calibration.work_folder(model))
+        calibrated_folder.undo(model, calibrated_folder.work_folder(model))
 
 
 def test_a_promise_is_not_about_other_weights(model):
@@ -157,27 +157,27 @@ def test_a_promise_is_not_about_other_weights(model):
     checkpoint.save(model, other, settings)
     with pytest.raises(WeightsError, match=r"learned with other weights.*calibrate"):
         Predictor.load(model)
-    calibration.undo(model, calibration.work_folder(model))
+    calibrated_folder.undo(model, calibrated_folder.work_folder(model))
     assert Predictor.load(model).checkpoint.promise is None
 
 
 def test_a_copy_leaves_the_model_as_it_is(model, tmp_path):
     before = content_of(model)
     target = tmp_path / "ours"
-    calibration.check_target(target)
+    calibrated_folder.check_target(target)
     store(model, target)
     assert content_of(model) == before
-    calibration.check_target(target)  # one that was calibrated before may be replaced
+    calibrated_folder.check_target(target)  # one that was calibrated before may be replaced
     with pytest.raises(CalibrationError, match="something else is there"):
-        calibration.check_target(model)
+        calibrated_folder.check_target(model)
 
 
 def test_a_run_killed_between_two_names_loses_no_model(model):
     before = content_of(model)
-    work = calibration.work_folder(model)
+    work = calibrated_folder.work_folder(model)
     work.mkdir()
     model.rename(work / "old")
-    calibration.recover(model, work)
+    calibrated_folder.recover(model, work)
     assert content_of(model) == before
 
 
@@ -225,8 +225,8 @@ def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
     assert before.faces[0].score.logit == own.logit
     clips[0] = replace(clips[0], faces=scored.faces)
     asked = replace(ASKED, max_false_alarms=0.25)
-    made = learn(base(), clips, asked, weights_sha256=calibration.weights_digest(model))
-    calibration.store(model, model, made, calibration.work_folder(model))
+    made = learn(base(), clips, asked, weights_sha256=calibrated_folder.weights_digest(model))
+    calibrated_folder.store(model, model, made, calibrated_folder.work_folder(model))
     [after] = analyse(Predictor.load(model), [videos / "2.mp4"])
     assert after.promise == made.checkpoint.promise
     assert after.probability == before.probability

@@ -7,7 +7,6 @@ that makes a video's verdict. The model's folder gets the promise, and keeps wha
 import hashlib
 import logging
 import math
-import shutil
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +30,7 @@ from unmask.models.predict import Predictor, probability
 from unmask.records import PASSING, Reason
 from unmask.runtime.code import code_digest
 from unmask.runtime.confinement import Confinement
-from unmask.runtime.disk import content_digest, write_atomically
+from unmask.runtime.disk import content_digest
 from unmask.runtime.processes import run_jobs
 from unmask.runtime.resume_manifest import ResumeManifest, key_of
 from unmask.scoring import promises, scores
@@ -53,7 +52,6 @@ _CODE = (
 # What a video is called that was read and has no score: it is no genuine video of the calibration,
 # but a fake like that is one that nobody finds.
 _SILENT = frozenset({Reason.NO_FACE, Reason.TOO_SHORT, Reason.TOO_FEW_FRAMES})
-CARD_SECTION = "When it says fake, real or neither"
 
 
 class CalibrationError(UnmaskError):
@@ -111,11 +109,6 @@ class Learned:
 
 
 # ---------------------------------------------------------------- videos, scored
-
-
-def work_folder(target: Path) -> Path:
-    """Return the folder beside a model that keeps what an interrupted calibration has done."""
-    return target.with_name(f".{target.name}.calibration")
 
 
 def measure(
@@ -377,112 +370,3 @@ def _check_enough(genuine: Sequence[Clip], clips: Sequence[Clip], ratio: float) 
 def _digest(clips: Sequence[Clip]) -> str:
     lines = sorted(clip.stream for clip in clips)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-# ---------------------------------------------------------------- a model's folder
-
-
-def weights_digest(model_dir: Path) -> str:
-    """Return the SHA-256 of a model's weights."""
-    return content_digest(model_dir / checkpoints.WEIGHTS)
-
-
-def base_settings(model_dir: Path) -> Checkpoint:
-    """Return the settings that the model had before it was calibrated for the first time.
-
-    Raises:
-        WeightsError: the folder is no model's.
-    """
-    return checkpoints.read_settings(_originals(model_dir))
-
-
-def _originals(model_dir: Path) -> Path:
-    kept = model_dir / looks_file.FOLDER
-    return kept if (kept / checkpoints.SETTINGS).is_file() else model_dir
-
-
-def check_target(target: Path) -> None:
-    """Pass if a calibrated model may be written there: nothing is there, or an earlier one.
-
-    Raises:
-        CalibrationError: something else is there.
-    """
-    if target.exists() and not (target / looks_file.FOLDER / looks_file.LOOKS).is_file():
-        raise CalibrationError(
-            f"Asked to write the calibrated model as {target}; something else is there. Name a "
-            "folder that does not exist yet."
-        )
-
-
-def store(model_dir: Path, target: Path, learned: Learned, work: Path) -> None:
-    """Put the calibrated model in target's place, at once; model_dir and target may be the same.
-
-    It keeps what it replaces in its folder `calibration`, for undo.
-
-    Raises:
-        DiskError: the disk takes no more.
-    """
-    whole, originals = _copied(model_dir, work), _originals(model_dir)
-    kept = whole / looks_file.FOLDER
-    kept.mkdir()
-    for name in (checkpoints.SETTINGS, checkpoints.CARD):
-        if (originals / name).is_file():
-            shutil.copyfile(originals / name, kept / name)
-    write_atomically(kept / looks_file.LOOKS, looks_file.to_bytes(learned.looks))
-    checkpoints.write_settings(whole, learned.checkpoint)
-    card = originals / checkpoints.CARD
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "# Model\n"
-    assert learned.checkpoint.promise is not None
-    write_atomically(whole / checkpoints.CARD, card_with(text, learned.checkpoint.promise))
-    checkpoints.swap(whole, target)
-
-
-def undo(model_dir: Path, work: Path) -> None:
-    """Give a model the settings and the card back that it had before it was calibrated.
-
-    Raises:
-        CalibrationError: it was not calibrated.
-        DiskError: the disk takes no more.
-    """
-    originals = _originals(model_dir)
-    if originals == model_dir:
-        raise CalibrationError(
-            f"Asked to undo the calibration of {model_dir}; it has none. Nothing was changed."
-        )
-    whole = _copied(model_dir, work)
-    (whole / checkpoints.CARD).unlink(missing_ok=True)
-    for name in (checkpoints.SETTINGS, checkpoints.CARD):
-        if (originals / name).is_file():
-            shutil.copyfile(originals / name, whole / name)
-    checkpoints.swap(whole, model_dir)
-
-
-def recover(target: Path, work: Path) -> None:
-    """Bring the model back that a run moved aside which was killed before it put in the new one."""
-    old = work / "old"
-    if old.is_dir() and not target.exists():
-        old.rename(target)
-
-
-def _copied(model_dir: Path, work: Path) -> Path:
-    whole = work / "model"
-    shutil.rmtree(whole, ignore_errors=True)
-    shutil.copytree(model_dir, whole, ignore=shutil.ignore_patterns(looks_file.FOLDER))
-    return whole
-
-
-def card_with(card: str, promise: Promise) -> str:
-    """Return a model's card that says what its verdicts rest on, in the place of what it said."""
-    lines = [
-        *messages.promised(promise),
-        "A face that is unlike those of the calibration gets no verdict.",
-        f"Calibrated on {promise.made[:10]} by unmask {promise.version}. The genuine videos' "
-        f"digest is {promise.genuine_sha256}.",
-    ]
-    strata = "".join(f"- {line}\n" for line in messages.strata_lines(promise.strata))
-    section = f"## {CARD_SECTION}\n\n" + "\n\n".join(lines) + "\n\n" + (strata and f"{strata}\n")
-    before, heading, rest = card.partition(f"## {CARD_SECTION}\n")
-    if not heading:
-        return f"{card.rstrip()}\n\n{section.rstrip()}\n"
-    _, mark, after = rest.partition("\n## ")
-    return f"{before}{section.rstrip()}\n" + (f"\n## {after}" if mark else "")

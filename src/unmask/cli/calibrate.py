@@ -72,25 +72,25 @@ def calibrate(
         raise click.UsageError("Missing GENUINE: name files, folders or globs of genuine videos.")
     if (rev or model.startswith(_SCHEMES)) and not target:
         raise click.UsageError("What is fetched stays as it is: name a folder with --as.")
-    from unmask.answers import calibration, inputs, model_source
+    from unmask.answers import calibrated_folder, calibration, inputs, model_source
     from unmask.cli import common
 
     common.set_up_logging()
     if undo:
         place = Path(model).resolve()
-        work = calibration.work_folder(place)
-        calibration.recover(place, work)
-        calibration.undo(model_source.named(model, rev, cache=common.weights_cache()).resolve(),
-                         work)  # fmt: skip
+        work = calibrated_folder.work_folder(place)
+        calibrated_folder.recover(place, work)
+        folder = model_source.named(model, rev, cache=common.weights_cache()).resolve()
+        calibrated_folder.undo(folder, work)
         shutil.rmtree(work, ignore_errors=True)
         terminal.echo(f"{model} is as it was before it was calibrated, and gives no verdict")
         return
     place = (target or Path(model)).resolve()
-    work = calibration.work_folder(place)
-    calibration.recover(place, work)
+    work = calibrated_folder.work_folder(place)
+    calibrated_folder.recover(place, work)
     folder = model_source.named(model, rev, cache=common.weights_cache()).resolve()
     if target:
-        calibration.check_target(place)
+        calibrated_folder.check_target(place)
     real = inputs.find_videos(genuine, b"")
     fake = inputs.find_videos(fakes, b"") if fakes else inputs.Inputs((), ())
     for unread in (*real.unread, *fake.unread):
@@ -123,10 +123,10 @@ def calibrate(
         rate, kind or _named(genuine), "unmask " + " ".join(sys.argv[1:]), unlike_by
     )
     learned = calibration.learn(
-        calibration.base_settings(folder), clips, asked,
-        weights_sha256=calibration.weights_digest(folder),
+        calibrated_folder.base_settings(folder), clips, asked,
+        weights_sha256=calibrated_folder.weights_digest(folder),
     )  # fmt: skip
-    calibration.store(folder, place, learned, work)
+    calibrated_folder.store(folder, place, learned, work)
     shutil.rmtree(work, ignore_errors=True)
     assert learned.checkpoint.promise is not None
     _tell(learned.checkpoint.promise, clips, target or Path(model))
