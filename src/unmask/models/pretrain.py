@@ -43,7 +43,7 @@ SMOOTHING = 0.98  # of the loss that is shown: about the mean of the last 50 ste
 # or other libraries begins afresh.
 CODE = (
     "faces/cascade", "faces/detector", "faces/tracks", "forgeries/blend", "forgeries/sample",
-    "geometry", "models/backbones", "models/image_net", "models/pretrain",
+    "geometry", "models/backbones", "models/frame_net", "models/image_net", "models/pretrain",
     "models/pretrain_bank", "scoring/scores", "video/colour", "video/decode", "video/endings",
     "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
