@@ -541,7 +541,7 @@ def test_any_name_will_do(kind: str, make_video: MakeVideo, tmp_path: Path) -> N
 CROP_AS_NOBODY = """
 import logging, os, shutil
 from pathlib import Path
-from tests.faces.test_kinds import crop, crop_folder, faces
+from tests.faces.test_kinds import crop, crop_folder, crops
 # This checkout may be closed, too: load whatever is loaded on the way.
 Path("warm").mkdir()
 crop(Path(shutil.copy("videos/good.mp4", "warm")))

@@ -40,7 +40,7 @@ def test_a_model_folder_is_calibrated_alone_as_its_training_did_it(trained, sett
     found = score_validation(uncalibrated, [chunk])
     assert found.labels == [0, 1, 0, 1]
     assert [len(video) for video in found.real_stretches] == [1, 1]  # a clip each
-    assert len(found.looks) == 3 * 2 + 2 * 2  # the tracks of train and validation
+    assert len(found.qualities) == 3 * 2 + 2 * 2  # the tracks of train and validation
     carried = calibrate(uncalibrated, found, settings.verdicts)
     assert carried == checkpoint.read_settings(folder)
     assert uncalibrated.checkpoint.temperature == 1.0  # what it was given is left as it was
@@ -72,7 +72,7 @@ def test_the_temperature_is_the_one_worked_out_on_paper():
         labels=[1, 1, 1, 1, 0, 0, 0, 0],
         logits=[2.0, 2.0, 2.0, -2.0, -2.0, -2.0, -2.0, 2.0],
         real_stretches=[],
-        looks=[FaceQuality(face_px=90.0, track_s=9.0, sharpness=0.1, brightness=0.5)] * 8,
+        qualities=[FaceQuality(face_px=90.0, track_s=9.0, sharpness=0.1, brightness=0.5)] * 8,
     )
     learned = calibrate(Predictor(Path("unread"), carried), found, shipped.verdicts)
     assert learned.temperature == pytest.approx(2 / math.log(2), rel=1e-6)
