@@ -19,12 +19,18 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile -
 test: install  ## all tests; the slow ones last
 	$(PYTEST)
 
+# What trains, starts servers, or decodes much, and what is slow to import, is left to `make test`.
+NOT_QUICK = tests/project tests/serve tests/sagemaker tests/cli tests/forgeries tests/models \
+  tests/federated tests/tracking tests/runtime/test_processes.py tests/runtime/test_confinement.py \
+  tests/faces/test_crops.py tests/faces/test_kinds.py tests/faces/test_stage.py \
+  tests/faces/test_files.py tests/video/test_colour.py tests/answers/test_calibration.py \
+  tests/answers/test_analysis.py tests/answers/test_html_report.py \
+  tests/answers/test_model_source.py tests/answers/test_provenance.py \
+  tests/evaluation/test_split_study.py tests/evaluation/test_robustness.py \
+  tests/evaluation/test_plots.py
+
 quick: install  ## between two edits: what needs no server, browser, training or worker processes
-	$(PYTEST) -q -m "not slow" --ignore tests/project --ignore tests/serve --ignore tests/sagemaker \
-	  --ignore tests/cli --ignore tests/forgeries --ignore tests/models --ignore tests/federated/remote \
-	  --ignore tests/runtime/test_processes.py --ignore tests/runtime/test_confinement.py \
-	  --ignore tests/faces/test_crops.py --ignore tests/faces/test_kinds.py \
-	  --ignore tests/faces/test_stage.py --ignore tests/video/test_colour.py --ignore tests/tracking
+	$(PYTEST) -q -m "not slow" $(addprefix --ignore ,$(NOT_QUICK))
 
 image-test: install  ## builds the image of training jobs and trains in it; skips without podman
 	$(BIN)/python tests/parts/try_image.py
