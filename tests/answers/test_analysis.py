@@ -124,6 +124,14 @@ def test_a_face_beyond_the_limits_is_in_doubt_and_crops_are_gone(videos):
     ]
 
 
+def test_without_a_face_the_net_is_not_loaded(tmp_path):
+    """There is none in this folder: loading it would say so."""
+    unloaded = Predictor(tmp_path / "nowhere", predictor(NOTHING_LEARNED).checkpoint)
+    found = VideoFaces("a", "", (), Reason.NO_FACE, "none in any picture")
+    clip = Cropped(0, tmp_path / "a.mp4", tmp_path, found, None, None)
+    assert answer(unloaded, clip, None).reason is Reason.NO_FACE
+
+
 def test_a_face_that_hardly_ever_changes_is_not_scored(tmp_path):
     paint = faces_over_noise((STILL.name, 40, 20))
     slow = make_video_file(

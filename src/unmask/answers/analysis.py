@@ -172,6 +172,8 @@ class Studied:
 
 def study(predictor: Predictor, cropped: Cropped, tracks: Sequence[FaceTrack]) -> list[Studied]:
     """Return what the model sees in these faces of a file, which move."""
+    if not tracks:  # the net, which takes seconds to load, is not needed
+        return []
     with gathered(predictor.net) as features:
         studied = predictor.study_tracks(cropped.crops_dir, tracks)
     stretches = [predictor.stretch_of(score) for score, _ in studied]

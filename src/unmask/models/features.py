@@ -10,6 +10,7 @@ compared: so a p-value that is made of them stays exact.
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def _decision(layer: "nn.Linear") -> Features:
     return np.asarray(weight[-1] - weight[0] if len(weight) == 2 else weight[0])
 
 
+@cache
 def _directions(width: int) -> Features:
     """Return (width, DIMENSIONS) signs from a hash: the same on every machine and version."""
     stream = hashlib.shake_256(f"unmask features {width}".encode())
