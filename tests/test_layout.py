@@ -116,13 +116,22 @@ UNTESTED = {
     "__main__",  # a call of cli; the pipeline's test runs it
     "records",  # rows; test_record_files writes and reads them, and asks their few methods
     "errors",  # names without code; each is raised in the test of the module that raises it
-    "data.layouts.celeb_df",  # test_datasets reads a chunk of each layout
-    "data.layouts.dfdc",
+    "data.layouts.celeb_df",  # test_layouts reads a chunk of each layout
+    "data.layouts.deeperforensics",
+    "data.layouts.deepfake_eval",
+    "data.layouts.deepfakebench",
+    "data.layouts.df_timit",
+    "data.layouts.dfdc",  # test_datasets too
+    "data.layouts.dfdc_test",
     "data.layouts.entry",
     "data.layouts.faceforensics",
+    "data.layouts.fakeavceleb",
     "data.layouts.folders",
+    "data.layouts.frames",
     "data.layouts.manifest",
     "data.layouts.rows",
+    "data.layouts.tables",
+    "data.layouts.wilddeepfake",
     "faces.cropper",  # test_crops cuts by it
     "federated.remote.client",  # test_federated_remote asks these of a server
     "federated.remote.config",

@@ -28,10 +28,38 @@ from unmask.runtime.disk import writing
 # only a wrapping, and taken off.
 LAYOUTS = {
     "DFDC": ("metadata.json",),
+    "DFDC test set": ("labels.csv",),
     "FaceForensics++": ("original_sequences/", "manipulated_sequences/"),
+    "DeepFakeDetection": (
+        "DFD_original_sequences/", "DFD_original sequences/", "DFD_manipulated_sequences/",
+    ),
     "Celeb-DF": ("Celeb-real/", "YouTube-real/", "Celeb-synthesis/"),
+    "DeeperForensics-1.0": ("manipulated_videos/", "source_videos/", "target_videos/"),
+    "FakeAVCeleb": (
+        "meta_data.csv", "RealVideo-RealAudio/", "RealVideo-FakeAudio/", "FakeVideo-RealAudio/",
+        "FakeVideo-FakeAudio/",
+    ),
+    "WildDeepfake": ("real_train/", "real_test/", "fake_train/", "fake_test/"),
+    "DF-TIMIT": (
+        "lower_quality/", "higher_quality/", "DeepfakeTIMIT/", "VidTIMIT/", "vidtimit/",
+    ),
+    "Deepfake-Eval-2024": (
+        "video-metadata-publish.csv", "video-metadata-publish-with-links.csv", "video-data/",
+    ),
+    "DeepfakeBench": (
+        "FaceForensics++.json", "FF-DF.json", "FF-F2F.json", "FF-FS.json", "FF-NT.json",
+        "FaceShifter.json", "DeepFakeDetection.json", "Celeb-DF-v1.json", "Celeb-DF-v2.json",
+        "DFDCP.json", "DFDC.json", "DeeperForensics-1.0.json", "UADFV.json",
+    ),
     "manifest": ("manifest.csv", "manifest.jsonl"),
     "folders": ("real/", "fake/"),
+}  # fmt: skip
+# A layout that is recognised although another one's marks lie there too: as its list is the more
+# telling one, or the other's files are a part of it.
+PREFERRED = {
+    "DeepfakeBench": set(LAYOUTS) - {"manifest"},
+    "DFDC test set": {"DFDC"},
+    "DeeperForensics-1.0": {"FaceForensics++"},
 }
 
 # What a folder is searched for.
@@ -40,7 +68,11 @@ VIDEO_ENDINGS = {
     ".mxf", ".ogv", ".ts", ".webm", ".wmv",
 }  # fmt: skip
 
+# What folders of frames hold.
+PICTURE_ENDINGS = {".png", ".jpg", ".jpeg"}
+
 MAX_FILES = 200_000  # all of DFDC has 124,000 videos
+MAX_PICTURES = 2_000_000  # in a folder; WildDeepfake has 1,180,000
 MAX_UNPACKED_BYTES = 2**40
 MAX_RATIO = 200  # video hardly shrinks; deflate's limit, 1032, is where zip bombs live
 RATIO_FREE_BYTES = 2**20  # a small file may shrink by any ratio: a metadata.json does
@@ -190,6 +222,11 @@ def _shows(path: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
+def is_picture(path: str) -> bool:
+    """Say whether a name has the ending of a picture."""
+    return path[path.rfind(".") :].lower() in PICTURE_ENDINGS
+
+
 def tops_of(paths: Iterable[str]) -> set[str]:
     """Return what lies at the top, a folder with its slash."""
     return {"".join(path.partition("/")[:2]) for path in paths}
@@ -260,6 +297,7 @@ def _leads_out(root: Path, path: str) -> bool:
 def _open_folder(folder: Path) -> _Folder:
     sizes: dict[str, int] = {}
     others = []
+    pictures = 0
     root = folder.resolve()
     waiting = [""]
     while waiting:
@@ -275,12 +313,13 @@ def _open_folder(folder: Path) -> _Folder:
                     others.append(path)
                 elif os.path.isfile(entry.path):  # through links; it opens nothing
                     sizes[path] = entry.stat().st_size
+                    pictures += is_picture(path)
                 else:
                     others.append(path)
-                if len(sizes) + len(others) > MAX_FILES:
+                if len(sizes) - pictures + len(others) > MAX_FILES or pictures > MAX_PICTURES:
                     raise DatasetError(
-                        f"Asked for the chunk {folder}; it has more than {MAX_FILES:,} files. "
-                        "Move out what is no video, such as frames, or split it."
+                        f"Asked for the chunk {folder}; it has more than {MAX_FILES:,} files, or "
+                        f"{MAX_PICTURES:,} pictures. Move out what is not needed, or split it."
                     )
     if others:
         # A link to a folder is not followed, because DVC does not: it would miss a change.
@@ -357,8 +396,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     if count > MAX_FILES or directory_bytes > MAX_FILES * DIRECTORY_BYTES_PER_FILE:
         raise DatasetError(
             f"Asked for the chunk {path}; it lists {count:,} members in {directory_bytes:,} bytes, "
-            f"more than the {MAX_FILES:,} files a chunk may have. Leave out what is no video, such "
-            "as frames, or split it."
+            f"more than the {MAX_FILES:,} files a zip may have. Leave out what is no video, or "
+            "split it; folders of frames are read unpacked."
         )
     try:
         return zipfile.ZipFile(path)

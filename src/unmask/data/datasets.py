@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from unmask.data.archive import (
     LAYOUTS,
+    PREFERRED,
     VIDEO_ENDINGS,
     ChunkFiles,
     first_few,
@@ -20,15 +21,26 @@ from unmask.data.archive import (
     tops_of,
 )
 from unmask.data.layouts.celeb_df import TESTING_LIST, read_celeb_df
+from unmask.data.layouts.deeperforensics import SPLIT_LISTS, read_deeperforensics
+from unmask.data.layouts.deepfake_eval import TABLES, read_deepfake_eval
+from unmask.data.layouts.deepfakebench import read_deepfakebench
+from unmask.data.layouts.df_timit import read_df_timit
 from unmask.data.layouts.dfdc import read_dfdc
+from unmask.data.layouts.dfdc_test import LABELS_CSV, read_dfdc_test
 from unmask.data.layouts.entry import Entry, is_video, name_flaw, refuse, stem
-from unmask.data.layouts.faceforensics import PAIRS, read_faceforensics
-from unmask.data.layouts.folders import read_folders
+from unmask.data.layouts.faceforensics import PAIRS, read_deepfakedetection, read_faceforensics
+from unmask.data.layouts.fakeavceleb import META_CSV, read_fakeavceleb
+from unmask.data.layouts.folders import is_uadfv, read_folders, read_uadfv
+from unmask.data.layouts.frames import SETTINGS
 from unmask.data.layouts.manifest import read_manifest
+from unmask.data.layouts.wilddeepfake import read_wilddeepfake
 from unmask.data.words import join_spellings, key_of, say_joined, tidy
 from unmask.errors import DatasetError
 
-METADATA = {"metadata.json", "manifest.csv", "manifest.jsonl", TESTING_LIST, *PAIRS.values()}
+METADATA = {
+    "metadata.json", "manifest.csv", "manifest.jsonl", TESTING_LIST, LABELS_CSV, META_CSV, SETTINGS,
+    *PAIRS.values(), *SPLIT_LISTS.values(), *TABLES, *LAYOUTS["DeepfakeBench"],
+}  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +56,7 @@ def read(files: ChunkFiles) -> list[Entry]:
         DatasetError: the chunk has no layout that is known, or two, or it is not what its layout
             promises; one message lists up to five problems.
     """
-    layout = _recognise(files)
+    layout = recognise(files)
     entries = sorted(READERS[layout](files), key=lambda entry: entry.file)
     entries = _join_names(entries, files.where)
     if not entries:
@@ -59,23 +71,34 @@ def read(files: ChunkFiles) -> list[Entry]:
     ]  # fmt: skip
     refuse(problems, files.where)
     listed = {entry.path for entry in entries}
+    listed.update(path for entry in entries if entry.frames for path in entry.frames.pictures)
+    absent = sum(not entry.is_in(files) for entry in entries)
     unlisted = files.sizes.keys() - listed - METADATA
     _log.info(
         "%s: %s, %d videos, %d real and %d fake; %d without a file; %d files not listed, %d of "
         "them videos",
         files.where, layout, len(entries), sum(entry.label == 0 for entry in entries),
-        sum(entry.label == 1 for entry in entries), len(listed - files.sizes.keys()),
+        sum(entry.label == 1 for entry in entries), absent,
         len(unlisted), sum(is_video(path) for path in unlisted),
     )  # fmt: skip
     return entries
 
 
-def _recognise(files: ChunkFiles) -> str:
+def recognise(files: ChunkFiles) -> str:
+    """Return the name of a chunk's layout, by what lies at its top.
+
+    UADFV, whose folders are called as anybody's are, is known by its files' names.
+
+    Raises:
+        DatasetError: the chunk has no layout that is known, or two.
+    """
     tops = tops_of(files.sizes)
     found = {name: [m for m in marks if m in tops] for name, marks in LAYOUTS.items()}
     layouts = [name for name, marks in found.items() if marks]
+    for name in [name for name in layouts if name in PREFERRED]:
+        layouts = [other for other in layouts if other == name or other not in PREFERRED[name]]
     if len(layouts) == 1:
-        return layouts[0]
+        return "UADFV" if layouts == ["folders"] and is_uadfv(files) else layouts[0]
     if layouts:
         both = " and ".join(f"{', '.join(found[name])} ({name})" for name in layouts)
         raise DatasetError(
@@ -126,8 +149,17 @@ def _join_names(entries: list[Entry], where: str) -> list[Entry]:
 
 READERS: dict[str, Callable[[ChunkFiles], list[Entry]]] = {
     "DFDC": read_dfdc,
+    "DFDC test set": read_dfdc_test,
     "FaceForensics++": read_faceforensics,
+    "DeepFakeDetection": read_deepfakedetection,
     "Celeb-DF": read_celeb_df,
+    "DeeperForensics-1.0": read_deeperforensics,
+    "FakeAVCeleb": read_fakeavceleb,
+    "WildDeepfake": read_wilddeepfake,
+    "DF-TIMIT": read_df_timit,
+    "Deepfake-Eval-2024": read_deepfake_eval,
+    "DeepfakeBench": read_deepfakebench,
+    "UADFV": read_uadfv,
     "manifest": read_manifest,
     "folders": read_folders,
 }

@@ -20,6 +20,17 @@ MAX_METADATA_BYTES = 2**26  # all of DFDC, 124,000 videos, takes 15 million
 
 
 @dataclass(frozen=True)
+class FrameFolder:
+    """A folder of pictures that are a video's frames."""
+
+    pictures: tuple[str, ...]  # their paths in the chunk, in the order in which they are shown
+    ticks: tuple[int, ...]  # when each begins to be shown, in units of 1 / rate_fps
+    rate_fps: float
+    is_track: bool  # each picture is one face, cut out already: no face is searched in it
+    left_out: int = 0  # pictures of a number that another one has
+
+
+@dataclass(frozen=True)
 class Entry:
     """One video that a chunk's metadata lists, whether or not its file is there."""
 
@@ -31,6 +42,11 @@ class Entry:
     path: str = ""  # where it lies in the chunk, "/" between folders; empty: where file says
     donors: tuple[str, ...] = ()  # sources whose faces were pasted in
     forged: ForgedPart | None = None  # where in a fake the forged face is; None: nobody says
+    frames: FrameFolder | None = None  # what it is made of, where path is a folder of frames
+
+    def is_in(self, files: ChunkFiles) -> bool:
+        """Say whether the chunk holds the video, as a file or as frames."""
+        return self.frames is not None or self.path in files.sizes
 
 
 def stem(path: str) -> str:

@@ -1,4 +1,9 @@
-"""FaceForensics++ and DeepFakeDetection, whose files' names tell target and donor."""
+"""FaceForensics++ and DeepFakeDetection, whose files' names tell target and donor.
+
+DeepFakeDetection (Google and Jigsaw's data set of actors, "DFD") comes with FaceForensics++'s own
+script, in its folders, or in two folders of its own: DFD_original_sequences/ and
+DFD_manipulated_sequences/, as copies of it are shared.
+"""
 
 import logging
 import re
@@ -10,7 +15,8 @@ from unmask.data.archive import (
     first_few,
     shorten,
 )
-from unmask.data.layouts.entry import Entry, read_json, refuse, stem, videos_below
+from unmask.data.layouts.entry import Entry, read_json, refuse
+from unmask.data.layouts.frames import clips_below
 from unmask.data.words import tidy
 from unmask.errors import DatasetError
 
@@ -18,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 PAIRS = {split: f"splits/{split}.json" for split in ("train", "val", "test")}
+KEPT_IN = ("videos", "frames")  # the second is DeepfakeBench's
 FORENSICS_PATH = "<kind>/<group>/<compression>/videos/<name>.mp4"
 
 
@@ -31,26 +38,27 @@ def read_faceforensics(files: ChunkFiles) -> list[Entry]:
     """
     splits = _read_pairs(files)
     entries, problems, strays = [], [], []
-    for path in videos_below(files, LAYOUTS["FaceForensics++"]):
+    for clip in clips_below(files, LAYOUTS["FaceForensics++"]):
+        path = clip.path
         *folders, name = path.split("/")
         # Masks are videos too: manipulated_sequences/<method>/masks/videos/000_003.mp4.
         if "masks" in folders:
             continue
-        if len(folders) != 3 and (len(folders) != 4 or folders[3] != "videos"):
+        if len(folders) != 3 and (len(folders) != 4 or folders[3] not in KEPT_IN):
             strays.append(shorten(path))
             continue
         kind, group, compression = folders[:3]
         label = int(kind == "manipulated_sequences")
-        people = _sequences(stem(name))
+        people = sequences_in(clip.name)
         if len(people) != 1 + label:
             expected = "000_003.mp4 or 01_02__scene__id" if label else "000.mp4 or 01__scene"
             problems.append(f"{shorten(path)}: should be a name like {expected}.mp4")
             continue
         entries.append(
             Entry(
-                file=f"{group}_{compression}_{name}", label=label, source_id=people[0],
+                file=clip.file(f"{group}_{compression}_{name}"), label=label, source_id=people[0],
                 method=group if label else "real", split=splits.get(people[0], ""), path=path,
-                donors=people[1:],
+                donors=people[1:], frames=clip.frames,
             )
         )  # fmt: skip
     refuse(problems, files.where)
@@ -94,7 +102,7 @@ def _compression(entry: Entry) -> str:
     return entry.path.split("/")[2]
 
 
-def _sequences(stem: str) -> tuple[str, ...]:
+def sequences_in(stem: str) -> tuple[str, ...]:
     """Return the source that a name of FaceForensics++ tells, then the donor of a fake."""
     if match := re.fullmatch(r"([0-9]+)(?:_([0-9]+))?", stem):
         return tuple(number for number in match.groups() if number)
@@ -103,10 +111,42 @@ def _sequences(stem: str) -> tuple[str, ...]:
     return ()
 
 
+def read_deepfakedetection(files: ChunkFiles) -> list[Entry]:
+    """Return the videos of DeepFakeDetection in folders of its own.
+
+    01__walking.mp4 shows actor 01, 01_02__walking__ABCDEFGH.mp4 the same with the face of actor 02.
+    """
+    entries, problems = [], []
+    for clip in clips_below(files, LAYOUTS["DeepFakeDetection"]):
+        label = int(clip.path.startswith("DFD_manipulated_sequences/"))
+        kind = "manipulated" if label else "original"
+        people = sequences_in(clip.name)
+        if len(people) != 1 + label or not people[0].startswith("actor "):
+            expected = "01_02__scene__ABCDEFGH" if label else "01__scene"
+            problems.append(f"{shorten(clip.path)}: should be a name like {expected}.mp4")
+            continue
+        entries.append(
+            Entry(
+                file=clip.file(f"{kind}_{clip.path.split('/')[-1]}"), label=label,
+                source_id=people[0], method="DeepFakeDetection" if label else "real", split="",
+                path=clip.path, donors=people[1:], frames=clip.frames,
+            )
+        )  # fmt: skip
+    refuse(problems, files.where)
+    return entries
+
+
+def pairs_path(files: ChunkFiles, split: str) -> str:
+    """Return where a list of pairs lies: in splits/, or at the top, as DeepfakeBench has it."""
+    path = PAIRS[split]
+    return path if path in files.sizes else f"{split}.json"
+
+
 def _read_pairs(files: ChunkFiles) -> dict[str, str]:
     """Return the split of each sequence that splits/*.json list, as pairs of target and donor."""
     splits: dict[str, str] = {}
-    for split, path in PAIRS.items():
+    for split in PAIRS:
+        path = pairs_path(files, split)
         if path not in files.sizes:
             continue
         where = f"{path} of {files.where}"
