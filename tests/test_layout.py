@@ -132,6 +132,9 @@ UNTESTED = {
     "data.layouts.rows",
     "data.layouts.tables",
     "data.layouts.wilddeepfake",
+    "data.protocols.protocol",  # test_protocols reads all of these
+    "data.protocols.rules",
+    "data.protocols.selection",
     "faces.cropper",  # test_crops cuts by it
     "federated.remote.client",  # test_federated_remote asks these of a server
     "federated.remote.config",
