@@ -7,6 +7,7 @@ from unmask import params
 from unmask.cli.common import has_gpu, progress, run_stage, workers
 from unmask.faces import crops
 from unmask.faces.shared_detector import best_detector
+from unmask.video.pictures import read_tracks
 
 
 def main() -> None:
@@ -15,8 +16,9 @@ def main() -> None:
     videos, settings = crops.find_videos(videos_dir), params.load().faces
     with best_detector(settings.detect, on_gpu=has_gpu()) as load_detector:
         rows = crops.crop_chunk(
-            videos, faces_dir, settings, workers=workers(), load_detector=load_detector
-        )
+            videos, faces_dir, settings, workers=workers(), load_detector=load_detector,
+            tracks=read_tracks(videos_dir),
+        )  # fmt: skip
         for _ in progress(rows, total=len(videos), label=f"faces of {faces_dir.name}"):
             pass
 

@@ -57,6 +57,7 @@ OWNERS = {
         "video.decode",
         "video.encode",
         "video.frame",
+        "video.pictures",
         "video.sound",
         "video.streams",
         "video.transport",

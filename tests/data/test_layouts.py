@@ -5,8 +5,7 @@ import logging
 import zipfile
 
 import pytest
-
-from tests.parts.layouts import (
+from miniatures import (
     BENCH_JSON,
     CELEB_FRAMES,
     FAVC_HEADER,
@@ -15,6 +14,7 @@ from tests.parts.layouts import (
     frames,
     write,
 )
+
 from unmask.data import archive, datasets
 from unmask.data.archive import PREFERRED
 from unmask.data.layouts import frames as frames_module

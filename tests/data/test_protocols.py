@@ -3,8 +3,8 @@
 import logging
 
 import pytest
+from miniatures import MINIATURES, frames, write
 
-from tests.parts.layouts import MINIATURES, frames, write
 from unmask.data.protocols import protocol as protocols
 from unmask.data.protocols.rules import digest_of
 from unmask.data.protocols.selection import protocol_of

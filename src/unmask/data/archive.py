@@ -157,11 +157,13 @@ class ChunkFiles(ABC):
     def _put(self, path: str, partial: Path) -> None: ...
 
 
-def fill(files: ChunkFiles, wanted: Mapping[str, str], folder: Path) -> Iterator[str]:
+def fill(
+    files: ChunkFiles, wanted: Mapping[str, str], folder: Path, *, keep: Collection[str] = ()
+) -> Iterator[str]:
     """Yield each name as it is in place, until folder holds the wanted files and nothing else.
 
     wanted maps plain names to paths in the chunk. One that is not there is left out and logged;
-    one that is in place already is kept.
+    one that is in place already is kept, as are the files that keep names.
 
     Raises:
         DatasetError: a file is damaged, there is no room, or the folder lies in the chunk.
@@ -181,7 +183,7 @@ def fill(files: ChunkFiles, wanted: Mapping[str, str], folder: Path) -> Iterator
     for old in list(folder.iterdir()):
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
-        elif old.name not in there:
+        elif old.name not in there and old.name not in keep:
             old.unlink()
     for name, path in sorted(there.items()):
         files.place(path, folder / name)

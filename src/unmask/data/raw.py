@@ -6,7 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from unmask.data import archive, copies, datasets, fingerprints, leakage, same_pictures, splits
+from unmask.data import (
+    archive,
+    copies,
+    datasets,
+    fingerprints,
+    frame_videos,
+    leakage,
+    same_pictures,
+    splits,
+)
 from unmask.params import Raw
 from unmask.records import VideoRecord
 from unmask.runtime.disk import sole_writer
@@ -44,13 +53,13 @@ def _fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch
     with archive.open_chunk(chunk_path) as files:
         entries = datasets.read(files)
         sides = splits.assign(entries, settings)
-        absent = {entry.file for entry in entries if entry.path not in files.sizes}
+        absent = {entry.file for entry in entries if not entry.is_in(files)}
         records = splits.draw(entries, sides, settings, absent)
         # What shows without the files comes before hours of copying and decoding.
         leakage.check([copies.Listing(chunk, records)], settings)
         drawn = {record.file for record in records}
-        wanted = {entry.file: entry.path for entry in entries if entry.file in drawn}
-        placed = archive.fill(files, wanted, videos_dir)
+        wanted = [entry for entry in entries if entry.file in drawn]
+        placed = frame_videos.fill(files, wanted, videos_dir)
         for _ in watch(placed, total=len(wanted), label=f"videos of {chunk}"):
             pass
     paths = {record.video_id: videos_dir / record.file for record in records}

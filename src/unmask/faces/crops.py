@@ -13,9 +13,11 @@ from unmask import params
 from unmask.errors import DatasetError
 from unmask.faces.cropper import crop_in_workers, crop_video
 from unmask.faces.detector import (
+    FaceDetector,
     LoadDetector,
     detector_of_worker,
 )
+from unmask.faces.whole import WholeFrame
 from unmask.records import PASSING, Reason, VideoFaces
 from unmask.runtime.code import code_digest
 from unmask.runtime.disk import (
@@ -37,6 +39,7 @@ _CODE = (
     "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
     "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
+_WHOLE = ("faces/whole",)  # and of these, the crops of face tracks
 _FAILURES = (
     Reason.MISSING, Reason.FORBIDDEN, Reason.EMPTY, Reason.NOT_A_VIDEO, Reason.UNREADABLE,
     *PASSING,
@@ -50,6 +53,7 @@ class _Job:
     faces_dir: Path
     settings: params.Faces
     key: str
+    is_track: bool  # each frame is a face, and none is searched
 
 
 def find_videos(videos_dir: Path) -> list[tuple[str, Path]]:
@@ -73,10 +77,12 @@ def crop_chunk(
     *,
     workers: int,
     load_detector: LoadDetector = detector_of_worker,
+    tracks: Collection[str] = (),
 ) -> Iterator[VideoFaces]:
     """Yield the faces of each video, in the order they are done; then faces_dir is complete.
 
-    videos are ids and paths. What an earlier run cropped from the same content with the same
+    videos are ids and paths. tracks names the files in whose frames no face is searched, as each
+    is one already. What an earlier run cropped from the same content with the same
     params and code is kept, also where that run was killed. faces_dir ends up with crop files
     and index.jsonl, one line a video, in order of ids; no file in it is ever changed in place,
     as it may be a hard link into DVC's cache. Videos are cropped by worker processes: one that
@@ -90,7 +96,7 @@ def crop_chunk(
     """
     _refuse_name_collisions(videos)
     with sole_writer(faces_dir):
-        yield from _fill(videos, faces_dir, settings, workers, load_detector)
+        yield from _fill(videos, faces_dir, settings, workers, load_detector, tracks)
 
 
 def _fill(
@@ -99,9 +105,10 @@ def _fill(
     settings: params.Faces,
     workers: int,
     load_detector: LoadDetector,
+    tracks: Collection[str],
 ) -> Iterator[VideoFaces]:
     index, partial = faces_dir / _INDEX, faces_dir / _PARTIAL_INDEX
-    jobs = _plan(videos, faces_dir, settings, workers)
+    jobs = _plan(videos, faces_dir, settings, workers, tracks)
     # A partial beside an index is older than it: `dvc checkout` brought the index back.
     known = _read_rows(index if index.exists() else partial)
     rows = {job.video_id: known[job.video_id] for job in jobs if _is_done(job, known)}
@@ -135,20 +142,29 @@ def _refuse_name_collisions(videos: Sequence[tuple[str, Path]]) -> None:
 
 
 def _plan(
-    videos: Sequence[tuple[str, Path]], faces_dir: Path, settings: params.Faces, workers: int
+    videos: Sequence[tuple[str, Path]],
+    faces_dir: Path,
+    settings: params.Faces,
+    workers: int,
+    tracks: Collection[str],
 ) -> list[_Job]:
     # These say when a video or a chunk is given up: raising them changes no crop.
     values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
     recipe = hashlib.sha256(f"{values}\0{code_digest(*_CODE)}".encode()).hexdigest()
+    of_tracks = hashlib.sha256(f"{recipe} {code_digest(*_WHOLE)}".encode()).hexdigest()
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
         digests = list(pool.map(_digest_if_readable, [path for _, path in videos]))
     return [
         _Job(
             video_id, path, faces_dir, settings,
-            hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest() if digest else "",
+            _key(digest, of_tracks if path.name in tracks else recipe), path.name in tracks,
         )
         for (video_id, path), digest in zip(videos, digests, strict=True)
     ]  # fmt: skip
+
+
+def _key(digest: str, recipe: str) -> str:
+    return hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest() if digest else ""
 
 
 def _digest_if_readable(path: Path) -> str:
@@ -234,7 +250,9 @@ def _crop_all(
 
 
 def _crop(load_detector: LoadDetector, job: _Job) -> VideoFaces:
-    detector = load_detector(job.settings.detect)
+    detector: FaceDetector = WholeFrame(job.settings.margin_ratio)
+    if not job.is_track:
+        detector = load_detector(job.settings.detect)
     return crop_video(job.path, job.video_id, job.faces_dir, job.settings, detector, key=job.key)
 
 
