@@ -136,6 +136,7 @@ UNTESTED = {
     "data.protocols.protocol",  # test_protocols reads all of these
     "data.protocols.rules",
     "data.protocols.selection",
+    "data.protocols.verify",  # test_benchmark_verify runs it
     "faces.cropper",  # test_crops cuts by it
     "federated.remote.client",  # test_federated_remote asks these of a server
     "federated.remote.config",

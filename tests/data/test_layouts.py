@@ -307,6 +307,14 @@ def test_frames_are_read_in_the_places_of_videos(tmp_path, real, fake):
     assert len({entry.source_id for entry in entries.values()}) == 1
 
 
+@pytest.mark.parametrize(
+    "top", ["real", "Celeb-real", "manipulated_videos", "fake_test", "VidTIMIT"]
+)
+def test_pictures_at_the_top_are_no_video_s(tmp_path, top):
+    with pytest.raises(DatasetError, match="and no video where it has them"):
+        read(tmp_path, dict.fromkeys(frames(top), ""))
+
+
 def test_videos_come_before_frames_of_the_same(tmp_path):
     paths = ["Celeb-real/videos/id0_0000.mp4", *frames("Celeb-real/frames/id0_0000")]
     (entry,) = read(tmp_path, dict.fromkeys(paths, ""))

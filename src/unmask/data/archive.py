@@ -6,6 +6,7 @@ and its own names are never used as paths: the caller says where a video goes.
 
 import errno
 import filecmp
+import hashlib
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.errors import DatasetError
-from unmask.runtime.disk import writing
+from unmask.runtime.disk import content_digest, writing
 
 # What lies at the top of a chunk of each layout. A single folder there that is none of these is
 # only a wrapping, and taken off.
@@ -118,6 +119,21 @@ class ChunkFiles(ABC):
             )
         return self._read(path, most_bytes)
 
+    def digest(self, path: str) -> str:
+        """Return the SHA-256 of one file's content.
+
+        Raises:
+            DatasetError: it is damaged, or can't be read.
+        """
+        assert path in self.sizes
+        try:
+            return self._digest(path)
+        except OSError as error:
+            raise DatasetError(
+                f"Asked for {path} of {self.where}; it can't be read: {error.strerror}. Mend it or "
+                "take a fresh copy."
+            ) from error
+
     def place(self, path: str, target: Path) -> None:
         """Put a file of the chunk at target, unless it is there already; the folder must exist.
 
@@ -149,6 +165,9 @@ class ChunkFiles(ABC):
 
     @abstractmethod
     def _read(self, path: str, most_bytes: int) -> bytes: ...
+
+    @abstractmethod
+    def _digest(self, path: str) -> str: ...
 
     @abstractmethod
     def _is(self, path: str, target: Path) -> bool: ...
@@ -264,6 +283,9 @@ class _Folder(ChunkFiles):
         with (self.folder / path).open("rb") as file:
             return file.read(most_bytes)
 
+    def _digest(self, path: str) -> str:
+        return content_digest(self.folder / path)
+
     def _is(self, path: str, target: Path) -> bool:
         # After DVC took the chunk into its cache, what was linked to it is another file.
         original = self.folder / path
@@ -355,6 +377,13 @@ class _Zip(ChunkFiles):
             content = file.read(most_bytes)
         self._check_size(path, len(content))
         return content
+
+    def _digest(self, path: str) -> str:
+        digest = hashlib.sha256()
+        with self._naming_damage(path), self.archive.open(self.members[path]) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
 
     def _is(self, path: str, target: Path) -> bool:
         if target.stat().st_size != self.sizes[path]:

@@ -148,23 +148,31 @@ def _plan(
     workers: int,
     tracks: Collection[str],
 ) -> list[_Job]:
-    # These say when a video or a chunk is given up: raising them changes no crop.
-    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
-    recipe = hashlib.sha256(f"{values}\0{code_digest(*_CODE)}".encode()).hexdigest()
-    of_tracks = hashlib.sha256(f"{recipe} {code_digest(*_WHOLE)}".encode()).hexdigest()
+    recipe, of_tracks = _recipe(settings), _recipe_of_tracks(settings)
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
         digests = list(pool.map(_digest_if_readable, [path for _, path in videos]))
     return [
         _Job(
             video_id, path, faces_dir, settings,
-            _key(digest, of_tracks if path.name in tracks else recipe), path.name in tracks,
+            _key(digest, of_tracks if path.name in tracks else recipe) if digest else "",
+            path.name in tracks,
         )
         for (video_id, path), digest in zip(videos, digests, strict=True)
     ]  # fmt: skip
 
 
+def _recipe(settings: params.Faces) -> str:
+    # These say when a video or a chunk is given up: raising them changes no crop.
+    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
+    return hashlib.sha256(f"{values}\0{code_digest(*_CODE)}".encode()).hexdigest()
+
+
+def _recipe_of_tracks(settings: params.Faces) -> str:
+    return hashlib.sha256(f"{_recipe(settings)} {code_digest(*_WHOLE)}".encode()).hexdigest()
+
+
 def _key(digest: str, recipe: str) -> str:
-    return hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest() if digest else ""
+    return hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest()
 
 
 def _digest_if_readable(path: Path) -> str:

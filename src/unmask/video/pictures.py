@@ -203,8 +203,8 @@ def read_notes(folder: Path) -> dict[str, Note]:
         return {name: Note(**row) for name, row in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(
-            f"Asked for {path}; it is not what was written there: {error}. Delete it and run "
-            "`dvc repro`."
+            f"Asked for {path}; it is not what was written there: {str(error)!a}. Delete it and "
+            "run `dvc repro`."
         ) from error
 
 

@@ -161,6 +161,11 @@ def _in_common_compressions(rows: dict[_Row, str], where: str) -> list[_Row]:
     common = held[0] & held[1]
     if not all(held) or held[0] == held[1]:
         return list(rows)
+    if not common:
+        raise DatasetError(
+            f"Asked for the videos of {where}; found no compression of both classes. It would tell "
+            "real from fake: take a list that has one for both."
+        )
     apart = sorted((held[0] | held[1]) - common)
     _log.warning(
         "%s: left out, because a compression that one class lacks would tell the label: %s",

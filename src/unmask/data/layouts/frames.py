@@ -79,12 +79,12 @@ def clips_below(
 
 
 def frame_clips(paths: Iterable[str], settings: Settings, *, is_track: bool = True) -> list[Clip]:
-    """Return a clip for each folder that the pictures lie in."""
+    """Return a clip for each folder that the pictures lie in, but for folders at the top."""
     folders: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         folder, _, _ = path.rpartition("/")
         # DeepfakeBench's masks and landmarks lie beside the frames.
-        if not {"masks", "mask", "landmarks"}.intersection(folder.split("/")):
+        if "/" in folder and not {"masks", "mask", "landmarks"}.intersection(folder.split("/")):
             folders[folder].append(path)
     return [
         Clip(folder, in_order(pictures, settings, is_track=is_track))

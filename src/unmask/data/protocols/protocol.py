@@ -64,7 +64,7 @@ def read_protocol(text: str, where: str) -> Protocol:
     try:
         protocol = Protocol.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError, RecursionError) as error:
-        said = str(error).replace("\n", " ")[:300]
+        said = ascii(" ".join(str(error).split()))[1:300]
         raise DatasetError(
             f"Asked for the protocol of {where}; it is not in the form: {said}. See docs/data.md."
         ) from error
