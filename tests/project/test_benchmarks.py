@@ -7,12 +7,15 @@ import csv
 import itertools
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from small_project import RATE_FPS, carry, draw_people, run, swaying
+from small_project import RATE_FPS, ask_mlflow, call, carry, draw_people, run, swaying
 
+from unmask.video.decode import read_frames
 from unmask.video.encode import write_video
 
 pytestmark = pytest.mark.slow
@@ -114,8 +117,107 @@ def scores_of(root: Path, name: str) -> dict[str, dict[str, str]]:
         return {row["video_id"]: row for row in csv.DictReader(file)}
 
 
-def test_train_on_one_data_set_and_benchmark_on_others(root: Path) -> None:
+def files_of(folder: Path) -> dict[str, int]:
+    """Return when each file below a folder was written."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
+        for path in folder.rglob("*") if path.is_file()
+    }  # fmt: skip
+
+
+RUNS = """
+runs = mlflow.MlflowClient().search_runs([mlflow.get_experiment_by_name("unmask").experiment_id])
+[parent] = [run for run in runs if run.data.params.get("train.epochs")]
+[child] = [run for run in runs if run.data.params.get("benchmark") == "near"]
+answer = [child.data.tags["mlflow.parentRunId"] == parent.info.run_id, child.info.run_name,
+          child.data.metrics["video.roc_auc.value"]]
+"""
+
+
+def test_train_on_one_data_set_and_benchmark_on_another(root: Path) -> None:
     first = repro(root, "benchmark")
     assert first == {"params", "raw@studio", "faces@studio", "train", *stages_of("near")}
-    found = metrics_of(root, "near")
-    assert (found["videos"], found["real"], found["fake"]) == (4, 2, 2)
+    found, scores = metrics_of(root, "near"), scores_of(root, "near")
+    assert (found["videos"], found["real"], found["fake"], found["coverage"]) == (4, 2, 2, 1.0)
+    assert found["left_out"] == {"file": 0, "pictures": 0, "identity": 0}
+    assert found["methods"].keys() == {"blended"}
+    assert found["trained_on"] == ["studio"]
+    # The AUC by hand, of the scores that are written beside it.
+    fakes, reals = (
+        [float(row["logit"]) for row in scores.values() if row["label"] == label] for label in "10"
+    )
+    won = [(fake > real) + (fake == real) / 2 for fake in fakes for real in reals]
+    assert found["video"]["roc_auc"]["value"] == pytest.approx(sum(won) / 4)
+    beside = found["without_detector"]
+    assert beside["direction_from"] == "training videos"
+    assert [row["name"] for row in beside["rows"]][::6] == ["face_px", "frozen_net"]
+    assert (root / "plots/benchmarks/near/roc.png").is_file()
+    is_nested, name, auc = ask_mlflow(root, RUNS)
+    assert (is_nested, name) == (True, "benchmark near")
+    assert auc == pytest.approx(found["video"]["roc_auc"]["value"])
+    # The command scores the same model by the same crops: the same answers, beside the pipeline's.
+    score = ("score", "near", "--as", "again")
+    run(root, sys.executable, "-m", "unmask", "benchmark", *score, UNMASK_TRACKER="none")
+    again = (root / "metrics/detectors/near/again.csv").read_bytes()
+    assert again == (root / "metrics/benchmarks/near/scores.csv").read_bytes()
+
+
+def test_a_benchmark_comes_with_leaks_changes_its_list_and_goes(root: Path) -> None:
+    if not (root / "dvc.lock").is_file():  # asked for alone
+        repro(root, "benchmark")
+    kept = files_of(root / "metrics"), files_of(root / "held_out/faces"), files_of(root / "model")
+    set_params(root, benchmarks=["near", "far"])
+    assert repro(root, "benchmark") == {"params", *stages_of("far")}
+    assert metrics_of(root, "far")["videos"] == 4
+    now = files_of(root / "metrics"), files_of(root / "held_out/faces"), files_of(root / "model")
+    for before, after in zip(kept, now, strict=True):
+        assert {name: after[name] for name in before} == before
+    crops = files_of(root / "held_out/faces/far")
+    answers = (root / ".benchmarks/far").glob("*/answers.jsonl")
+    [asked] = [path.read_text() for path in answers]
+
+    plant_leaks(root)
+    failed = call(root, "dvc", "repro", "benchmark@far", UNMASK_TRACKER="none")
+    assert failed.returncode != 0
+    said = failed.stdout + failed.stderr
+    assert ran(said) == {"raw_benchmark@far", "leakage@far"}
+    assert "1 video(s) are files that were trained on: copied.mp4 = studio/" in said
+    assert "1 video(s) look like one that was trained on: encoded.mp4 = studio/" in said
+    assert "1 video(s) show a person or recording that was trained on: REAL0.mp4 = real" in said
+
+    set_params(root, benchmark__shared="leave_out")
+    done = ran(run(root, "dvc", "repro", "benchmark@far", UNMASK_TRACKER="none"))
+    assert done == {"params", *stages_of("far")}
+    found = metrics_of(root, "far")
+    assert found["left_out"] == {"file": 1, "pictures": 1, "identity": 1}
+    assert scores_of(root, "far").keys() == {"FAKE0", "REAL1", "FAKE1"}
+    after = files_of(root / "held_out/faces/far")
+    assert {name: after[name] for name in crops if name.endswith(".mp4")} == {
+        name: time for name, time in crops.items() if name.endswith(".mp4")
+    }
+    [answered] = [path.read_text() for path in (root / ".benchmarks/far").glob("*/answers.jsonl")]
+    assert set(answered.splitlines()) < set(asked.splitlines())  # nothing was asked for anew
+
+    set_params(root, benchmarks=["near"], benchmark__shared="refuse")
+    due = ran(run(root, "dvc", "repro", "--dry", "benchmark"))
+    # The rest of near's stages follows only if what these two write differs.
+    assert due == {"params", "raw_benchmark@near", "leakage@near"}
+    assert (root / "metrics/benchmarks/far.json").is_file()  # kept for when it comes back
+
+
+def plant_leaks(root: Path) -> None:
+    """Let `far` hold a file and pictures that were trained on, and name a person who was."""
+    with (root / "raw/studio/index.csv").open(newline="") as file:
+        trained = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    studio, far = root / "data/chunks/studio", root / "data/chunks/far"
+    [real, other, *_] = [row for row in trained if row["label"] == "0"]
+    shutil.copyfile(studio / real["file"], far / "copied.mp4")
+    pictures = (frame.rgb_HWC()[::2, ::2] for frame in read_frames(studio / other["file"]))
+    write_video(far / "encoded.mp4", pictures, rate_fps=RATE_FPS, crf=32)
+    with (far / "manifest.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    for row in rows:
+        if row[0] == "REAL0.mp4":
+            row[2] = real["source_id"]
+    rows += [[name, "REAL", name, "real", "test"] for name in ("copied.mp4", "encoded.mp4")]
+    save_rows(far, rows)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,18 +137,41 @@ def _refuse_name_collisions(videos: Sequence[tuple[str, Path]]) -> None:
 def _plan(
     videos: Sequence[tuple[str, Path]], faces_dir: Path, settings: params.Faces, workers: int
 ) -> list[_Job]:
-    # These say when a video or a chunk is given up: raising them changes no crop.
-    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
-    recipe = hashlib.sha256(f"{values}\0{code_digest(*_CODE)}".encode()).hexdigest()
+    recipe = _recipe(settings)
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
         digests = list(pool.map(_digest_if_readable, [path for _, path in videos]))
     return [
         _Job(
             video_id, path, faces_dir, settings,
-            hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest() if digest else "",
+            _key(digest, recipe) if digest else "",
         )
         for (video_id, path), digest in zip(videos, digests, strict=True)
     ]  # fmt: skip
+
+
+def are_current(
+    found: Mapping[str, VideoFaces], contents: Mapping[str, str], settings: params.Faces
+) -> bool:
+    """Say whether crops were made of these videos, with these settings, by the code as it is.
+
+    contents holds the SHA-256 of each video's file, by its id. One that could not be read, or
+    failed in a way that may pass, is not asked for.
+    """
+    recipe = _recipe(settings)
+    return all(
+        video_id in found and found[video_id].key in ("", _key(sha256, recipe))
+        for video_id, sha256 in contents.items()
+    )
+
+
+def _recipe(settings: params.Faces) -> str:
+    # These say when a video or a chunk is given up: raising them changes no crop.
+    values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
+    return hashlib.sha256(f"{values}\0{code_digest(*_CODE)}".encode()).hexdigest()
+
+
+def _key(digest: str, recipe: str) -> str:
+    return hashlib.sha256(f"{digest} {recipe}".encode()).hexdigest()
 
 
 def _digest_if_readable(path: Path) -> str:

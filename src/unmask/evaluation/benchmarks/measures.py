@@ -227,10 +227,17 @@ def write_plots(folder: Path, scores: Scores) -> None:
 def write(summary: Summary, path: Path, pictures: Iterable[Path], tracker: Tracker) -> None:
     """Write the metrics' file and tell the tracker; pictures go to it, too."""
     write_atomically(path, json.dumps(record(summary), indent=2) + "\n")
-    tracker.log_metrics(dict(_numbers(summary)))
+    log(summary, tracker)
     tracker.log_file(path, "metrics")
     for picture in pictures:
         tracker.log_file(picture, "plots")
+
+
+def log(summary: Summary, tracker: Tracker) -> None:
+    """Tell the tracker which benchmark and detector this is, and all numbers of the summary."""
+    names = ("benchmark", "detector", "trained_on")
+    tracker.log_params({name: summary[name] for name in names})
+    tracker.log_metrics(dict(_numbers(summary)))
 
 
 def _numbers(summary: Summary) -> Iterator[tuple[str, float]]:

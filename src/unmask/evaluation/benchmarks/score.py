@@ -1,20 +1,26 @@
 """A model's answers on a benchmark: each video is asked about once, and its answer is kept."""
 
+import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from unmask.evaluation.benchmarks.scores_file import Detector, FrameScores, ScoreRow, Scores
-from unmask.models.checkpoint import Checkpoint
+from unmask.models.card_head import read_head
+from unmask.models.checkpoint import CARD, Checkpoint
 from unmask.records import Chunk, Reason, TrackScore, VideoFaces, VideoRecord, VideoScore
 from unmask.runtime.code import code_digest
 from unmask.runtime.digests import model_digest
+from unmask.runtime.disk import read_regular
 from unmask.runtime.resume_manifest import ManifestEntry, ResumeManifest, key_of
 
+log = logging.getLogger(__name__)
+
 ANSWERS = "answers.jsonl"
+_MAX_CARD_BYTES = 2**18  # a model's folder may be a stranger's
 # What an answer comes from beside the model and the crops: after a change it is asked for anew.
 _CODE = (
     "geometry", "evaluation/benchmarks/score", "models/adopt/nets", "models/backbones",
@@ -40,7 +46,7 @@ class Answered:
     doubts: tuple[str, ...] = ()
 
 
-def answer_all(chunk: Chunk, model_dir: Path, ask: Ask, kept: Path) -> Iterator[Answered]:
+def answer_all(chunk: Chunk, model_dir: Path, ask: Ask, kept: Path) -> Generator[Answered]:
     """Yield each video's answer, in order; those that kept has are not asked for again.
 
     kept is a folder. An answer there is used while the model, the video's crops and the code that
@@ -85,10 +91,15 @@ def _answered(record: VideoRecord, made: ManifestEntry) -> Answered:
 def describe(
     name: str, model_dir: Path, checkpoint: Checkpoint, trained_on: Sequence[str] | None
 ) -> Detector:
-    """Return what a model is called among detectors; trained_on as Detector has it."""
+    """Return what a model is called among detectors; trained_on as Detector has it.
+
+    Where that is None, it is what the model's folder says: of a model that was trained here the
+    chunks on its card, as the Hub writes their names; of an adopted one its publisher's words.
+    """
     adopted = checkpoint.adopted
-    if trained_on is None and adopted is not None and adopted.trained_on:
-        trained_on = (adopted.trained_on,)
+    if trained_on is None:
+        trained_on = _of_card(model_dir / CARD) if adopted is None else (adopted.trained_on,)
+        trained_on = tuple(filter(None, trained_on)) or None
     return Detector(
         name=name,
         scale="logit",
@@ -98,6 +109,17 @@ def describe(
         trained_on=None if trained_on is None else tuple(trained_on),
         licence=checkpoint.licence or "",
     )
+
+
+def _of_card(card: Path) -> tuple[str, ...]:
+    """Return the data sets that a model's card names; none where it has none, or can't be read."""
+    try:
+        named = read_head(read_regular(card, _MAX_CARD_BYTES).decode()).get("datasets")
+    except (OSError, ValueError) as error:
+        log.info("%s: not read for what the model was trained on: %s", card, error)
+        return ()
+    words = named if isinstance(named, list) else []
+    return tuple(word for word in words if isinstance(word, str))
 
 
 def to_scores(
