@@ -17,6 +17,7 @@ def main() -> None:
     chunks_dir, checked = map(Path, sys.argv[1:])
     settings = params.load()
     params.check_chunks(settings.chunks, chunks_dir, made=["sample"])
+    params.check_chunks(settings.benchmarks, chunks_dir, made=["sample"], key="benchmarks")
     if available := memory_bytes():
         check_memory(settings.clips, settings.model, settings.train, available_bytes=available)
     write_atomically(checked, "params.yaml is checked before any stage runs\n")

@@ -84,6 +84,18 @@ class Raw(Section):
         return self
 
 
+class Benchmark(Section):
+    """Which videos of a benchmark are scored."""
+
+    # test: those that the data set itself calls its test videos, or all where it names none
+    videos: Literal["test", "all"]
+    max_real: Count | None  # None takes all
+    fakes_per_real: Positive | None  # None takes all
+    shared: Literal[
+        "refuse", "leave_out"
+    ]  # what training has seen, too: a file, pictures, a person
+
+
 class Faces(Section):
     """Detection, tracking and cropping."""
 
@@ -289,8 +301,10 @@ class Params(Section):
     """All of params.yaml."""
 
     chunks: tuple[str, ...] = Field(strict=False, min_length=1)
+    benchmarks: tuple[str, ...] = Field(strict=False)
     sample: Sample
     raw: Raw
+    benchmark: Benchmark
     faces: Faces
     clips: Clips
     augment: Augment
@@ -306,7 +320,8 @@ class Params(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "Params":
         clashes = [
-            *self._chunk_clashes(), *(self._backbone_clashes() or self._clip_clashes()),
+            *self._chunk_clashes(), *self._benchmark_clashes(),
+            *(self._backbone_clashes() or self._clip_clashes()),
             *self._weights_clashes(),
         ]  # fmt: skip
         if clashes:
@@ -320,12 +335,33 @@ class Params(Section):
             # A first "-" would make it an option of the stage's command.
             if not re.fullmatch(r"\w[\w.-]*", chunk):
                 yield f"chunk {chunk!r} must be a plain name below data/chunks"
-
         if "sample" in self.chunks and not self.raw.honour_split:
             yield (
                 "raw.honour_split is false, but the sample's own split keeps the people whom the "
                 "starting checkpoint has seen out of its test. Set it to true, or drop `sample` "
                 "from chunks"
+            )
+
+    def _benchmark_clashes(self) -> Iterator[str]:
+        names = self.benchmarks
+        if len(set(names)) != len(names):
+            yield f"benchmarks lists a benchmark twice: {', '.join(names)}"
+        for name in names:
+            # <name>.json is the file of a benchmark's metrics, beside the folder <name>.
+            if not re.fullmatch(r"\w[\w.-]{0,99}", name) or name.endswith(".json"):
+                yield (
+                    f"benchmark {name!r} must be a plain name below data/chunks, of 100 characters "
+                    "at most and without .json at its end"
+                )
+        if both := sorted(set(names) & set(self.chunks)):
+            yield (
+                f"{', '.join(both)} in both chunks and benchmarks: a benchmark is never trained "
+                "on. Take it out of one of the two"
+            )
+        if "sample" in names and self.benchmark.videos == "all":
+            yield (
+                "benchmark.videos is all, but the starting checkpoint has seen the people of the "
+                "sample's training videos. Set it to test, or drop `sample` from benchmarks"
             )
 
     def _backbone_clashes(self) -> list[str]:
@@ -446,8 +482,12 @@ def load(path: Path = Path("params.yaml")) -> Params:
         ) from error
 
 
-def check_chunks(names: Sequence[str], chunks_dir: Path, made: Collection[str]) -> None:
+def check_chunks(
+    names: Sequence[str], chunks_dir: Path, made: Collection[str], *, key: str = "chunks"
+) -> None:
     """Pass if every named chunk lies in chunks_dir, is kept by DVC (<chunk>.dvc), or is made.
+
+    key is where params.yaml names them.
 
     Raises:
         ParamsError: some are not; one message lists them all.
@@ -458,7 +498,7 @@ def check_chunks(names: Sequence[str], chunks_dir: Path, made: Collection[str]) 
     for name in sorted(set(names) - set(known)):
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        problems.append(f"  chunks: {name} is not in {chunks_dir}; {hint}")
+        problems.append(f"  {key}: {name} is not in {chunks_dir}; {hint}")
     if problems:
         raise ParamsError(
             "\n".join([f"params.yaml names {len(problems)} unknown chunk(s):", *problems])

@@ -716,3 +716,20 @@ def test_a_file_that_a_proxy_refuses_holds_nothing_back(
     assert waiting(queues) == []
     assert [model.status for model in logged_models(server_uri, run)] == ["READY"]
     assert run_of(server_uri, key).info.status == "FINISHED"
+
+
+def test_a_run_is_nested_in_the_newest_one_of_its_parent(sqlite_uri: str, queues: Path) -> None:
+    parent, child = some_key(), some_key()
+    for _ in range(2):
+        begin(sqlite_uri, queues, parent).finish(failed=False)
+    for _ in range(2):  # again after a param changed: it stays one run
+        with begin(sqlite_uri, queues, child, resume=True, parent=parent) as tracker:
+            tracker.log_metrics({"video.roc_auc.value": 0.75})
+    newest = runs_of(sqlite_uri, parent)[0].info.run_id
+    assert run_of(sqlite_uri, child).data.tags["mlflow.parentRunId"] == newest
+
+
+def test_a_run_whose_parent_is_not_there_stands_by_itself(sqlite_uri: str, queues: Path) -> None:
+    child = some_key()
+    begin(sqlite_uri, queues, child, parent=some_key()).finish(failed=False)
+    assert "mlflow.parentRunId" not in run_of(sqlite_uri, child).data.tags

@@ -91,11 +91,19 @@ def is_helper() -> bool:
     return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
-def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) -> tracking.Tracker:
+def open_tracker(
+    root: Path,
+    *,
+    key: str | None = None,
+    resume: bool = False,
+    parent: str | None = None,
+    run_name: str | None = None,
+) -> tracking.Tracker:
     """Return the run of that key in the place that the environment names.
 
     A new run begins; with resume the newest one of the key goes on if there is one. Without a key
-    it gets one that nobody has. UNMASK_TRACKER says what keeps it: mlflow (where
+    it gets one that nobody has. parent is the key of the run that it is nested in; run_name stands
+    behind DVC_EXP_NAME in its name. UNMASK_TRACKER says what keeps it: mlflow (where
     MLFLOW_TRACKING_URI says, else in mlflow.db in the root), wandb or none. DVC_EXP_NAME, set by
     `dvc exp run`, names the run; DVC_STAGE, set by DVC, says what it reads. What could not be sent
     waits in .tracking in the root. Root is the checkout that lasts, not DVC's copy of it.
@@ -103,14 +111,20 @@ def open_tracker(root: Path, *, key: str | None = None, resume: bool = False) ->
     Raises:
         TrackingError: that can never work as things are.
     """
-    tracker = _tracker(root, key, resume=resume)
+    tracker = _tracker(root, key, resume=resume, parent=parent, run_name=run_name)
     digests = provenance.lock_digests(root, stage=os.environ.get("DVC_STAGE"))
     tracker.log_tags({**provenance.source_tags(root), **digests})
     return tracker
 
 
 def _tracker(
-    root: Path, key: str | None, *, resume: bool, adds_only: bool = False
+    root: Path,
+    key: str | None,
+    *,
+    resume: bool,
+    adds_only: bool = False,
+    parent: str | None = None,
+    run_name: str | None = None,
 ) -> tracking.Tracker:
     key = key or uuid.uuid4().hex[:16]
     chosen = os.environ.get("UNMASK_TRACKER") or "mlflow"
@@ -121,16 +135,17 @@ def _tracker(
     if is_helper() or chosen == "none":
         return tracking.NullTracker(key)
     lasting = provenance.main_checkout(root)
-    run_name = os.environ.get("DVC_EXP_NAME")
+    experiment_name = os.environ.get("DVC_EXP_NAME")
+    run_name = " ".join(filter(None, (experiment_name, run_name))) or None
     tracker: tracking.Tracker
     if chosen == "wandb":
-        tracker = wandb_tracker.open_run(lasting, key=key, run_name=run_name)
+        tracker = wandb_tracker.open_run(lasting, key=key, run_name=run_name, parent=parent)
     else:
         tracker = mlflow_tracker.open_run(
             uri=mlflow_client.default_uri(os.environ, lasting),
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "unmask"),
             run_name=run_name, key=key, resume=resume, queues=lasting / OFFLINE_QUEUES,
-            adds_only=adds_only,
+            adds_only=adds_only, parent=parent,
         )  # fmt: skip
     return tracker
 

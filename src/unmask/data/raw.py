@@ -1,7 +1,7 @@
 """The raw stage: the videos in use, their fingerprints, and on which side each stands."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,6 +16,7 @@ from unmask.data import (
     same_pictures,
     splits,
 )
+from unmask.data.layouts.entry import Entry
 from unmask.params import Raw
 from unmask.records import VideoRecord
 from unmask.runtime.disk import sole_writer
@@ -53,39 +54,68 @@ def _fill(chunk_path: Path, raw_dir: Path, settings: Raw, *, workers: int, watch
     with archive.open_chunk(chunk_path) as files:
         entries = datasets.read(files)
         sides = splits.assign(entries, settings)
-        absent = {entry.file for entry in entries if not entry.is_in(files)}
-        records = splits.draw(entries, sides, settings, absent)
+        records = splits.draw(entries, sides, settings, find_absent(files, entries))
         # What shows without the files comes before hours of copying and decoding.
         leakage.check([copies.Listing(chunk, records)], settings)
-        drawn = {record.file for record in records}
-        wanted = [entry for entry in entries if entry.file in drawn]
-        placed = frame_videos.fill(files, wanted, videos_dir)
-        for _ in watch(placed, total=len(wanted), label=f"videos of {chunk}"):
-            pass
-    paths = {record.video_id: videos_dir / record.file for record in records}
-    videos = [(video_id, path) for video_id, path in paths.items() if path.is_file()]
-    taken = fingerprints.fingerprint_videos(videos, raw_dir / "fingerprints.csv", workers=workers)
-    found = watch(taken, total=len(videos), label=f"fingerprints of {chunk}")
-    listing = copies.Listing(chunk, records, {row.video_id: row for row in found})
-    listing = replace(
-        listing, records=_without_contradictions(listing, videos_dir, settings, workers)
-    )
+        place(files, entries, records, videos_dir, watch=watch)
+    listing = fingerprint(records, raw_dir, workers=workers, watch=watch)
+    listing = without_contradictions(listing, videos_dir, settings, workers=workers)
     if not sides.own:
         # Before copies go: with a video that came to train for its copy goes all it is joined with.
         records = splits.gather_twins(listing, sides, settings.alike_ratio)
         listing = replace(listing, records=records)
-    listing = replace(listing, records=_without_repeats(listing, settings))
-    for file in drawn - {record.file for record in listing.records}:
-        (videos_dir / file).unlink(missing_ok=True)
+    listing = without_repeats(listing, settings)
+    delete_dropped(records, listing, videos_dir)
     records = list(listing.records)
     leakage.check([listing], settings)
     write_index(index, records)
     log.info("%s\n%s", chunk_path, leakage.table(records))
 
 
-def _without_contradictions(
-    listing: copies.Listing, videos_dir: Path, settings: Raw, workers: int
-) -> list[VideoRecord]:
+def find_absent(files: archive.ChunkFiles, entries: Iterable[Entry]) -> set[str]:
+    """Return the names of the videos that the chunk lists and does not hold."""
+    return {entry.file for entry in entries if not entry.is_in(files)}
+
+
+def place(
+    files: archive.ChunkFiles,
+    entries: Iterable[Entry],
+    records: Sequence[VideoRecord],
+    videos_dir: Path,
+    *,
+    watch: Watch,
+) -> None:
+    """Fill videos_dir with the files of these records, which are of some of the entries.
+
+    Raises:
+        DatasetError: a file is damaged, there is no room, or the folder lies in the chunk.
+    """
+    drawn = {record.file for record in records}
+    wanted = [entry for entry in entries if entry.file in drawn]
+    placed = frame_videos.fill(files, wanted, videos_dir)
+    for _ in watch(placed, total=len(wanted), label=f"videos of {videos_dir.parent.name}"):
+        pass
+
+
+def fingerprint(
+    records: Sequence[VideoRecord], raw_dir: Path, *, workers: int, watch: Watch
+) -> copies.Listing:
+    """Return a chunk's videos with the fingerprints of those there, and write these."""
+    paths = {record.video_id: raw_dir / "videos" / record.file for record in records}
+    videos = [(video_id, path) for video_id, path in paths.items() if path.is_file()]
+    taken = fingerprints.fingerprint_videos(videos, raw_dir / "fingerprints.csv", workers=workers)
+    found = watch(taken, total=len(videos), label=f"fingerprints of {raw_dir.name}")
+    return copies.Listing(raw_dir.name, records, {row.video_id: row for row in found})
+
+
+def without_contradictions(
+    listing: copies.Listing, videos_dir: Path, settings: Raw, *, workers: int
+) -> copies.Listing:
+    """Return the chunk without the videos of which the same pictures have two labels.
+
+    Raises:
+        DatasetError: there are some, and raw.contradictions is refuse.
+    """
     recoded = same_pictures.find_recoded(
         [listing], {listing.chunk: videos_dir}, settings.alike_ratio, workers=workers
     )
@@ -94,11 +124,25 @@ def _without_contradictions(
     return _without(listing, copies.drop_contradictions(found))
 
 
-def _without_repeats(listing: copies.Listing, settings: Raw) -> list[VideoRecord]:
+def without_repeats(listing: copies.Listing, settings: Raw) -> copies.Listing:
+    """Return the chunk with each video once in a split.
+
+    Raises:
+        DatasetError: one is there twice, and raw.copies is refuse.
+    """
     found = copies.repeats(copies.find_copies([listing]))
     copies.refuse_repeats(found, settings, asked=f"each video of {listing.chunk} once")
     return _without(listing, copies.drop_repeats(found))
 
 
-def _without(listing: copies.Listing, dropped: set[tuple[str, str]]) -> list[VideoRecord]:
-    return [r for r in listing.records if (listing.chunk, r.video_id) not in dropped]
+def delete_dropped(
+    records: Iterable[VideoRecord], listing: copies.Listing, videos_dir: Path
+) -> None:
+    """Delete the files of the records that are no longer listed."""
+    for file in {record.file for record in records} - {record.file for record in listing.records}:
+        (videos_dir / file).unlink(missing_ok=True)
+
+
+def _without(listing: copies.Listing, dropped: set[tuple[str, str]]) -> copies.Listing:
+    kept = [r for r in listing.records if (listing.chunk, r.video_id) not in dropped]
+    return replace(listing, records=kept)

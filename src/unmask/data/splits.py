@@ -301,13 +301,18 @@ def draw(
             chosen += _draw_fakes(split, fakes[split], chosen, wanted, absent)
         drawn += chosen
     return [
-        VideoRecord(
-            video_id=PurePosixPath(entry.file).stem, file=entry.file, label=entry.label,
-            source_id=entry.source_id, method=entry.method, split=sides.splits[entry.file],
-            donors=entry.donors, forged=entry.forged,
-        )
+        record_of(entry, sides.splits[entry.file])
         for entry in sorted(drawn, key=lambda entry: entry.file)
-    ]  # fmt: skip
+    ]
+
+
+def record_of(entry: Entry, split: Split) -> VideoRecord:
+    """Return the row of a video that stands in a split."""
+    return VideoRecord(
+        video_id=PurePosixPath(entry.file).stem, file=entry.file, label=entry.label,
+        source_id=entry.source_id, method=entry.method, split=split,
+        donors=entry.donors, forged=entry.forged,
+    )  # fmt: skip
 
 
 def _draw_real(

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +159,22 @@ def _plan(
         )
         for (video_id, path), digest in zip(videos, digests, strict=True)
     ]  # fmt: skip
+
+
+def are_current(
+    found: Mapping[str, VideoFaces], contents: Mapping[str, str], settings: params.Faces
+) -> bool:
+    """Say whether crops were made of these videos, with these settings, by the code as it is.
+
+    contents holds the SHA-256 of each video's file, by its id. One that could not be read, or
+    failed in a way that may pass, is not asked for.
+    """
+    recipes = _recipe(settings), _recipe_of_tracks(settings)
+    return all(
+        video_id in found
+        and found[video_id].key in ("", *(_key(sha256, recipe) for recipe in recipes))
+        for video_id, sha256 in contents.items()
+    )
 
 
 def _recipe(settings: params.Faces) -> str:

@@ -164,10 +164,12 @@ def begin(
     experiment: str,
     run_name: str | None,
     adds_only: bool = False,
+    parent: str | None = None,
 ) -> EventTracker:
     """Return a run that is begun with the sender; with resume the key's newest run goes on.
 
-    With adds_only it keeps the status it has: it must be there, and is not begun again.
+    With adds_only it keeps the status it has: it must be there, and is not begun again. parent is
+    the key of the run that it is shown below.
 
     Raises:
         TrackingError: the place can't ever take this run.
@@ -177,6 +179,7 @@ def begin(
         "key": key,
         "resume": resume,
         "adds_only": adds_only,
+        "parent": parent,
         "experiment": experiment,
         "run_name": run_name,
         "place": sender.place,

@@ -56,6 +56,7 @@ _LOCATIONS = (
 # Tags of ours: a run's key, the opening that made the run, the content of a logged model, and
 # before a param's name the value that it has by now.
 KEY, OPENED, CONTENT, CHANGED = "unmask.run", "unmask.opened", "unmask.sha256", "changed."
+PARENT = "mlflow.parentRunId"  # MLflow's own: mlflow.utils.mlflow_tags.MLFLOW_PARENT_RUN_ID
 
 # What a registered model shows of its run.
 TEST_METRICS = "test.video."
@@ -70,10 +71,12 @@ def open_run(
     resume: bool,
     queues: Path,
     adds_only: bool = False,
+    parent: str | None = None,
 ) -> EventTracker:
     """Return a new run with our key; with resume the newest one that has it, running again.
 
-    With adds_only it keeps the status it has, and must be there.
+    With adds_only it keeps the status it has, and must be there. With parent it is nested in the
+    newest run of that key, if there is one.
 
     Raises:
         TrackingError: it can never be written there, as things are: a server's refusal, a
@@ -83,7 +86,7 @@ def open_run(
     sender = MlflowSender(uri)
     return event_log.begin(
         sender, queues, key=key, resume=resume, experiment=experiment, run_name=run_name,
-        adds_only=adds_only,
+        adds_only=adds_only, parent=parent,
     )  # fmt: skip
 
 
@@ -105,6 +108,8 @@ class MlflowSender:
             with timeouts(uri, ANSWER_S), init_lock(uri):
                 self._client = mlflow().MlflowClient(uri)
                 run = self._known_run(opening["run"]) or self._run_in_experiment(opening)
+                if parent := opening.get("parent"):  # queues of an earlier version have no word
+                    self._nest(run, parent)
                 if run.info.status != "RUNNING" and not opening.get("adds_only"):
                     self._client.update_run(run.info.run_id, status="RUNNING")
         except refusals(uri) as error:
@@ -160,6 +165,16 @@ class MlflowSender:
             experiment_id, start_time=opening["time_ms"], run_name=opening["run_name"],
             tags={KEY: opening["key"], OPENED: opening["opened"]},
         )  # fmt: skip
+
+    def _nest(self, run: Any, parent: str) -> None:
+        """Show a run below the newest one with the parent's key, where there is one."""
+        above = self._client.search_runs(
+            [run.info.experiment_id], f"tags.`{KEY}` = '{parent}'", max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )  # fmt: skip
+        for one in above:
+            if run.data.tags.get(PARENT) != one.info.run_id:
+                self._client.set_tag(run.info.run_id, PARENT, one.info.run_id)
 
     def _end_a_killed_one(self, experiment_id: str, opening: Event) -> None:
         """End the key's newest run if it still runs: its process can't have ended it."""

@@ -25,8 +25,12 @@ ANSWER_S, FINISH_S = 10.0, 60.0
 FLUSH_S = 1.0  # what a kill may cost; W&B's own 15 s would be an epoch
 
 
-def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
+def open_run(
+    root: Path, *, key: str, run_name: str | None, parent: str | None = None
+) -> "WandbTracker":
     """Return the run with that id, new or going on: W&B keeps one run an id.
+
+    parent is the key of the run that it belongs to: W&B shows it in a group of that name.
 
     WANDB_MODE, WANDB_API_KEY, WANDB_BASE_URL, WANDB_ENTITY, WANDB_PROJECT (`unmask` if it is not
     set) mean what W&B says.
@@ -52,7 +56,7 @@ def open_run(root: Path, *, key: str, run_name: str | None) -> "WandbTracker":
             ) from error
         settings = {
             "project": os.environ.get("WANDB_PROJECT") or "unmask",
-            "id": key, "name": run_name, "resume": "allow", "dir": root,
+            "id": key, "name": run_name, "group": parent, "resume": "allow", "dir": root,
             # Else what an earlier run of this process was told would count.
             "mode": os.environ.get("WANDB_MODE") or "online",
             "settings": wandb.Settings(

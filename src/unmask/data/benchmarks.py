@@ -1,0 +1,121 @@
+"""A data set that is never trained on: its videos in use, each of them a test video."""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from unmask.data import archive, copies, datasets, raw, splits
+from unmask.data.layouts.entry import Entry
+from unmask.data.protocols.selection import select
+from unmask.params import Benchmark, Raw
+from unmask.records import VideoRecord
+from unmask.runtime.disk import sole_writer
+from unmask.runtime.record_files import write_index
+
+log = logging.getLogger(__name__)
+
+
+def fill(
+    chunk_path: Path,
+    raw_dir: Path,
+    settings: Raw,
+    wanted: Benchmark,
+    *,
+    workers: int,
+    watch: raw.Watch,
+) -> None:
+    """Draw a benchmark's videos: fill videos/, write fingerprints.csv and listed.csv.
+
+    settings says what becomes of copies, wanted which videos are taken. What an interrupted run
+    put into videos/ is kept. watch sees the long loops go by.
+
+    Raises:
+        DatasetError: the chunk is not what its layout promises, or a class is lacking of which
+            a part was asked for.
+        DiskError: another run fills that folder, or the disk takes no more.
+    """
+    with sole_writer(raw_dir):
+        videos_dir, listed = raw_dir / "videos", raw_dir / "listed.csv"
+        listed.unlink(missing_ok=True)
+        with archive.open_chunk(chunk_path) as files:
+            entries = read_chosen(files, wanted, where=raw_dir.name)
+            records = draw(entries, settings, wanted, raw.find_absent(files, entries))
+            raw.place(files, entries, records, videos_dir, watch=watch)
+        listing = raw.fingerprint(records, raw_dir, workers=workers, watch=watch)
+        listing = raw.without_contradictions(listing, videos_dir, settings, workers=workers)
+        listing = raw.without_repeats(listing, settings)
+        raw.delete_dropped(records, listing, videos_dir)
+        write_index(listed, listing.records)
+        _tell(listing)
+
+
+def read_chosen(files: archive.ChunkFiles, wanted: Benchmark, *, where: str) -> list[Entry]:
+    """Return the test videos of a chunk: by its official protocol, if it has one, else as choose.
+
+    where is what the log calls the data set.
+
+    Raises:
+        DatasetError: the chunk is not what its layout promises, or its official list is missing,
+            bad, or names no video that is there.
+    """
+    entries = datasets.read(files)
+    official = select(files, entries) if wanted.videos == "test" else None
+    if official is None:
+        return choose(entries, wanted, where=where)
+    log.info(
+        "%s: %d test videos by %s, version %d, of %d", where, len(official.entries),
+        official.protocol.name, official.protocol.version, len(entries),
+    )  # fmt: skip
+    return list(official.entries)
+
+
+def choose(entries: Sequence[Entry], wanted: Benchmark, *, where: str) -> list[Entry]:
+    """Return the videos that the data set calls its test videos; all if it names none.
+
+    All of them, too, where wanted.videos is all. where is what the log calls the data set.
+    """
+    own = [e for e in entries if splits.OWN_SPLITS.get(e.split.lower()) == "test"]
+    if wanted.videos == "test" and own:
+        log.info("%s: its own %d test videos, of %d", where, len(own), len(entries))
+        return own
+    words = sorted({entry.split for entry in entries} - {""})
+    named = f" (its own splits: {archive.first_few(words)})" if words else ""
+    log.info("%s: all %d videos are taken%s", where, len(entries), named)
+    return list(entries)
+
+
+def draw(
+    entries: Sequence[Entry], settings: Raw, wanted: Benchmark, absent: Collection[str] = ()
+) -> list[VideoRecord]:
+    """Return the videos as test videos: all of them, or what wanted leaves of each class.
+
+    absent names files that are listed and not there, as in splits.draw, which draws a part.
+
+    Raises:
+        DatasetError: a part is asked for, and a class is lacking.
+    """
+    if wanted.max_real is None and wanted.fakes_per_real is None:
+        ordered = sorted(entries, key=lambda entry: entry.file)
+        return [splits.record_of(entry, "test") for entry in ordered]
+    sides = splits.Sides({entry.file: "test" for entry in entries}, {}, own=True)
+    ratio = wanted.fakes_per_real
+    if ratio is None:  # so many that all fakes are drawn
+        reals = sum(entry.label == 0 and entry.file not in absent for entry in entries)
+        drawn = min(reals, wanted.max_real or reals)
+        ratio = sum(entry.label == 1 for entry in entries) / max(drawn, 1)
+    update = {"max_real": wanted.max_real, "fakes_per_real": ratio}
+    return splits.draw(entries, sides, settings.model_copy(update=update), absent)
+
+
+def _tell(listing: copies.Listing) -> None:
+    counts = Counter(record.label for record in listing.records)
+    log.info(
+        "%s: %d real and %d fake videos of %d sources",
+        listing.chunk, counts[0], counts[1], len({r.source_id for r in listing.records}),
+    )  # fmt: skip
+    if not (counts[0] and counts[1]):
+        log.warning(
+            "%s holds one class: %d real and %d fake videos. It has no AUC, nor any other metric "
+            "that compares the two.", listing.chunk, counts[0], counts[1],
+        )  # fmt: skip
