@@ -170,6 +170,7 @@ def _crops(
     from unmask.faces import crops
     from unmask.faces.shared_detector import best_detector
     from unmask.runtime.record_files import read_chunk, read_faces, read_fingerprints, read_index
+    from unmask.video.pictures import read_tracks
 
     there = faces_dir / "index.jsonl"
     prints = read_fingerprints(index.with_name("fingerprints.csv"))
@@ -188,8 +189,9 @@ def _crops(
         videos = sorted((video_id, path) for video_id, path in paths.items() if path.is_file())
         with best_detector(settings.detect, on_gpu=common.has_gpu()) as load_detector:
             rows = crops.crop_chunk(
-                videos, own, settings, workers=workers, load_detector=load_detector
-            )
+                videos, own, settings, workers=workers, load_detector=load_detector,
+                tracks=read_tracks(index.parent / "videos"),
+            )  # fmt: skip
             for _ in common.progress(rows, total=len(videos), label=f"faces of {name}"):
                 pass
         faces_dir = own
