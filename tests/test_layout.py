@@ -146,6 +146,7 @@ UNTESTED = {
     "models.adopt.registry",
     "models.adopt.source",  # test_adoption fetches by it, from a Hub on loopback
     "models.adopt.spec",
+    "evaluation.benchmarks.score_table",  # test_imported reads by it
     "runtime.child",  # test_processes starts and ends it
     "sagemaker.checks",  # test_sagemaker asks these two of a server
     "sagemaker.jobs",

@@ -5,7 +5,7 @@ import pytest
 
 from unmask.errors import UnmaskError
 from unmask.scoring import baselines, metrics, redraws
-from unmask.scoring.rates import tpr_at_fpr
+from unmask.scoring.operating_point import tpr_at_fpr
 from unmask.scoring.scores import roc_auc
 
 ONE_AT_A_TIME: dict[str, metrics.Metric] = {

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from unmask.errors import UnmaskError
 from unmask.scoring.baselines import MatchedPairs
 from unmask.scoring.metrics import Interval
-from unmask.scoring.rates import SLACK
+from unmask.scoring.operating_point import SLACK
 from unmask.scoring.scores import Floats, Ints, read_labels_and_scores
 
 # Fakes and reals at or above each distinct score, from none to all, a row for each resample.
@@ -84,8 +84,8 @@ def _equal_error_rate(fakes_RK: Floats, reals_RK: Floats) -> Floats:
     return np.asarray(crossed / reals_RK[:, -1])
 
 
-def _tpr_at(fakes_RK: Floats, reals_RK: Floats, *, most_fpr: float) -> Floats:
-    allowed = reals_RK <= most_fpr * reals_RK[:, -1:] + SLACK
+def _tpr_at(fakes_RK: Floats, reals_RK: Floats, *, max_fpr: float) -> Floats:
+    allowed = reals_RK <= max_fpr * reals_RK[:, -1:] + SLACK
     last = allowed.shape[1] - 1 - np.argmax(allowed[:, ::-1], axis=1)
     return np.asarray(fakes_RK[np.arange(len(last)), last] / fakes_RK[:, -1])
 
@@ -94,8 +94,8 @@ CURVE_METRICS: Mapping[str, CurveMetric] = {
     "roc_auc": _auc,
     "average_precision": _average_precision,
     "equal_error_rate": _equal_error_rate,
-    "tpr_at_fpr_1": partial(_tpr_at, most_fpr=0.01),
-    "tpr_at_fpr_5": partial(_tpr_at, most_fpr=0.05),
+    "tpr_at_fpr_1": partial(_tpr_at, max_fpr=0.01),
+    "tpr_at_fpr_5": partial(_tpr_at, max_fpr=0.05),
 }
 
 

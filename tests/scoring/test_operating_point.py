@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from unmask.errors import OneClassError, UnmaskError
-from unmask.scoring.rates import tpr_at_fpr
+from unmask.scoring.operating_point import tpr_at_fpr
 
 
 def test_a_threshold_lets_pass_as_many_real_videos_as_allowed_and_no_more() -> None:
@@ -31,14 +31,14 @@ def test_a_rate_that_is_exact_in_tenths_only_is_allowed() -> None:
     assert tpr_at_fpr(labels, [*range(10), 6.5], 0.29) == 0.0
 
 
-@pytest.mark.parametrize("most_fpr", [0.01, 0.05, 0.3])
-def test_it_is_scikit_learns_curve_without_interpolation(most_fpr: float) -> None:
+@pytest.mark.parametrize("max_fpr", [0.01, 0.05, 0.3])
+def test_it_is_scikit_learns_curve_without_interpolation(max_fpr: float) -> None:
     rng = np.random.default_rng(5)
     for distinct in (4, 40, 10_000):
         labels = rng.integers(0, 2, 300)
         scores = rng.integers(0, distinct, 300) + labels * distinct / 4
         fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
-        assert tpr_at_fpr(labels, scores, most_fpr) == tpr[fpr <= most_fpr].max()
+        assert tpr_at_fpr(labels, scores, max_fpr) == tpr[fpr <= max_fpr].max()
 
 
 def test_bad_input_is_refused() -> None:
