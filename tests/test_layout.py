@@ -62,7 +62,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
-    "jinja2": {"answers.html_report"},
+    "jinja2": {"answers.html_report", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.cascade"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},

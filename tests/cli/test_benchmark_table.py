@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from unmask.cli.benchmark_table import import_scores
+from unmask.cli.benchmark_table import import_scores, table
 from unmask.cli.command_group import CommandGroup
 from unmask.evaluation.benchmarks import scores_file
 from unmask.records import VideoRecord
 from unmask.runtime.record_files import write_index
 
-GROUP = CommandGroup("benchmark", commands=[import_scores])
+GROUP = CommandGroup("benchmark", commands=[import_scores, table])
+ROOT = Path(__file__).parents[2]
 
 
 def run(*words: str) -> Result:
@@ -149,3 +150,54 @@ def test_no_torch_is_imported() -> None:
         [sys.executable, "-c", words], capture_output=True, text=True, check=True
     )
     assert found.stdout == "False\n"
+
+
+# ---------------------------------------------------------------- the table
+
+
+@pytest.fixture
+def two_detectors(checkout: Path) -> Path:
+    (checkout / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for name, scores in (("alpha", "0.1 0.8 0.3 0.9"), ("beta", "0.6 0.5 0.4 0.9")):
+        lines = [f"{v},{p}\n" for v, p in zip("abcd", scores.split(), strict=True)]
+        (checkout / "scores.csv").write_text("video,p\n" + "".join(lines))
+        found = run(*WHOLE[:4], name, *WHOLE[5:])
+        assert found.exit_code == 0, found.output
+    return checkout
+
+
+@pytest.mark.parametrize(
+    ("form", "beginning"),
+    [("terminal", "celeb: 4 videos"), ("markdown", "# Detectors"), ("csv", "benchmark,detector")],
+)
+@pytest.mark.usefixtures("two_detectors")
+def test_a_table_is_printed_or_written(form: str, beginning: str) -> None:
+    printed = run("table", "--format", form)
+    assert printed.exit_code == 0, printed.output
+    assert printed.output.startswith(beginning)
+    assert "alpha" in printed.output
+    written = run("table", "celeb", "--format", form, "--out", "here/table.txt")
+    assert written.exit_code == 0, written.output
+    assert Path("here/table.txt").read_text() == printed.output
+
+
+@pytest.mark.usefixtures("two_detectors")
+def test_a_page_is_a_file_of_its_own() -> None:
+    result = run("table", "--format", "html")
+    assert result.exit_code == 1
+    assert "name it by --out" in result.output
+    result = run("table", "--format", "html", "--out", "page.html", "--first", "beta")
+    assert result.exit_code == 0, result.output
+    assert "minus <bdi>beta</bdi>" in Path("page.html").read_text()
+
+
+def test_a_table_of_nothing_or_of_another_list_is_refused(two_detectors: Path) -> None:
+    assert "there are alpha, beta" in run("table", "--first", "gamma").output
+    assert "has no scores of it. There are scores on: celeb" in run("table", "other").output
+    index = two_detectors / "raw/celeb/index.csv"
+    index.write_text(index.read_text().replace("d,d.mp4,1,s1,swap", "d,d.mp4,1,s1,blend"))
+    result = run("table")
+    assert result.exit_code == 1
+    assert "alpha, beta scored on another list" in result.output
+    result = run("table", "--metrics", "nowhere")
+    assert "nowhere has no scores" in result.output

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from unmask.evaluation.benchmarks.scores_file import Scale
     from unmask.records import VideoRecord
 
+_LISTS = (Path("held_out/raw"), Path("raw"))
 with_raw = click.option(
-    "--raw", default="raw", type=click.Path(path_type=Path), show_default=True,
-    help="Where the benchmarks' lists lie: RAW/NAME/index.csv.",
+    "--raw", type=click.Path(path_type=Path),
+    help="Where the benchmarks' lists lie, RAW/NAME/index.csv; by default held_out/raw or raw.",
 )  # fmt: skip
 with_metrics = click.option(
     "--metrics", "metrics_dir", default="metrics", type=click.Path(path_type=Path),
@@ -88,7 +89,7 @@ def import_scores(
     trained_on: tuple[str, ...],
     licence: str,
     chunks: Path,
-    raw: Path,
+    raw: Path | None,
     metrics_dir: Path,
 ) -> None:
     """Take in the scores that any detector gave to the videos of BENCHMARK: a CSV, FILE.
@@ -146,20 +147,33 @@ def import_scores(
     _say_imported(found, benchmark, detector, was_there=was_there)
 
 
-def _read_list(raw: Path, benchmark: str) -> "list[VideoRecord]":
+def _list_if_there(raw: Path | None, benchmark: str) -> "list[VideoRecord] | None":
     from unmask.evaluation.benchmarks.scores_file import checked_name
     from unmask.runtime.record_files import read_index
 
     checked_name("benchmark", benchmark)
-    index = raw / benchmark / "index.csv"
-    if not index.is_file():
-        there = sorted(path.parent.name for path in raw.glob("*/index.csv"))
+    for folder in _LISTS if raw is None else (raw,):
+        if (folder / benchmark / "index.csv").is_file():
+            return read_index(folder / benchmark / "index.csv")
+    return None
+
+
+def _all_lists(raw: Path | None) -> list[Path]:
+    folders = _LISTS if raw is None else (raw,)
+    return sorted(index for folder in folders for index in folder.glob("*/index.csv"))
+
+
+def _read_list(raw: Path | None, benchmark: str) -> "list[VideoRecord]":
+    records = _list_if_there(raw, benchmark)
+    if records is None:
+        there = sorted(index.parent.name for index in _all_lists(raw))
+        where = " or ".join(str(folder) for folder in (_LISTS if raw is None else (raw,)))
         raise UnmaskError(
-            f"Asked for the benchmark {benchmark}; there is no list of its videos {index}. There "
-            f"are {', '.join(there) or 'none'}. Name one of them, or add the benchmark to "
-            "params.yaml and run `dvc repro raw`."
+            f"Asked for the benchmark {benchmark}; there is no list of its videos in {where}. "
+            f"There are {', '.join(there) or 'none'}. Name one of them, or add the benchmark to "
+            "params.yaml and run `dvc repro`."
         )
-    return read_index(index)
+    return records
 
 
 def _chunk_paths(chunk: Path, records: "list[VideoRecord]") -> Mapping[str, set[str]]:
@@ -174,13 +188,15 @@ def _chunk_paths(chunk: Path, records: "list[VideoRecord]") -> Mapping[str, set[
     return {ids[entry.file]: {entry.path} for entry in entries if entry.file in ids and entry.path}
 
 
-def _other_benchmark(raw: Path, benchmark: str, names: Sequence[str], *, by_path: bool) -> str:
+def _other_benchmark(
+    raw: Path | None, benchmark: str, names: Sequence[str], *, by_path: bool
+) -> str:
     """Return in words which other benchmark's videos most of these names are, if there is one."""
     from unmask.evaluation.benchmarks.matching import Matcher
     from unmask.runtime.record_files import read_index
 
     best = (0, "")
-    for index in sorted(raw.glob("*/index.csv")):
+    for index in _all_lists(raw):
         if index.parent.name != benchmark:
             matcher = Matcher(read_index(index))
             match = matcher.by_path if by_path else matcher.by_id
@@ -215,3 +231,63 @@ def _say_imported(found: "Imported", benchmark: str, detector: str, *, was_there
                 f"AUC {auc:.3f}, below chance: does a higher score mean what --higher-means says?",
                 err=True,
             )
+
+
+# ---------------------------------------------------------------- the table
+
+
+@click.command()
+@click.argument("benchmarks", nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(["terminal", "markdown", "csv", "html"]),
+    default="terminal", show_default=True,
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="A file, in place of the terminal.")
+@click.option("--first", metavar="DETECTOR", help="The one that others are set beside.")
+@with_raw
+@with_metrics
+def table(
+    benchmarks: tuple[str, ...],
+    form: Literal["terminal", "markdown", "csv", "html"],
+    out: Path | None,
+    first: str | None,
+    raw: Path | None,
+    metrics_dir: Path,
+) -> None:
+    """Set all detectors beside each other that have scores on BENCHMARKS; by default on any.
+
+    Next to them stands what needs no detector, and of each detector what it saw in training.
+    Intervals and the seed are those of `evaluate` in params.yaml.
+    """
+    from unmask import params
+    from unmask.evaluation.benchmarks import compare, gather
+    from unmask.evaluation.benchmarks import table as tables
+    from unmask.runtime.disk import write_atomically
+
+    if form == "html" and out is None:
+        raise UnmaskError("A page is a file: name it by --out, such as --out benchmarks.html.")
+    names = list(dict.fromkeys(benchmarks)) or gather.names(metrics_dir)
+    if not names:
+        raise UnmaskError(
+            f"Asked for a table of detectors; {metrics_dir} has no scores. Score a model with "
+            "`unmask benchmark NAME`, or import a detector's scores with `unmask benchmark import`."
+        )
+    settings = params.load().evaluate
+    found = [gather.read(metrics_dir, name, _list_if_there(raw, name)) for name in names]
+    compare.check_first(first, found)
+    compared = [compare.compare(each, settings, first=first) for each in found]
+    if form == "html":
+        from unmask.evaluation.benchmarks import page
+
+        text = page.render(compared)
+    elif form == "terminal":
+        text = tables.for_terminal(compared) + "\n"
+    else:
+        text = tables.as_markdown(compared) if form == "markdown" else tables.as_csv(compared)
+    if out is not None:
+        write_atomically(out, text)
+        terminal.echo(f"{out} is written", err=True)
+    elif form == "csv":
+        terminal.echo_data(text.encode())
+    else:
+        terminal.echo_table(text.rstrip("\n"))
