@@ -3,6 +3,7 @@
 python stages/benchmark.py RAW FACES HELD_OUT NAME MODEL KEPT METRICS PLOTS
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def main() -> None:
         )
     )
     summary = measures.summarise(scores, settings.evaluate)
+    summary["chosen"] = json.loads((own / "chosen.json").read_text(encoding="utf-8"))
     summary["left_out"] = seen_in_training.count_shared(own / "shared.csv")
     summary["without_detector"] = baselines.summarise(
         list(seen.values()), learned, settings.evaluate

@@ -9,7 +9,7 @@ from unmask.data import benchmarks
 
 
 def main() -> None:
-    """Fill RAW/videos/ and write RAW/fingerprints.csv and RAW/listed.csv."""
+    """Fill RAW/videos/ and write RAW/fingerprints.csv, RAW/listed.csv and RAW/chosen.json."""
     chunk, raw_dir = map(Path, sys.argv[1:])
     settings = params.load()
     benchmarks.fill(

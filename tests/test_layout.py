@@ -63,7 +63,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
-    "jinja2": {"answers.html_report"},
+    "jinja2": {"answers.html_report", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.cascade"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},
@@ -160,6 +160,7 @@ UNTESTED = {
     "models.adopt.registry",
     "models.adopt.source",  # test_adoption fetches by it, from a Hub on loopback
     "models.adopt.spec",
+    "evaluation.benchmarks.score_table",  # test_imported reads by it
     "runtime.child",  # test_processes starts and ends it
     "sagemaker.checks",  # test_sagemaker asks these two of a server
     "sagemaker.jobs",

@@ -87,7 +87,7 @@ class Raw(Section):
 class Benchmark(Section):
     """Which videos of a benchmark are scored."""
 
-    # test: those that the data set itself calls its test videos, or all where it names none
+    # test: by the data set's official protocol, else by its own words, else all
     videos: Literal["test", "all"]
     max_real: Count | None  # None takes all
     fakes_per_real: Positive | None  # None takes all

@@ -1,5 +1,6 @@
 """Which videos of a data set a benchmark takes: all of them test, whatever its own splits say."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.data.test_splits import fake, raw, real, sources_with_both
 from unmask.data import benchmarks
+from unmask.data.archive import open_chunk
 from unmask.data.layouts.entry import Entry
 from unmask.errors import DatasetError
 from unmask.params import Benchmark
@@ -29,17 +31,50 @@ def test_a_data_set_s_own_test_videos_are_taken(caplog: pytest.LogCaptureFixture
     entries = [real("a"), real("b", split="Test"), fake("c", "a", split="val"),
                fake("d", "b", split="test")]  # fmt: skip
     with caplog.at_level(logging.INFO):
-        assert names(benchmarks.choose(entries, ALL, where="wild")) == ["b", "d"]
+        chosen = benchmarks.choose(entries, ALL, where="wild")
+    assert names(chosen.entries) == ["b", "d"]
+    assert chosen.facts == {"by": "its own test videos", "taken": 2, "of": 4}
     assert "wild: its own 2 test videos, of 4" in caplog.text
     everything = ALL.model_copy(update={"videos": "all"})
-    assert names(benchmarks.choose(entries, everything, where="wild")) == ["a", "b", "c", "d"]
+    found = benchmarks.choose(entries, everything, where="wild")
+    assert names(found.entries) == ["a", "b", "c", "d"]
 
 
 def test_one_that_names_no_test_videos_gives_all(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         found = benchmarks.choose([real("a"), fake("b", "a")], ALL, where="wild")
-    assert names(found) == ["a", "b"]
+    assert names(found.entries) == ["a", "b"]
     assert "all 2 videos are taken (its own splits: train)" in caplog.text
+
+
+CELEB = ["Celeb-real/id0_0000.mp4", "Celeb-real/id1_0000.mp4", "YouTube-real/00001.mp4",
+         "Celeb-synthesis/id0_id1_0000.mp4", "Celeb-synthesis/id1_id0_0000.mp4"]  # fmt: skip
+
+
+def test_an_official_protocol_is_honoured_and_its_list_is_needed(tmp_path: Path) -> None:
+    for name in CELEB:
+        (tmp_path / "celeb" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "celeb" / name).write_bytes(name.encode())
+    with open_chunk(tmp_path / "celeb") as files, pytest.raises(DatasetError) as caught:
+        benchmarks.read_chosen(files, ALL, where="celeb")
+    assert "List_of_testing_videos.txt" in str(caught.value)
+    assert str(caught.value).endswith("Or set benchmark.videos to all.")
+    listed = ["1 Celeb-real/id0_0000.mp4", "0 Celeb-synthesis/id0_id1_0000.mp4",
+              "1 YouTube-real/00099.mp4"]  # fmt: skip
+    (tmp_path / "celeb/List_of_testing_videos.txt").write_text("\n".join(listed) + "\n")
+    everything = ALL.model_copy(update={"videos": "all"})
+    with open_chunk(tmp_path / "celeb") as files:
+        chosen = benchmarks.read_chosen(files, ALL, where="celeb")
+        whole = benchmarks.read_chosen(files, everything, where="celeb")
+    # In the order of their names, in which real and synthesised videos lie apart.
+    assert {entry.path for entry in chosen.entries} == {
+        "Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4",
+    }  # fmt: skip
+    assert chosen.facts["by"] == "official protocol"
+    assert chosen.facts["protocol"] == "celeb-df-v2"
+    assert (chosen.facts["named"], chosen.facts["missing"]) == (3, 1)
+    assert (chosen.facts["taken"], chosen.facts["of"]) == (2, 5)
+    assert len(whole.entries) == 5
 
 
 def test_nothing_is_balanced_unless_asked_for() -> None:
@@ -87,6 +122,8 @@ def test_a_folder_is_filled_copies_go_and_a_second_run_keeps_what_is_there(tmp_p
         ("fake_swap_a.mp4", "swap", "test"), ("fake_swap_b.mp4", "swap", "test"),
         ("real_a.mp4", "real", "test"),
     ]  # fmt: skip
+    about = json.loads((out / "chosen.json").read_text())
+    assert about == {"by": "all videos", "taken": 4, "of": 4}
     kept = {path.name: path.stat().st_mtime_ns for path in (out / "videos").iterdir()}
     assert sorted(kept) == [record.file for record in records]
     assert read_fingerprints(out / "fingerprints.csv").keys() >= {r.video_id for r in records}

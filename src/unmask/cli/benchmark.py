@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask import params
+from unmask.cli.benchmark_table import import_scores, table
 from unmask.cli.benchmark_verify import verify
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import DatasetError
@@ -42,7 +43,8 @@ def benchmark() -> None:
     """
 
 
-benchmark.add_command(verify)
+for command in (verify, import_scores, table):
+    benchmark.add_command(command)
 
 
 @benchmark.command()
@@ -185,12 +187,13 @@ def _crops(
             f"{settings.margin_ratio:g}, as this model asks for: they are made in {own}", err=True,
         )  # fmt: skip
         names = {record.video_id: record.file for record in read_index(index)}
-        paths = {video_id: index.parent / "videos" / file for video_id, file in names.items()}
+        videos_dir = index.parent / "videos"
+        paths = {video_id: videos_dir / file for video_id, file in names.items()}
         videos = sorted((video_id, path) for video_id, path in paths.items() if path.is_file())
         with best_detector(settings.detect, on_gpu=common.has_gpu()) as load_detector:
             rows = crops.crop_chunk(
                 videos, own, settings, workers=workers, load_detector=load_detector,
-                tracks=read_tracks(index.parent / "videos"),
+                tracks=read_tracks(videos_dir),
             )  # fmt: skip
             for _ in common.progress(rows, total=len(videos), label=f"faces of {name}"):
                 pass

@@ -1,19 +1,30 @@
 """A data set that is never trained on: its videos in use, each of them a test video."""
 
+import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.data import archive, copies, datasets, raw, splits
 from unmask.data.layouts.entry import Entry
 from unmask.data.protocols.selection import select
+from unmask.errors import DatasetError
 from unmask.params import Benchmark, Raw
 from unmask.records import VideoRecord
-from unmask.runtime.disk import sole_writer
+from unmask.runtime.disk import sole_writer, write_atomically
 from unmask.runtime.record_files import write_index
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The videos of a data set that a benchmark is about, and by whose word they are."""
+
+    entries: tuple[Entry, ...]
+    facts: Mapping[str, str | int]  # as JSON has them: by, taken, of, and those of a protocol
 
 
 def fill(
@@ -25,10 +36,11 @@ def fill(
     workers: int,
     watch: raw.Watch,
 ) -> None:
-    """Draw a benchmark's videos: fill videos/, write fingerprints.csv and listed.csv.
+    """Draw a benchmark's videos: fill videos/, write fingerprints.csv, listed.csv, chosen.json.
 
-    settings says what becomes of copies, wanted which videos are taken. What an interrupted run
-    put into videos/ is kept. watch sees the long loops go by.
+    settings says what becomes of copies, wanted which videos are taken; chosen.json says by
+    whose word these are its test videos. What an interrupted run put into videos/ is kept. watch
+    sees the long loops go by.
 
     Raises:
         DatasetError: the chunk is not what its layout promises, or a class is lacking of which
@@ -39,18 +51,21 @@ def fill(
         videos_dir, listed = raw_dir / "videos", raw_dir / "listed.csv"
         listed.unlink(missing_ok=True)
         with archive.open_chunk(chunk_path) as files:
-            entries = read_chosen(files, wanted, where=raw_dir.name)
+            chosen = read_chosen(files, wanted, where=raw_dir.name)
+            entries = chosen.entries
             records = draw(entries, settings, wanted, raw.find_absent(files, entries))
             raw.place(files, entries, records, videos_dir, watch=watch)
         listing = raw.fingerprint(records, raw_dir, workers=workers, watch=watch)
         listing = raw.without_contradictions(listing, videos_dir, settings, workers=workers)
         listing = raw.without_repeats(listing, settings)
         raw.delete_dropped(records, listing, videos_dir)
+        words = json.dumps(chosen.facts, indent=2)
+        write_atomically(raw_dir / "chosen.json", words + "\n")
         write_index(listed, listing.records)
         _tell(listing)
 
 
-def read_chosen(files: archive.ChunkFiles, wanted: Benchmark, *, where: str) -> list[Entry]:
+def read_chosen(files: archive.ChunkFiles, wanted: Benchmark, *, where: str) -> Chosen:
     """Return the test videos of a chunk: by its official protocol, if it has one, else as choose.
 
     where is what the log calls the data set.
@@ -60,17 +75,29 @@ def read_chosen(files: archive.ChunkFiles, wanted: Benchmark, *, where: str) -> 
             bad, or names no video that is there.
     """
     entries = datasets.read(files)
-    official = select(files, entries) if wanted.videos == "test" else None
+    if wanted.videos != "test":
+        return choose(entries, wanted, where=where)
+    try:
+        official = select(files, entries)
+    except DatasetError as error:
+        raise DatasetError(f"{error} Or set benchmark.videos to all.") from error
     if official is None:
         return choose(entries, wanted, where=where)
+    protocol = official.protocol
     log.info(
         "%s: %d test videos by %s, version %d, of %d", where, len(official.entries),
-        official.protocol.name, official.protocol.version, len(entries),
+        protocol.name, protocol.version, len(entries),
     )  # fmt: skip
-    return list(official.entries)
+    facts: dict[str, str | int] = {
+        "protocol": protocol.name, "version": protocol.version, "named": official.named,
+        "missing": len(official.missing), "list_sha256": official.list_sha256,
+    }  # fmt: skip
+    return Chosen(
+        official.entries, {**_facts("official protocol", official.entries, entries), **facts}
+    )
 
 
-def choose(entries: Sequence[Entry], wanted: Benchmark, *, where: str) -> list[Entry]:
+def choose(entries: Sequence[Entry], wanted: Benchmark, *, where: str) -> Chosen:
     """Return the videos that the data set calls its test videos; all if it names none.
 
     All of them, too, where wanted.videos is all. where is what the log calls the data set.
@@ -78,11 +105,15 @@ def choose(entries: Sequence[Entry], wanted: Benchmark, *, where: str) -> list[E
     own = [e for e in entries if splits.OWN_SPLITS.get(e.split.lower()) == "test"]
     if wanted.videos == "test" and own:
         log.info("%s: its own %d test videos, of %d", where, len(own), len(entries))
-        return own
+        return Chosen(tuple(own), _facts("its own test videos", own, entries))
     words = sorted({entry.split for entry in entries} - {""})
     named = f" (its own splits: {archive.first_few(words)})" if words else ""
     log.info("%s: all %d videos are taken%s", where, len(entries), named)
-    return list(entries)
+    return Chosen(tuple(entries), _facts("all videos", entries, entries))
+
+
+def _facts(by: str, taken: Sequence[Entry], entries: Sequence[Entry]) -> dict[str, str | int]:
+    return {"by": by, "taken": len(taken), "of": len(entries)}
 
 
 def draw(

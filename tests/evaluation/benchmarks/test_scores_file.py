@@ -19,7 +19,7 @@ ROWS = (
 )
 DETECTOR = Detector(
     "x-1.0", "probability", version="v1", trained_on=("ff++", "dfdc"), licence="MIT",
-    origin="imported", columns={"score": "fake_prob"},
+    origin="imported", notes={"score": "fake_prob"},
 )  # fmt: skip
 FRAMES = {"a": FrameScores(("0", "1.5 s"), (0.25, -3.5))}
 

@@ -18,9 +18,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from unmask.errors import MALFORMED, DatasetError
+from unmask.records import VideoRecord
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.runtime.plain_text import cell_text, plain_cell
 
@@ -35,26 +36,6 @@ LIST_SEPARATOR = "|"
 _MOST_BYTES = 2**28  # of scores: a million videos
 _MOST_FRAME_BYTES = 2**30
 _MOST_JSON_BYTES = 2**20
-
-
-class Listed(Protocol):
-    """What the list of a benchmark's videos says of each: a VideoRecord, or a ScoreRow."""
-
-    @property
-    def video_id(self) -> str:
-        """Return the video's name in the benchmark."""
-
-    @property
-    def label(self) -> int:
-        """Return 1 for a fake, 0 for a real video."""
-
-    @property
-    def source_id(self) -> str:
-        """Return the recording or person that is shown."""
-
-    @property
-    def method(self) -> str:
-        """Return how a fake was made; "real" for a real video."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +88,8 @@ class Detector:
     trained_on: tuple[str, ...] | None = None
     licence: str = ""
     origin: Literal["scored", "imported"] = "scored"
-    columns: Mapping[str, str] = field(default_factory=dict)  # of an import: which held what
+    # What else is on record; of an import the file's digest, and which column was taken for what.
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,7 +165,7 @@ def checked_name(kind: str, name: str) -> str:
     return name
 
 
-def list_digest(videos: Iterable[Listed]) -> str:
+def list_digest(videos: Iterable[VideoRecord | ScoreRow]) -> str:
     """Return the SHA-256 of a list of videos: their ids, labels, sources and methods.
 
     The order makes no difference. Scores of two lists with one digest can be compared.
@@ -327,7 +309,7 @@ def _read_detector(values: Any) -> Detector:
         model_digest=_word(values["model_digest"]),
         trained_on=None if trained_on is None else tuple(_word(name) for name in trained_on),
         licence=_word(values["licence"]), origin=values["origin"],
-        columns={_word(key): _word(value) for key, value in values["columns"].items()},
+        notes={_word(key): _word(value) for key, value in values["notes"].items()},
     )  # fmt: skip
 
 
