@@ -37,7 +37,8 @@ def main() -> None:
             total=len(chunk.records), label=f"benchmark {name}",
         )
     )  # fmt: skip
-    detector = score.describe("model", model, predictor.checkpoint, settings.chunks)
+    trained_on = None if predictor.checkpoint.adopted else settings.chunks
+    detector = score.describe("model", model, predictor.checkpoint, trained_on)
     scores = score.to_scores(name, answers, detector, predictor.checkpoint.temperature)
 
     net, margin = FrozenNet(weights_cache()), predictor.checkpoint.faces.margin_ratio

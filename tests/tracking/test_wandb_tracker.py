@@ -123,3 +123,20 @@ def test_without_wandb_it_says_how_to_install_it(tmp_path: Path) -> None:
     process = start(tmp_path, "k1", tmp_path, PYTHONPATH=path)
     _, err = process.communicate(timeout=100)
     assert "pip install -e '.[wandb]'" in err.splitlines()[-1]
+
+
+def test_a_run_of_a_training_s_stands_in_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with wandb_tracker.open_run(tmp_path, key="training-near", run_name="near", parent="training"):
+        pass
+    wandb.teardown()
+    [folder] = tmp_path.glob("wandb/offline-run-*-training-near")
+    groups = {
+        record.run.run_group
+        for record in wandb_records(folder) if record.WhichOneof("record_type") == "run"
+    }  # fmt: skip
+    assert groups == {"training"}

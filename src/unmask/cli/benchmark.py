@@ -183,8 +183,9 @@ def _crops(
         digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
         own = kept / name / f"faces-{digest}"
         terminal.echo(
-            f"{faces_dir} holds no crops of {settings.side_px} px with a margin of "
-            f"{settings.margin_ratio:g}, as this model asks for: they are made in {own}", err=True,
+            f"{faces_dir} was not cropped as this model and version ask for "
+            f"({settings.side_px} px, a margin of {settings.margin_ratio:g} ...): other crops are "
+            f"made in {own}", err=True,
         )  # fmt: skip
         names = {record.video_id: record.file for record in read_index(index)}
         videos_dir = index.parent / "videos"

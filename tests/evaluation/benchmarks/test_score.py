@@ -8,6 +8,7 @@ import pytest
 from unmask import params
 from unmask.evaluation.benchmarks import score, scores_file
 from unmask.evaluation.benchmarks.score import Answered, answer_all, describe, to_scores
+from unmask.models.adopt.record import Adopted
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import pool
 from unmask.records import Chunk, Reason, TrackScore, VideoFaces, VideoRecord, VideoScore
@@ -118,6 +119,34 @@ def test_answers_have_the_form_of_any_detector_s(model_folder: Path, tmp_path: P
     assert (a.reason, b.reason, b.rank) == ("", "no_face", None)  # broken off, and scored
     assert read.frames["Deepfakes_c23_001_002"].names == ("0@0.000", "0@1.200", "1@0.000")
     assert read.frames["Deepfakes_c23_001_002"].scores == (0.5, 1.5, -0.5)
+
+
+ADOPTED = Adopted.model_validate({
+    "adapter": "gend", "title": "GenD", "source": "hf:owner/name", "commit": None, "file": "a.pth",
+    "sha256": "ab" * 32, "licence": {"code": "MIT", "weights": "CC BY-NC 4.0", "free": False},
+    "licence_accepted": True, "trained_on": "FaceForensics++, c23",
+    "architecture": {"net": "resnet50", "options": {}, "outputs": 2, "fake": [1],
+                     "mean": [0.5, 0.5, 0.5], "deviation": [0.5, 0.5, 0.5], "pooling": "logits"},
+})  # fmt: skip
+
+
+def test_what_a_model_was_trained_on_is_what_its_folder_says(model_folder: Path):
+    (model_folder / "checkpoint.json").write_text("{}")
+    settings = params.load()
+    ours = Checkpoint(
+        settings.faces, settings.clips, settings.model, 2.0, NOTHING_LEARNED, run_key="k"
+    )
+    card = model_folder / "MODEL_CARD.md"
+    card.write_text("---\ndatasets: [dfdc, 7, our-chunk]\n---\n\n# A model\n")
+    assert describe("a", model_folder, ours, None).trained_on == ("dfdc", "our-chunk")
+    assert describe("a", model_folder, ours, ["studio"]).trained_on == ("studio",)
+    adopted = describe("a", model_folder, replace(ours, adopted=ADOPTED), None)
+    assert adopted.trained_on == ("FaceForensics++, c23",)
+    assert (adopted.licence, adopted.version.split(",")[0]) == ("CC BY-NC 4.0", "GenD")
+    card.write_text("---\n[\n---\n")
+    assert describe("a", model_folder, ours, None).trained_on is None
+    card.unlink()
+    assert describe("a", model_folder, ours, None).trained_on is None
 
 
 @pytest.mark.parametrize(
