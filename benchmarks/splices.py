@@ -65,7 +65,9 @@ def score(predictor: Predictor) -> list[Scored]:
             spare_s = max(track.times_T[-1] - track.times_T[0] - geometry.span_s, 0.0)
             starts_s = [track.times_T[0] + STEP_S * n for n in range(int(spare_s / STEP_S) + 1)]
             clips = read_clips(chunk.faces_dir / track.file, track.times_T, starts_s, geometry)
-            logits = predictor.score_clips(to_input(clip, geometry.side_px) for clip in clips)
+            logits = predictor.score_clips(
+                to_input(clip, geometry.side_px, geometry.brightness) for clip in clips
+            )
             path = Path("raw/sample/videos") / record.file
             found.append(Scored(record, path, np.array(list(logits))))
     return found

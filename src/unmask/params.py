@@ -4,6 +4,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -120,15 +121,17 @@ class Clips(Section):
     frames: Annotated[int, Field(ge=1, le=128)] | None
     interval_s: Annotated[float, Field(ge=0.01, le=60)] | None
     side_px: Annotated[int, Field(ge=64, le=1024)] | None
+    brightness: Annotated[float, Field(ge=0.1, le=0.9)] | None
     max_per_track: Annotated[int, Field(ge=1, le=100_000)]
     stretch_s: Annotated[float, Field(gt=0, le=3600)]
     max_padding_ratio: Annotated[float, Field(ge=0, lt=1)]
 
     def geometry(self, backbone: str) -> Geometry:
         """Return the clip that a backbone gets."""
-        return clip_geometry(
+        own = clip_geometry(
             backbone, frames=self.frames, interval_s=self.interval_s, side_px=self.side_px
         )
+        return replace(own, brightness=self.brightness)
 
 
 class Augment(Section):
@@ -136,7 +139,6 @@ class Augment(Section):
 
     flip: Ratio
     colour: Ratio
-    darken: Ratio
     compress: Ratio
     blur: Ratio
     resize: Ratio

@@ -30,7 +30,7 @@ CARRIED = Checkpoint(
         stall_s=60.0,
     ),
     clips=Clips(
-        frames=5, interval_s=None, side_px=96, max_per_track=8, stretch_s=2.5,
+        frames=5, interval_s=None, side_px=96, brightness=0.4, max_per_track=8, stretch_s=2.5,
         max_padding_ratio=0.5,
     ),
     model=Model(
@@ -117,6 +117,7 @@ def test_a_net_in_another_memory_layout_is_saved_the_same(folder: Path, tmp_path
                 frames=None,
                 interval_s=0.25,
                 side_px=None,
+                brightness=None,
                 max_per_track=1,
                 stretch_s=3.0,
                 max_padding_ratio=0.0,
@@ -146,7 +147,15 @@ def test_settings_are_read_without_the_weights(folder: Path) -> None:
 
 
 def test_the_geometry_is_the_one_of_training() -> None:
-    assert CARRIED.geometry == Geometry(5, 12 / 30, 96)
+    assert CARRIED.geometry == Geometry(5, 12 / 30, 96, 0.4)
+
+
+def test_a_model_of_before_clips_had_a_brightness_sees_them_as_they_are(folder: Path) -> None:
+    path = folder / SETTINGS
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["clips"]["brightness"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert checkpoint.read_settings(folder).geometry.brightness is None
 
 
 def test_a_folder_holds_safe_weights_and_plain_settings_only(folder: Path, net: nn.Module) -> None:

@@ -17,7 +17,7 @@ LIMITS = Limits(
 FACTS = CardFacts(
     backbone="x3d_xs", weights="weights/x3d_xs.safetensors", weights_sha256="0f" * 32,
     parameters=2_978_514,
-    frames=4, interval_s=0.4, side_px=182,
+    frames=4, interval_s=0.4, side_px=182, brightness=0.6,
     crop_margin_ratio=0.1, crop_side_px=256, crop_rate_fps=10.0,
     tune="milestones", self_blend=0.0, chunks=("sample", "07"),
     splits={
@@ -64,6 +64,13 @@ def test_model_card_says_what_it_was_given():
 )
 def test_model_card_says_what_learned(tune, said):
     assert said in " ".join(model_card(replace(FACTS, tune=tune)).split())
+
+
+def test_model_card_says_what_becomes_of_a_clips_light():
+    said = "1.2 s in all. One factor brings the mean of its values to 0.6 of white. A video"
+    assert said in " ".join(model_card(FACTS).split())
+    as_they_are = " ".join(model_card(replace(FACTS, brightness=None)).split())
+    assert "1.2 s in all. A video's answer" in as_they_are
 
 
 def test_model_card_says_when_it_says_what():

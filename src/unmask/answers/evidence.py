@@ -67,7 +67,7 @@ def explain(
     hottest, crop_HWC = -1, np.zeros((0, 0, 3), np.uint8)
     clips = read_clips(faces_dir / track.file, track.times_T, starts_s, geometry)
     for start_s, frames_THWC in zip(starts_s, clips, strict=True):
-        clip_1CTHW = to_input(frames_THWC, geometry.side_px)[None].to(device)
+        clip_1CTHW = to_input(frames_THWC, geometry.side_px, geometry.brightness)[None].to(device)
         (heat_THW,) = grad_cam(net, stage, clip_1CTHW).cpu().numpy()
         indices = frame_indices(track.times_T, start_s, geometry)
         heat_of_T = heat_THW.mean(axis=(1, 2))

@@ -55,7 +55,7 @@ class Checkpoint:
         assert clips.frames
         assert clips.interval_s
         assert clips.side_px
-        return Geometry(clips.frames, clips.interval_s, clips.side_px)
+        return Geometry(clips.frames, clips.interval_s, clips.side_px, clips.brightness)
 
 
 def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
@@ -171,7 +171,8 @@ def read_settings(folder: Path) -> Checkpoint:
         adopted = (
             None if values.get("adopted") is None else Adopted.model_validate(values["adopted"])
         )
-        clips = Clips.model_validate(values["clips"])
+        # A model of before this setting saw clips as they were.
+        clips = Clips.model_validate({"brightness": None, **values["clips"]})
         if adopted and None in (clips.frames, clips.interval_s, clips.side_px):
             raise ValueError(
                 "an adopted net needs clips.frames, clips.interval_s and clips.side_px"

@@ -24,7 +24,7 @@ from unmask.video.decode import read_frames
 Image = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
-DARKENED = (0.4, 0.9)  # the factor of a darkened clip's values is drawn evenly from this range
+MAX_GAIN = 4.0  # a clip's brightness is changed by no more: what is darker is mostly noise
 # Share of a clip's frames that are different at least: all of x3d_xs's four, which takes 2.5
 # frames/s, and 12 of x3d_s's 13. Among three of four there may be three photos of a slide show.
 _MOVING = 0.9
@@ -241,16 +241,23 @@ def read_clips(
     )
 
 
-def to_input(frames_THWC: Image, side_px: int) -> torch.Tensor:
-    """Return the clip (C, T, side, side), float32, normalised."""
+def to_input(frames_THWC: Image, side_px: int, brightness: float | None = None) -> torch.Tensor:
+    """Return the clip (C, T, side, side), float32, normalised.
+
+    brightness, of 0 to 1, is what the mean of all its values is brought to by one factor, so that
+    a forgery looks the same in the dark; a factor beyond 1/MAX_GAIN to MAX_GAIN is cut off.
+    """
     if frames_THWC.shape[1] != side_px:
         shrinks = frames_THWC.shape[1] > side_px
         mode = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         frames_THWC = np.stack(
             [cv2.resize(frame, (side_px, side_px), interpolation=mode) for frame in frames_THWC]
         )
-    clip = torch.from_numpy(frames_THWC).permute(3, 0, 1, 2).float()
-    return clip.div_(255).sub_(MEAN).div_(DEVIATION)
+    clip = torch.from_numpy(frames_THWC).permute(3, 0, 1, 2).float().div_(255)
+    if brightness is not None:
+        mean = max(float(frames_THWC.mean()) / 255, brightness / MAX_GAIN)
+        clip.mul_(max(brightness / mean, 1 / MAX_GAIN))
+    return clip.sub_(MEAN).div_(DEVIATION)
 
 
 def augment(frames_THWC: Image, settings: Augment, rng: np.random.Generator) -> Image:
@@ -280,11 +287,6 @@ def augment(frames_THWC: Image, settings: Augment, rng: np.random.Generator) -> 
         changes.append(
             lambda frame: cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR)
         )
-    # Drawn last, so that a chance of 0 leaves every other draw as it was; done first, as a scene is
-    # dark before it is compressed.
-    if settings.darken and rng.random() < settings.darken:
-        factor = rng.uniform(*DARKENED)
-        changes.insert(0, lambda frame: cv2.convertScaleAbs(frame, alpha=factor))
     out = []
     for frame in frames:
         changed = np.ascontiguousarray(frame)
@@ -346,7 +348,7 @@ class ClipDataset(Dataset[tuple[torch.Tensor, float]]):
             frames, label = forge_clip(frames, item, indices, forger), 1
         if self.augment is not None:
             frames = augment(frames, self.augment, rng)
-        return to_input(frames, self.geometry.side_px), float(label)
+        return to_input(frames, self.geometry.side_px, self.geometry.brightness), float(label)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

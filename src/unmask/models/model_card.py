@@ -30,6 +30,7 @@ class CardFacts:
     frames: int  # a clip's geometry
     interval_s: float
     side_px: int
+    brightness: float | None
     crop_margin_ratio: float  # of the face crops that clips are cut from
     crop_side_px: int
     crop_rate_fps: float
@@ -203,12 +204,18 @@ def _card_people(facts: CardFacts) -> str:
 
 def _card_input(facts: CardFacts) -> str:
     span_s = round((facts.frames - 1) * facts.interval_s, 2)
+    light = (
+        ""
+        if facts.brightness is None
+        else f" One factor brings the mean of its values to {facts.brightness:g} of white."
+    )
     return "## Input\n\n" + _wrapped(
         "Face crops in RGB from the cropper that `unmask predict` runs: a square around the "
         f"detected box with {facts.crop_margin_ratio:.0%} margin on every side, "
         f"{facts.crop_side_px} x {facts.crop_side_px} px, {facts.crop_rate_fps:g} frames/s. A clip "
         f"is {facts.frames} frames of {facts.side_px} x {facts.side_px} px, {facts.interval_s:g} s "
-        f"apart: {span_s:g} s in all. A video's answer is taken over clips along the whole track."
+        f"apart: {span_s:g} s in all.{light} A video's answer is taken over clips along the "
+        "whole track."
     )
 
 

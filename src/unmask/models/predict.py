@@ -130,7 +130,7 @@ class Predictor:
         """Return every track's scores, and how its face looks in the clips that are scored."""
         from unmask.models.clips import to_input
 
-        side_px = self.checkpoint.geometry.side_px
+        geometry = self.checkpoint.geometry
         starts = [self.starts(track) for track in tracks]
         measured: list[list[tuple[float, ...]]] = [[] for _ in tracks]
 
@@ -138,7 +138,7 @@ class Predictor:
             for track, starts_s, own in zip(tracks, starts, measured, strict=True):
                 for frames_THWC in self._read(faces_dir, track, starts_s):
                     own += map(measure, frames_THWC)
-                    yield to_input(frames_THWC, side_px)
+                    yield to_input(frames_THWC, geometry.side_px, geometry.brightness)
 
         logits = self.score_clips(clips())
         found = []
@@ -159,9 +159,11 @@ class Predictor:
         """Return (start in seconds, logit) of at most so many clips, spread over the track."""
         from unmask.models.clips import to_input
 
-        starts_s, side_px = self.starts(track, most=most), self.checkpoint.geometry.side_px
+        starts_s, geometry = self.starts(track, most=most), self.checkpoint.geometry
         frames = self._read(faces_dir, track, starts_s)
-        logits = self.score_clips(to_input(frames_THWC, side_px) for frames_THWC in frames)
+        logits = self.score_clips(
+            to_input(frames_THWC, geometry.side_px, geometry.brightness) for frames_THWC in frames
+        )
         return list(zip(starts_s, logits, strict=True))
 
     def measure_quality(self, faces_dir: Path, track: FaceTrack) -> FaceQuality:

@@ -129,6 +129,7 @@ def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried:
         frames=geometry.frames,
         interval_s=geometry.interval_s,
         side_px=geometry.side_px,
+        brightness=geometry.brightness,
         crop_margin_ratio=params.faces.margin_ratio,
         crop_side_px=params.faces.side_px,
         crop_rate_fps=params.faces.rate_fps,

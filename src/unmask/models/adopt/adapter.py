@@ -40,8 +40,8 @@ class Crop:
         clips are spread over the track.
         """
         return Clips(
-            frames=4, interval_s=0.4, side_px=self.side_px, max_per_track=75, stretch_s=3.0,
-            max_padding_ratio=0.6,
+            frames=4, interval_s=0.4, side_px=self.side_px, brightness=None, max_per_track=75,
+            stretch_s=3.0, max_padding_ratio=0.6,
         )  # fmt: skip
 
 
