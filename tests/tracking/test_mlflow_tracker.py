@@ -716,3 +716,16 @@ def test_a_file_that_a_proxy_refuses_holds_nothing_back(
     assert waiting(queues) == []
     assert [model.status for model in logged_models(server_uri, run)] == ["READY"]
     assert run_of(server_uri, key).info.status == "FINISHED"
+
+
+def test_a_folder_of_any_name_is_kept_as_the_model(
+    uri: str, queues: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """predict --model models:/... and the pyfunc ask for `model`."""
+    ours = tmp_path / "ours"
+    shutil.copytree(model_folder, ours)
+    with begin(uri, queues, some_key()) as tracker:
+        model_uri = tracker.log_model(ours)
+    model_id = model_uri.removeprefix("models:/")
+    kept = client(uri).list_logged_model_artifacts(model_id, "artifacts")
+    assert [artifact.path for artifact in kept] == ["artifacts/model"]

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from unmask.errors import WeightsError
-from unmask.models.adopt import adoption, names, nets, registry
+from unmask.models.adopt import adoption, names, nets, padding, registry
 from unmask.models.adopt.adapter import Converted, Published
 from unmask.models.adopt.record import Architecture
 from unmask.models.backbones import clip_logits
@@ -190,7 +190,7 @@ def test_efficientnet_pads_as_for_380_px(name: str) -> None:
 def test_fixed_padding_is_that_of_380_px_whatever_comes() -> None:
     """380 px halve to 190, 95, 48, 24 and 12; a kernel of 3 and stride 2 adds one at the end."""
     image = timm.create_model("tf_efficientnet_b4", num_classes=2)
-    nets.fix_padding(image, 380, stem_padding=False)
+    padding.fix_padding(image, 380, stem_padding=False)
     assert image.conv_stem.amounts == (0, 0, 0, 0)
     assert image.blocks[1][0].conv_dw.amounts == (0, 1, 0, 1)  # 190 -> 95: 94 x 2 + 3 - 190 = 1
     assert image.blocks[2][0].conv_dw.amounts == (2, 2, 2, 2)  # 95 -> 48: 47 x 2 + 5 - 95 = 4
