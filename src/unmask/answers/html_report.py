@@ -214,7 +214,8 @@ def page_data(
     info = _probe(answer)
     # Where the file lay is nobody's business who gets the page.
     detail = shown_name(answer.detail.replace(str(answer.path), answer.path.name))
-    limits, adopted = answer.limits, predictor.checkpoint.adopted
+    limits, checkpoint = answer.limits, predictor.checkpoint
+    adopted, began_as = checkpoint.adopted, checkpoint.began_as
     return {
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
@@ -243,6 +244,7 @@ def page_data(
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
             "adopted": adopted.model_dump(mode="json") if adopted else None,
+            "began_as": began_as.model_dump(mode="json") if began_as else None,
             "temperature": predictor.checkpoint.temperature,
             "limits": asdict(limits),
             "promise": None if answer.promise is None else asdict(answer.promise),

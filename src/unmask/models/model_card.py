@@ -274,8 +274,8 @@ def _card_licence(facts: CardFacts) -> str:
         licence = facts.began_as.licence
         text += (
             f" It began as {plain(facts.began_as.title)} ({plain(facts.began_as.source)}), whose "
-            f"weights are under: {plain(licence.weights)}. {plain(licence.why)} Whoever passes "
-            "this model on passes these terms on."
+            f"weights are under: {plain(licence.weights)}. {plain(licence.why)}".rstrip()
+            + " Whoever passes this model on passes these terms on."
         )
     if facts.weights == "kinetics400":
         text += " The starting weights are PyTorchVideo's, under its terms."
