@@ -18,8 +18,8 @@ from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.evidence import Evidence
-from unmask.models.backbones import last_stage
-from unmask.models.frame_net import FrameNet, NoMapError
+from unmask.models.backbones import PictureNet, last_stage
+from unmask.models.frame_net import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
@@ -365,7 +365,7 @@ def _explain(
 def _maps_of(predictor: Predictor) -> str:
     """Return what the maps are of, where that is not the last stage of a convolutional net."""
     net = predictor.net
-    if isinstance(net, FrameNet) and net.has_tokens:
+    if isinstance(net, PictureNet) and net.has_tokens:
         return " on a transformer's tokens, as they enter its last block"
     return ""
 

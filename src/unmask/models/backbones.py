@@ -196,6 +196,10 @@ def layers(net: nn.Module) -> list[list[nn.Module]]:
 class PictureNet(Protocol):
     """A net of single pictures that knows itself what it sees where."""
 
+    @property
+    def has_tokens(self) -> bool:
+        """Return whether the net is a transformer of patches, whose features are tokens."""
+
     def last_stage(self) -> nn.Module:
         """Return the module whose output has places, or tokens of places, and decides the score."""
 

@@ -77,12 +77,16 @@ class AdoptedNet(nn.Module):
             return self.image.get_submodule(getattr(self.image, "stage", ""))
         if self.architecture.net == UCF:
             return self.image.get_submodule("block_sha")
-        blocks = getattr(self.image, "blocks", None)
-        if blocks is not None and hasattr(blocks[-1], "norm1"):
-            norm: nn.Module = blocks[-1].norm1
-            return norm
+        if self.has_tokens:
+            return self.image.get_submodule("blocks")[-1].norm1  # type: ignore[index,no-any-return]
         info: Any = self.image.feature_info
         return self.image.get_submodule(info[-1]["module"])
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return whether the net is a transformer of patches, whose features are tokens."""
+        blocks = getattr(self.image, "blocks", None)
+        return blocks is not None and hasattr(blocks[-1], "norm1")
 
     def map_of(self, features: torch.Tensor) -> torch.Tensor:
         """Return features_NCHW from the last stage's output, tokens or a map.
