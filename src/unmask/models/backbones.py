@@ -227,9 +227,9 @@ def map_of(net: nn.Module, features: torch.Tensor, batch: int) -> torch.Tensor:
     Raises:
         NoMapError: they have no places in the picture.
     """
-    if not isinstance(net, PictureNet):
+    if features.dim() == 5:
         return features
-    features_NCHW = net.map_of(features)
+    features_NCHW = net.map_of(features) if isinstance(net, PictureNet) else features
     return features_NCHW.reshape(batch, -1, *features_NCHW.shape[1:]).transpose(1, 2)
 
 

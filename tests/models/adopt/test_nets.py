@@ -17,8 +17,8 @@ from unmask.errors import WeightsError
 from unmask.models.adopt import adoption, names, nets, padding, registry
 from unmask.models.adopt.adapter import Converted, Published
 from unmask.models.adopt.record import Architecture
-from unmask.models.backbones import clip_logits
-from unmask.models.frame_net import DEVIATION, MEAN
+from unmask.models.backbones import clip_logits, map_of
+from unmask.models.frame_net import DEVIATION, MEAN, NoMapError
 
 HALF = (0.5, 0.5, 0.5)
 TINY = Architecture(
@@ -384,3 +384,24 @@ def test_dinov3_agrees_with_transformers() -> None:
     logits = functional.linear(functional.normalize(token, dim=1), tensors["head.weight"])
     net = build(Converted(architecture, tensors, None))  # type: ignore[arg-type]  # not looked at
     assert_same(score(net, pictures), logits[:, 1] - logits[:, 0])
+
+
+def test_a_patchs_token_lies_at_its_place_also_where_others_come_first() -> None:
+    """Tokens count 0, 1, ...: one of the class, four registers, then two rows of three patches."""
+    architecture = Architecture(
+        net="vit_tiny_patch16_224", options={"img_size": 96}, outputs=2, fake=(1,),
+        mean=(0.5,) * 3, deviation=(0.5,) * 3, pooling="logits",
+    )  # fmt: skip
+    net = nets.build(architecture)
+    assert net.has_tokens
+    net.image.patch_embed.grid_size = (2, 3)
+    tokens_NLC = torch.arange(11.0).reshape(1, 11, 1).expand(2, 11, 5)
+    features_NCHW = net.map_of(tokens_NLC)
+    assert features_NCHW.shape == (2, 5, 2, 3)
+    assert features_NCHW[1, 4].tolist() == [[5, 6, 7], [8, 9, 10]]
+    clips = map_of(net, tokens_NLC, 1)
+    assert clips.shape == (1, 5, 2, 2, 3)
+    with pytest.raises(NoMapError, match="not a grid of patches"):
+        net.map_of(tokens_NLC[:, :5])
+    with pytest.raises(NoMapError, match="not a grid of patches"):
+        net.map_of(tokens_NLC[:, 0])
