@@ -70,6 +70,16 @@ def test_it_answers_shows_and_vouches_for_its_report(
     assert drawn.stat().st_size > 1000
     said = call("verify", page, videos / "0.mp4", "--model", model).output
     assert said.count("matches") == 3
+    # Another description of the same file is another model.
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    settings = checkpoint.read_settings(other)
+    assert settings.adopted is not None
+    turned = settings.adopted.architecture.model_copy(update={"fake": (1,)})
+    adopted = settings.adopted.model_copy(update={"architecture": turned})
+    checkpoint.write_settings(other, replace(settings, adopted=adopted))
+    done = CliRunner().invoke(main, ["verify", str(page), "--model", str(other)])
+    assert done.exit_code == 5, done.output
 
     # MLflow's pyfunc answers from the folder that it unpacked.
     with warnings.catch_warnings():
@@ -103,17 +113,3 @@ def test_it_is_calibrated_and_keeps_its_origin(model: Path, videos: Path, tmp_pa
     card = (ours / checkpoint.CARD).read_text()
     assert "- Weights: CC BY-NC 4.0" in card
     assert "at most 1 in 4 is called fake" in " ".join(card.split())
-
-
-def test_a_report_of_another_model_is_told(model: Path, videos: Path, tmp_path: Path) -> None:
-    """Another description of the same file is another model."""
-    page, other = tmp_path / "page.html", tmp_path / "other"
-    call("predict", videos / "2.mp4", "--model", model, "--report", page, "--workers", "1")
-    shutil.copytree(model, other)
-    settings = checkpoint.read_settings(other)
-    assert settings.adopted is not None
-    turned = settings.adopted.architecture.model_copy(update={"fake": (1,)})
-    adopted = settings.adopted.model_copy(update={"architecture": turned})
-    checkpoint.write_settings(other, replace(settings, adopted=adopted))
-    done = CliRunner().invoke(main, ["verify", str(page), "--model", str(other)])
-    assert done.exit_code == 5, done.output
