@@ -28,6 +28,7 @@ from unmask.params import Clips, Evaluate
 from unmask.runtime.disk import write_atomically
 from unmask.scoring import metrics
 from unmask.scoring.metrics import Measured
+from unmask.scoring.scores import sigmoid
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
@@ -146,11 +147,14 @@ def _read_run(root: Path, commit: str, name: str, settings: Sequence[str]) -> Ru
 
 
 def _read_scores(text: str) -> dict[tuple[str, str], Scored]:
+    """Return the test videos' answers by their logits: the probabilities beside them are rounded,
+    and a sure model's become ties at 0 and 1.
+    """
     return {
         (row["chunk"], row["video_id"]): Scored(
             int(row["label"]),
             row["source_id"],
-            float(row["probability"]) if row["probability"] else None,
+            float(sigmoid(float(row["logit"]))) if row["logit"] else None,
         )
         for row in csv.DictReader(text.splitlines())
         if row["split"] == "test"

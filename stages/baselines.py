@@ -39,7 +39,11 @@ def main() -> None:
     with open_tracker(Path.cwd(), key=trained.run_key, resume=True) as tracker:
         baselines.write(summaries, metrics, tracker)
         name, tested = trained.model.backbone, by_split["test"]
-        write_card(model, name, card, tested, summaries.get("test"), settings.evaluate)
+        others = trained.adopted or trained.began_as
+        write_card(
+            model, trained.adopted.title if trained.adopted else name, card, tested,
+            summaries.get("test"), settings.evaluate, whose=others.title if others else "",
+        )  # fmt: skip
         tracker.log_file(card, "metrics")
     for split_name, summary in summaries.items():
         sys.stdout.write(baselines.table(split_name, summary) + "\n\n")

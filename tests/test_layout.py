@@ -152,9 +152,11 @@ UNTESTED = {
     "models.adopt.adapters.gend",
     "models.adopt.adapters.sbi",
     "models.adopt.adapters.siglip",
+    "models.adopt.adapters.x3d",  # test_start
     "models.adopt.card",
     "models.adopt.check",
     "models.adopt.names",
+    "models.adopt.padding",  # test_nets
     "models.adopt.published_file",
     "models.adopt.record",
     "models.adopt.registry",

@@ -401,6 +401,7 @@ def test_a_chunk_that_is_nowhere_is_answered_with_the_nearest(tmp_path: Path) ->
     [
         ({"raw.honour_split": False}, "Set it to true, or drop `sample` from chunks"),
         ({"model.weights": "mine.pt"}, "Set model.weights_sha256 to what `sha256sum mine.pt` says"),
+        ({"model.weights": "adopted/cf"}, "`sha256sum adopted/cf/weights.safetensors` says"),
         ({"raw.test_ratio": 0.0}, "raw.test_ratio"),
         ({"raw.validation_ratio": 0}, "raw.validation_ratio"),
     ],

@@ -5,7 +5,7 @@ import re
 import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
@@ -389,9 +389,10 @@ class Params(Section):
         # Only the committed file is a dep of the stage: another's content must be named here.
         known = weights in {"none", "kinetics400", "imagenet", COMMITTED_WEIGHTS}
         if not known and self.model.weights_sha256 is None:
+            file = weights if PurePath(weights).suffix else f"{weights}/weights.safetensors"
             yield (
-                f"model.weights is {self.model.weights}, whose content nothing names. Set "
-                f"model.weights_sha256 to what `sha256sum {self.model.weights}` says"
+                f"model.weights is {weights}, whose content nothing names. Set "
+                f"model.weights_sha256 to what `sha256sum {file}` says"
             )
 
     def _clip_clashes(self) -> Iterator[str]:

@@ -11,6 +11,7 @@ import torch
 from painted import faces_over_noise
 
 from tests.conftest import make_video_file
+from tests.test_layout import ROOT, import_closure
 from unmask import params
 from unmask.answers import calibrated_folder, calibration
 from unmask.answers.analysis import analyse
@@ -24,7 +25,6 @@ from unmask.scoring.scores import sigmoid
 from unmask.scoring.unlike import QUALITIES, Look
 from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, FaceQuality, Limits, Verdict
 
-ROOT = Path(__file__).parents[2]
 STILLS = sorted((ROOT / "data/sources/stills").glob("*_neutral.jpg"))
 ANYTHING = Limits(0.7, 0.3, 40.0, 1.2, 0.01, 0.6, 0.1, 0.9, 0.1, 16, 16, 32)
 ASKED = Asked(0.05, "our cameras", "unmask calibrate x")
@@ -246,3 +246,25 @@ def test_nothing_learned_never_speaks_even_with_thresholds(model, videos):
     [found] = analyse(predictor, [videos / "0.mp4"])
     assert (found.verdict, found.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NOT_CALIBRATED,))
     assert found.limits.fake_from is None
+
+
+def test_the_code_that_counts_is_what_calibrating_imports_but_what_cannot_change_a_score():
+    harmless = {
+        # What is made of scores: it is made anew each time.
+        "answers.messages", "scoring.promises", "scoring.unlike", "scoring.verdicts",
+        "models.looks",
+        "answers.answers_file",  # rows that answers are written as
+        # Which videos are one: each score stands by its file's digest.
+        "data.fingerprints", "video.coded",
+        # What only training does, and how a model's folder says where it came from.
+        "forgeries.blend", "models.adopt.record", "models.adopt.start",
+        # What refuses, how work is shared out, how files are written; not what is computed.
+        "errors", "runtime.child", "runtime.code", "runtime.confinement", "runtime.digests",
+        "runtime.disk", "runtime.plain_text", "runtime.processes", "runtime.record_files",
+        "runtime.resume_manifest", "runtime.scratch", "runtime.wire", "video.ahead",
+        "records",  # rows
+    }  # fmt: skip
+    counted = {name.replace("/", ".") for name in calibration._CODE}
+    assert counted.isdisjoint(harmless)
+    closure = import_closure(ROOT, ROOT / "src/unmask/answers/calibration.py")
+    assert counted | harmless == closure | {"answers.calibration"}

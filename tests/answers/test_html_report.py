@@ -20,6 +20,7 @@ from unmask import params
 from unmask.answers import html_report, provenance, verify
 from unmask.answers.analysis import analyse
 from unmask.models import backbones
+from unmask.models.adopt.record import Licence, Start
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import dvc_digest
@@ -262,3 +263,20 @@ def test_a_page_is_verified_and_its_score_comes_out_again(cases):
     (root / "edited.html").write_text(text.replace("Likely manipulated", "Surely manipulated"))
     edited = verify.check(root / "edited.html", answers[0].path, root / "model")
     assert edited.exit_code == verify.EXIT_CODES["report"]
+
+
+def test_a_page_names_whose_weights_a_model_began_with(cases, tmp_path):
+    root, answers, predictor = cases
+    start = Start(
+        adapter="x3d-xs-kinetics", title="X3D-XS of Kinetics-400", source="X3D_XS.pyth",
+        commit=None, file="X3D_XS.pyth", sha256="0f" * 32, licence_accepted=True,
+        licence=Licence(code="Apache-2.0", weights="not named", free=False, why="Ask FAIR."),
+        trained_on="Kinetics-400.", backbone="x3d_xs",
+    )  # fmt: skip
+    began = Predictor(predictor.net, replace(predictor.checkpoint, began_as=start, promise=None))
+    _write(tmp_path / "page.html", answers[1], (root, answers, began), root)
+    text = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert (
+        "This model was trained on from weights of others: X3D-XS of Kinetics-400, from "
+        "X3D_XS.pyth. Licence of those weights: not named. Ask FAIR."
+    ) in " ".join(text.split())

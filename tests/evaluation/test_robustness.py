@@ -11,6 +11,7 @@ import torch
 from painted import SETTINGS as FACES
 from painted import SquareDetector, at, load_squares, squares
 
+from tests.test_layout import ROOT, import_closure
 from unmask import params
 from unmask.errors import DatasetError
 from unmask.evaluation import robustness
@@ -320,3 +321,23 @@ def test_fewer_videos_are_whole_sources_and_the_same_each_time(world):
 def test_the_table_names_every_degradation(whole):
     text = robustness.table(robustness.summarise(whole[1], EVALUATE))
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["clean", "dim", "half_twice"]
+
+
+def test_the_code_that_counts_is_what_the_stage_imports_but_what_cannot_change_an_answer():
+    harmless = {
+        # Which videos are asked about: each answer stands by its video's digest.
+        "data.copies", "data.words",
+        # What is made of answers, and what they are not made of.
+        "evaluation.evaluate", "evaluation.plots", "scoring.metrics", "scoring.promises",
+        "scoring.unlike", "scoring.verdicts", "models.looks", "tracking.tracker",
+        # What only training does, and how a model's folder says where it came from.
+        "forgeries.blend", "models.adopt.record", "models.adopt.start",
+        # What refuses, how work is shared out, how files are written; not what is computed.
+        "errors", "faces.shared_detector", "runtime.child", "runtime.code", "runtime.confinement",
+        "runtime.digests", "runtime.disk", "runtime.processes", "runtime.record_files",
+        "runtime.resume_manifest", "runtime.scratch", "runtime.wire", "video.ahead",
+        "records",  # rows
+    }  # fmt: skip
+    counted = {name.replace("/", ".") for name in robustness._CODE}
+    assert counted.isdisjoint(harmless)
+    assert counted | harmless == import_closure(ROOT, ROOT / "stages/robustness.py")

@@ -2,8 +2,10 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from adopted import tiny_adopted
 from federated_small import ROOT, make_members, small_settings
 
 from unmask.errors import DiskError, WeightsError
@@ -14,6 +16,8 @@ from unmask.federated.runs import KINDS, POOL, home_of, participants, plans_of, 
 from unmask.federated.samples import FederatedError
 from unmask.federated.state import write_zip
 from unmask.federated.tasks import read_settings
+from unmask.models import checkpoint
+from unmask.models.adopt.record import read_origin
 from unmask.runtime.disk import sole_writer
 
 ORGS = ["org1", "org2"]
@@ -183,3 +187,13 @@ def test_weights_that_are_missing_are_an_error_and_none_are_none(tmp_path):
         recipe(asking_for("weights/gone.safetensors"), weights_cache=tmp_path)
     made = recipe(asking_for("none"), weights_cache=tmp_path)
     assert made.weights is None
+
+
+def test_an_adopted_models_folder_sends_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_adopted(tmp_path / "cf.v1")
+    settings = asking_for("cf.v1/model")
+    model = settings.model.model_copy(update={"backbone": "timm/mobilenetv3_small_050"})
+    made = recipe(replace(settings, model=model), weights_cache=tmp_path)
+    assert made.weights_name == "weights/weights.safetensors"
+    assert read_origin(made.weights) == checkpoint.read_settings(Path("cf.v1/model")).adopted

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adopted import tiny_adopted
 from promised import PROMISE
 from safetensors.numpy import save
 
@@ -21,12 +22,15 @@ from unmask.federated.state import (
     WEIGHTS,
     About,
     average,
+    check_start,
     pack,
     read,
     unpack,
     write_zip,
 )
 from unmask.models import checkpoint
+from unmask.models.adopt import record
+from unmask.models.adopt.record import read_origin
 from unmask.scoring.verdicts import Limits, limits_from, strictest
 
 LIMITS = Limits(
@@ -67,6 +71,7 @@ def layers(value, batches):
 
 def test_files_are_named_as_a_models_folder_names_them():
     assert (WEIGHTS, SETTINGS) == (checkpoint.WEIGHTS, checkpoint.SETTINGS)
+    assert federated_state.ORIGIN_KEY == record.ORIGIN_KEY
 
 
 def test_a_mean_counts_tracks_and_holds_batch_statistics(tmp_path):
@@ -276,3 +281,43 @@ def test_a_state_of_too_many_bytes_is_not_read(tmp_path, monkeypatch):
     write_zip(tmp_path / "state", GOOD)
     with pytest.raises(FederatedError, match=r"weights.safetensors has \d+ bytes"):
         read(tmp_path / "state")
+
+
+def test_the_mean_of_models_that_began_as_anothers_says_so(tmp_path):
+    adopted = tiny_adopted(tmp_path / "a")
+    origin = adopted.adopted
+    assert origin is not None
+    began_as = origin.model_dump(mode="json")
+    one, two = (
+        state(tmp_path / name, layers(value, 1), began_as=began_as)
+        for name, value in (("one", 1.0), ("two", 2.0))
+    )
+    average([one, two], tmp_path / "mean")
+    assert read(tmp_path / "mean").settings["began_as"] == began_as
+    unpack(tmp_path / "mean", tmp_path / "model")
+    assert read_origin(tmp_path / "model" / WEIGHTS) == origin
+    other = state(tmp_path / "other", layers(1.0, 1), began_as=began_as | {"title": "Another"})
+    with pytest.raises(FederatedError, match="differ in began_as"):
+        average([one, other], tmp_path / "none")
+
+
+def test_a_side_and_colours_that_were_recorded_do_not_part_rounds_of_a_net_of_timms():
+    ours = {name: SETTINGS_OF_ALL[name] for name in ("faces", "clips", "model")}
+    ours = ours | {"clips": {"frames": 4, "side_px": None}}
+    recorded = {"colours": {"mean": [0.5] * 3, "deviation": [0.5] * 3}, "unit_features": True}
+    theirs = {**SETTINGS_OF_ALL, "clips": {"frames": 4, "side_px": 224}, "model": MODEL | recorded}
+    check_start(ours, theirs)
+    with pytest.raises(FederatedError, match="differ in clips"):
+        check_start(ours | {"clips": {"frames": 4, "side_px": 96}}, theirs)
+    with pytest.raises(FederatedError, match="differ in clips"):
+        check_start(ours, {**theirs, "model": MODEL})  # X3D records no side
+
+
+def test_an_adopted_model_travels(tmp_path):
+    adopted = tiny_adopted(tmp_path / "a")
+    pack(tmp_path / "a/model", tmp_path / "state", About(1, 1))
+    unpack(tmp_path / "state", tmp_path / "b")
+    assert checkpoint.load(tmp_path / "b")[1] == adopted
+    ours = {name: SETTINGS_OF_ALL[name] for name in ("faces", "clips", "model")}
+    with pytest.raises(FederatedError, match="differ in faces, clips, model"):
+        check_start(ours, read(tmp_path / "state").settings)

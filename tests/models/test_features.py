@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from adopted import described
 from torch import nn
 
+from unmask.models.adopt import nets
 from unmask.models.backbones import build, clip_logits
 from unmask.models.features import DIMENSIONS, gathered, last_layer, mean_of, shortened
 
@@ -34,6 +36,22 @@ def test_each_clip_has_the_mean_of_its_frames_without_the_decision():
     with torch.inference_mode():
         net(clips_BCTHW)
     assert len(found) == 2  # nobody listens any more
+
+
+def test_batches_of_frames_that_part_a_clip_are_put_together():
+    """An adopted net scores 16 pictures at a time: here 5 clips of 4 frames, and one of 20."""
+    architecture = described("mobilenetv3_small_050")
+    net = nets.build(architecture).eval()
+    clips_BCTHW = torch.randn(5, 3, 4, 64, 64, generator=torch.manual_seed(0))
+    with gathered(net) as found, torch.inference_mode():
+        net(clips_BCTHW)
+        assert len(found) == 5
+        for clip_CTHW in clips_BCTHW:
+            net(clip_CTHW[None])
+        net(clips_BCTHW.transpose(1, 2).flatten(0, 1).transpose(0, 1)[None])
+    assert np.array(found[:5]) == pytest.approx(np.array(found[5:10]), abs=1e-5)
+    assert len(found) == 11
+    assert abs(found[0] - found[1]).max() > 1e-4
 
 
 @pytest.mark.parametrize("backbone", ["x3d_xs", "efficientnet_lite0"])

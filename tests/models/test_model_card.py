@@ -16,6 +16,7 @@ LIMITS = Limits(
 )  # fmt: skip
 FACTS = CardFacts(
     backbone="x3d_xs", weights="weights/x3d_xs.safetensors", weights_sha256="0f" * 32,
+    began_as=None,
     parameters=2_978_514,
     frames=4, interval_s=0.4, side_px=182, brightness=0.6,
     crop_margin_ratio=0.1, crop_side_px=256, crop_rate_fps=10.0,

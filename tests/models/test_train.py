@@ -183,7 +183,7 @@ def test_a_card_is_described_alone_as_the_training_did_it(trained, settings):
     net = checkpoint.load_net(folder / "model", carried)
     history = read_history(folder / "model" / checkpoint.HISTORY)
     clips = ClipDataset(clip_items([chunk], "validation"), carried.geometry, augment=None, seed=1)
-    fitted = Fitted(net, history, None, clips)
+    fitted = Fitted(net, history, None, None, clips)
     card = describe([chunk], settings, fitted, carried)
     assert card == (folder / "model" / checkpoint.CARD).read_text()
     # Another best epoch is another card.

@@ -1,6 +1,7 @@
 """The comparison's table from made-up experiments in a real repository."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ _STAGES = {
     "train": {"cmd": "true", "outs": ["model"]},
     "evaluate": {"cmd": "true", "deps": ["model"], "outs": ["metrics/scores.csv"]},
 }
-_HEAD = "chunk,video_id,split,source_id,label,probability\n"
+_HEAD = "chunk,video_id,split,source_id,label,probability,logit\n"
 
 
 def run(root: Path, *command: str) -> str:
@@ -37,6 +38,10 @@ def run(root: Path, *command: str) -> str:
         command, cwd=root, check=True, capture_output=True, text=True, env=variables
     )
     return done.stdout.strip()
+
+
+def logit_of(score: float) -> float:
+    return math.log(score / (1 - score)) if 0 < score < 1 else 1000.0 * (2 * score - 1)
 
 
 def commit_run(
@@ -64,10 +69,11 @@ def commit_run(
         (root / "metrics/robustness.json").write_text(json.dumps(robustness))
     (root / "model/weights").write_text(str(scores))
     rows = [
-        f"sample,v{n},test,s{n},{n // 2},{'' if score is None else score}\n"
+        f"sample,v{n},test,s{n},{n // 2},"
+        + (",\n" if score is None else f"{score:.1f},{logit_of(score)!r}\n")
         for n, score in enumerate(scores)
     ]
-    learned = "sample,v9,validation,s9,0,0.9\n"
+    learned = "sample,v9,validation,s9,0,0.9,2.2\n"
     (root / "metrics/scores.csv").write_text(_HEAD + "".join([learned, *rows]))
     run(root, "dvc", "commit", "--quiet", "--force")
     run(root, "git", "add", ".")
@@ -139,6 +145,15 @@ def test_the_table_is_what_the_runs_left(root: Path) -> None:
     assert "| 1234 | 0.750 [0.688, 1.000] | +0.500" in lite0
     assert lite0.endswith(" | 0.500 (blur) |")
     assert any("68 test videos of 30 sources" in line for line in rest)
+
+
+def test_answers_that_six_digits_make_one_are_told_apart() -> None:
+    rows = "sample,a,test,a,0,0.000000,-20.0\nsample,b,test,b,1,0.000000,-15.0\n"
+    scores = compare._read_scores(_HEAD + rows + "sample,c,test,c,1,,\n")
+    low, high, none = (each.probability for each in scores.values())
+    assert low == pytest.approx(math.exp(-20), rel=1e-6)
+    assert high == pytest.approx(math.exp(-15), rel=1e-6)
+    assert none is None
 
 
 def test_a_run_that_is_not_there_is_not_made_up(root: Path) -> None:

@@ -45,3 +45,13 @@ def test_weights_from_the_web_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_dvc_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="Asked DVC for the crops"):
         find_files(tmp_path, ["wild"], "none")
+
+
+def test_a_models_folder_stands_for_the_weights_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (tmp_path / "adopted/cf").mkdir(parents=True)
+    (tmp_path / "adopted/cf/weights.safetensors").write_bytes(b"hello")
+    expected = [StoredFile("adopted/cf/weights.safetensors", HELLO, 5)]
+    for weights in ("adopted/cf", "adopted/cf/", "adopted/cf/weights.safetensors"):
+        assert find_files(tmp_path, [], weights) == expected

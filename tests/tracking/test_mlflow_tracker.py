@@ -733,3 +733,16 @@ def test_a_run_whose_parent_is_not_there_stands_by_itself(sqlite_uri: str, queue
     child = some_key()
     begin(sqlite_uri, queues, child, parent=some_key()).finish(failed=False)
     assert "mlflow.parentRunId" not in run_of(sqlite_uri, child).data.tags
+
+
+def test_a_folder_of_any_name_is_kept_as_the_model(
+    uri: str, queues: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """predict --model models:/... and the pyfunc ask for `model`."""
+    ours = tmp_path / "ours"
+    shutil.copytree(model_folder, ours)
+    with begin(uri, queues, some_key()) as tracker:
+        model_uri = tracker.log_model(ours)
+    model_id = model_uri.removeprefix("models:/")
+    kept = client(uri).list_logged_model_artifacts(model_id, "artifacts")
+    assert [artifact.path for artifact in kept] == ["artifacts/model"]

@@ -47,10 +47,11 @@ _STALL_S = 300.0
 _CODE = (
     "answers/analysis", "answers/calibration", "faces/cascade", "faces/cropper", "faces/detector",
     "faces/files", "faces/search", "faces/tracks", "geometry", "models/adopt/nets",
-    "models/backbones", "models/checkpoint", "models/clips", "models/features",
-    "models/frame_net", "models/predict", "scoring/scores", "scoring/stretches", "timm_facts",
-    "video/colour", "video/decode", "video/endings", "video/failures", "video/frame",
-    "video/light", "video/streams", "video/transport",
+    "models/adopt/padding", "models/backbones", "models/checkpoint", "models/clips",
+    "models/features", "models/frame_net", "models/predict", "scoring/scores",
+    "scoring/stretches", "timm_facts", "video/colour", "video/decode", "video/encode",
+    "video/endings", "video/failures", "video/frame", "video/light", "video/streams",
+    "video/transport",
 )  # fmt: skip
 # What a video is called that was read and has no score: it is no genuine video of the calibration,
 # but a fake like that is one that nobody finds.

@@ -18,8 +18,8 @@ from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.evidence import Evidence
-from unmask.models.backbones import last_stage
-from unmask.models.frame_net import FrameNet, NoMapError
+from unmask.models.backbones import PictureNet, last_stage
+from unmask.models.frame_net import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
@@ -214,7 +214,8 @@ def page_data(
     info = _probe(answer)
     # Where the file lay is nobody's business who gets the page.
     detail = shown_name(answer.detail.replace(str(answer.path), answer.path.name))
-    limits, adopted = answer.limits, predictor.checkpoint.adopted
+    limits, checkpoint = answer.limits, predictor.checkpoint
+    adopted, began_as = checkpoint.adopted, checkpoint.began_as
     return {
         "page_sha256": verify.BLANK,
         "format": verify.FORMAT,
@@ -243,6 +244,7 @@ def page_data(
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
             "adopted": adopted.model_dump(mode="json") if adopted else None,
+            "began_as": began_as.model_dump(mode="json") if began_as else None,
             "temperature": predictor.checkpoint.temperature,
             "limits": asdict(limits),
             "promise": None if answer.promise is None else asdict(answer.promise),
@@ -363,7 +365,7 @@ def _explain(
 def _maps_of(predictor: Predictor) -> str:
     """Return what the maps are of, where that is not the last stage of a convolutional net."""
     net = predictor.net
-    if isinstance(net, FrameNet) and net.has_tokens:
+    if isinstance(net, PictureNet) and net.has_tokens:
         return " on a transformer's tokens, as they enter its last block"
     return ""
 

@@ -39,7 +39,7 @@ _PYFUNC_FOLDER, _CONTENT = "artifacts/model", "unmask.sha256"
 _OWN_NAME = "unmask"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-# A stranger's file may be of any size, with nothing in it. The largest net's weights are 100 MB.
+# A stranger's file may be of any size, with nothing in it. A ViT-L's weights have 1.2 GB.
 _MOST_BYTES = {SETTINGS: 2**20, WEIGHTS: 2**31}
 
 

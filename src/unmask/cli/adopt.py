@@ -12,7 +12,7 @@ from unmask.runtime.plain_text import shown_text
 
 if TYPE_CHECKING:
     from unmask.models.adopt.adapter import Adapter
-    from unmask.models.adopt.record import Adopted
+    from unmask.models.adopt.record import Adopted, Start
 
 
 @click.command()
@@ -53,6 +53,7 @@ def adopt(
     """
     from unmask.cli import common
     from unmask.models.adopt import registry
+    from unmask.models.adopt.record import Start
 
     common.set_up_logging()
     # huggingface_hub would tell its server what program asks, and where it runs.
@@ -79,6 +80,8 @@ def adopt(
         cache=common.weights_cache(),
     )  # fmt: skip
     _tell(folder, adopted)
+    if isinstance(adopted, Start):
+        return
     if check:
         _compare(folder, adapter)
     else:
@@ -106,12 +109,23 @@ def _adapter(source: str, name: str | None, spec: Path | None) -> "Adapter":
     return registry.for_source(source)
 
 
-def _tell(folder: Path, adopted: "Adopted") -> None:
+def _tell(folder: Path, adopted: "Adopted | Start") -> None:
+    from unmask.models.adopt.record import Start
+    from unmask.models.adopt.start import backbone_of
+    from unmask.models.checkpoint import WEIGHTS
+    from unmask.runtime.disk import content_digest
+
     commit = f"@{adopted.commit[:12]}" if adopted.commit else ""
     terminal.echo(f"{folder}: {shown_text(adopted.title)}")
     terminal.echo(f"  from     {adopted.source}{commit}, {adopted.file}")
     terminal.echo(f"  sha256   {adopted.sha256}")
     terminal.echo(f"  licence  {shown_text(adopted.licence.weights)}")
+    if backbone := backbone_of(adopted):
+        digest = content_digest(folder / WEIGHTS)
+        terminal.echo(f"  to train on from it, in params.yaml: model.backbone {backbone},")
+        terminal.echo(f"    model.weights {folder}, model.weights_sha256 {digest}")
+    if isinstance(adopted, Start):
+        return
     terminal.echo(
         f"`unmask predict clip.mp4 --model {folder}` gives scores, and no verdicts: nothing is "
         "known of its errors on footage like yours.",

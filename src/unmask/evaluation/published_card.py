@@ -8,6 +8,7 @@ from unmask.errors import WeightsError
 from unmask.evaluation.baselines import Seen, Summary, verdict_on, warnings_of
 from unmask.models.card_head import hub_name, read_head, split_head, with_head
 from unmask.models.checkpoint import CARD
+from unmask.models.model_card import plain
 from unmask.params import Evaluate
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.scoring import metrics
@@ -18,12 +19,19 @@ _BEFORE = "\n## How to use it\n"  # the results stand before this chapter of tra
 
 
 def publish(
-    card: str, name: str, seen: Sequence[Seen], summary: Summary, settings: Evaluate
+    card: str,
+    name: str,
+    seen: Sequence[Seen],
+    summary: Summary,
+    settings: Evaluate,
+    *,
+    whose: str = "",
 ) -> str:
     """Return training's card with the results of the test videos by origin.
 
     name is the model's, seen are the test videos, summary says how it does beside what needs no
-    detector. The head gets a model-index, by which the Hugging Face Hub shows the results.
+    detector; whose names the weights that others trained, which the model has or began with. The
+    head gets a model-index, by which the Hugging Face Hub shows the results.
 
     Raises:
         ValueError: the card's head is no YAML.
@@ -34,7 +42,7 @@ def publish(
     head["model-index"] = [{"name": name, "results": measured}]
     _, body = split_head(card)
     before, mark, after = body.partition(_BEFORE)
-    chapter = f"\n{_results(origins, summary)}\n"
+    chapter = f"\n{_results(origins, summary, whose)}\n"
     return with_head(head, f"{before}{chapter}{mark}{after}" if mark else f"{body}{chapter}")
 
 
@@ -45,8 +53,12 @@ def write_card(
     seen: Sequence[Seen],
     summary: Summary | None,
     settings: Evaluate,
+    *,
+    whose: str = "",
 ) -> None:
     """Write the card of a model's folder with its results; summary is None without test videos.
+
+    The arguments are as in publish.
 
     Raises:
         WeightsError: the folder has no card, or one that is damaged.
@@ -54,7 +66,7 @@ def write_card(
     try:
         card = read_regular(model_dir / CARD, _MAX_BYTES).decode()
         if summary is not None:
-            card = publish(card, name, seen, summary, settings)
+            card = publish(card, name, seen, summary, settings, whose=whose)
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"Asked for the model's card {model_dir / CARD}; it can't be read ({error}). Run "
@@ -114,12 +126,12 @@ def _index_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _results(origins: Sequence[Mapping[str, Any]], summary: Summary) -> str:
+def _results(origins: Sequence[Mapping[str, Any]], summary: Summary, whose: str) -> str:
     """Return the chapter: results by origin, and how the model does beside no detector at all."""
     lines = [
         "## Results on test videos",
         "",
-        "Nobody in them was trained on. 95% intervals redraw whole people or recordings.",
+        f"{_whom_it_saw(whose)} 95% intervals redraw whole people or recordings.",
         "",
         "| chunk | method | fakes | real | AUC |",
         "| --- | --- | ---: | ---: | --- |",
@@ -142,6 +154,15 @@ def _results(origins: Sequence[Mapping[str, Any]], summary: Summary) -> str:
     lines += ["", f"**{verdict_on(summary)}**"]
     lines += [f"\n**Warning:** {words}." for words in warnings_of(summary)]
     return "\n".join(lines)
+
+
+def _whom_it_saw(whose: str) -> str:
+    if not whose:
+        return "Nobody in them was trained on."
+    return (
+        f"Others trained {plain(whose)}: nobody here knows whether they trained on these videos, "
+        "or on people in them."
+    )
 
 
 _COLUMNS = (("roc_auc", ""), ("above_model", "+"), ("matched_roc_auc", ""))

@@ -40,11 +40,11 @@ _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
     "geometry", "evaluation/robustness", "faces/cascade", "faces/cropper", "faces/detector",
-    "faces/search", "faces/tracks", "forgeries/degrade", "models/adopt/nets", "models/backbones",
-    "models/checkpoint", "models/clips", "models/frame_net", "models/predict", "scoring/scores",
-    "scoring/stretches", "timm_facts", "video/colour", "video/decode", "video/encode",
-    "video/endings", "video/failures", "video/frame", "video/light", "video/streams",
-    "video/transport",
+    "faces/search", "faces/tracks", "forgeries/degrade", "models/adopt/nets",
+    "models/adopt/padding", "models/backbones", "models/checkpoint", "models/clips",
+    "models/frame_net", "models/predict", "scoring/scores", "scoring/stretches", "timm_facts",
+    "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
+    "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

@@ -70,7 +70,7 @@ def recipe(settings: "Settings", *, weights_cache: Path) -> Recipe:
         return Recipe(federated_tasks.settings_text(settings), None, "")
     # A path in this checkout stays as it is: then a training has the key that it has in DVC.
     name = model.weights
-    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).suffix:
+    if Path(name).is_absolute() or ".." in Path(name).parts or Path(name) != found.path:
         name = f"weights/{found.path.name}"
         model = model.model_copy(update={"weights": name, "weights_sha256": found.sha256})
     text = federated_tasks.settings_text(replace(settings, model=model))

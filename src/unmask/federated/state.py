@@ -33,6 +33,9 @@ _MOST_LISTING_BYTES = 2**12
 MOST_TRACKS, MOST_ROUNDS = 10**9, 10**6
 # What says where the weights that a training began with came from: it differs from round to round.
 ORIGIN = ("weights", "weights_sha256")
+# What a checkpoint records of the net beside params: see models/checkpoint.
+RECORDED = ("colours", "unit_features")
+ORIGIN_KEY = "unmask.origin"  # as models/adopt/record has it, which needs pydantic
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def read(path: Path) -> State:
         ):  # fmt: skip
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name} should be a whole number from 1 to {most}")
-        if not isinstance(settings, dict) or not isinstance(settings["model"], dict):
+        own = settings["model"] if settings["model"] is not None else settings["adopted"]
+        if not isinstance(settings, dict) or not isinstance(own, dict):
             raise ValueError(f"{SETTINGS} is no model's settings")
         temperature = settings["temperature"]
         if type(temperature) is not float or not 0 < temperature < math.inf:
@@ -175,10 +179,25 @@ def _refused(path: Path, why: str) -> FederatedError:
 
 def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a checkpoint's settings that all models of a plan must share."""
-    model = {name: value for name, value in settings["model"].items() if name not in ORIGIN}
-    return {
-        **{name: settings.get(name) for name in ("format", "faces", "clips")}, "model": model,
-    }  # fmt: skip
+    own = settings["model"] or {}  # of a model that others trained `adopted` says what it is
+    model = {name: value for name, value in own.items() if name not in ORIGIN}
+    names = ("format", "faces", "clips", "adopted", "began_as")
+    return {**{name: settings.get(name) for name in names}, "model": model}
+
+
+def check_start(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Pass if a training with our sections faces, clips and model can go on from a checkpoint.
+
+    Raises:
+        FederatedError: it was made with others.
+    """
+    own = theirs["model"] or {}
+    clips = {**theirs["clips"]}
+    if "colours" in own and ours["clips"]["side_px"] is None:
+        clips["side_px"] = None  # recorded with the colours of a net of timm's
+    model = {name: value for name, value in own.items() if name not in RECORDED}
+    asked_by = "Training goes on from a model, which"
+    check_alike(asked_by, ours, {"faces": theirs["faces"], "clips": clips, "model": model})
 
 
 def check_alike(asked_by: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -231,7 +250,12 @@ def average(paths: Sequence[Path], out: Path) -> None:
         "limits": asdict(strictest([limits_from(state.settings["limits"]) for state in states])),
         "run_key": hashlib.sha256(b"".join(digest for digest, _ in contents)).hexdigest(),
     }
-    members = {WEIGHTS: save(weights), SETTINGS: (json.dumps(settings, indent=2) + "\n").encode()}
+    origin = settings.get("adopted") or settings.get("began_as")
+    metadata = {ORIGIN_KEY: json.dumps(origin)} if origin else None
+    members = {
+        WEIGHTS: save(weights, metadata),
+        SETTINGS: (json.dumps(settings, indent=2) + "\n").encode(),
+    }
     rounds = max(state.about.rounds for state in states)
     _write(out, members, About(min(sum(tracks), MOST_TRACKS), rounds))
 

@@ -13,7 +13,7 @@ from unmask.errors import MALFORMED
 from unmask.federated import predictions
 from unmask.federated import state as federated_state
 from unmask.federated.samples import PAINTED, FederatedError, Videos
-from unmask.federated.state import About, check_alike
+from unmask.federated.state import About, check_start
 from unmask.records import Chunk, VideoFaces
 from unmask.runtime.disk import writing
 
@@ -53,8 +53,7 @@ def train(
             name: getattr(settings, name).model_dump(mode="json")
             for name in ("faces", "clips", "model")
         }
-        check_alike("Training goes on from a model, which", {"format": None, **ours},
-                    {**state.settings, "format": None})  # fmt: skip
+        check_start(ours, state.settings)
         rounds = state.about.rounds
         weights = str(folder / START / federated_state.WEIGHTS)
         settings = replace(

@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import importlib.resources
 import logging
-import math
 import os
 import ssl
 import urllib.error
@@ -20,12 +19,16 @@ from torch import nn
 
 from unmask.errors import WeightsError
 from unmask.geometry import GEOMETRIES, PRETRAINED, clip_geometry, no_such_start
+from unmask.models.adopt.record import Adopted, Architecture, Start, read_origin
+from unmask.models.adopt.start import check_backbone, with_our_head
 from unmask.models.frame_net import (
     FrameNet,
     ImageRow,
+    UnitLinear,
     put_on_unit_sphere,
     timm_row,
 )
+from unmask.runtime.digests import WEIGHTS
 from unmask.runtime.disk import create, delete_stale, new_name
 from unmask.timm_facts import Colours, is_timm
 
@@ -96,12 +99,14 @@ def build(
     side_px: int | None = None,
     colours: Colours | None = None,
     unit_features: bool = False,
+    published: Architecture | None = None,
 ) -> nn.Module:
     """Return a backbone from random weights. It maps clips_BCTHW to logits_B2, real and fake.
 
     Any length of clips will do, and of the table's nets any side, so that one checkpoint serves
     other geometries; `timm/<name>` is built for side_px, and for its colours where a checkpoint has
-    recorded them. unit_features puts what the head sees on the unit sphere.
+    recorded them. unit_features puts what the head sees on the unit sphere. published says how
+    others built the net of timm's whose weights it begins with.
 
     Raises:
         ParamsError: timm has no such net, or can't build it for clips of that side.
@@ -109,7 +114,7 @@ def build(
     net: nn.Module
     if is_timm(name):
         own = clip_geometry(name, frames=None, interval_s=None, side_px=side_px)
-        row = timm_row(name, side_px=own.side_px, colours=colours)
+        row = timm_row(name, side_px=own.side_px, colours=colours, published=published)
         net = FrameNet(row, dropout=dropout)
     elif isinstance(row_of := BACKBONES[name], ImageRow):
         net = FrameNet(row_of, dropout=dropout)
@@ -128,6 +133,11 @@ def recorded_colours(net: nn.Module) -> Colours | None:
     if isinstance(net, FrameNet) and net.row.layers is None:
         return net.row.colours
     return None
+
+
+def has_unit_features(net: nn.Module) -> bool:
+    """Return whether the net's head sees features on the unit sphere."""
+    return isinstance(net.get_submodule(head_name(net)), UnitLinear)
 
 
 def _build_x3d(row: VideoRow, name: str, *, dropout: float) -> nn.Module:
@@ -156,6 +166,15 @@ def head_name(net: nn.Module) -> str:
     return net.head if isinstance(net, FrameNet) else "blocks.5.proj"
 
 
+def shapes_without_head(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a net of the table, but those of its last layer."""
+    with torch.device("meta"):
+        net = build(name, dropout=0.0)
+    head = _head_keys(net)
+    state = net.state_dict()
+    return {key: tuple(value.shape) for key, value in state.items() if key not in head}
+
+
 def layers(net: nn.Module) -> list[list[nn.Module]]:
     """Return all but the head's projection as layers, the lowest first.
 
@@ -175,10 +194,17 @@ def layers(net: nn.Module) -> list[list[nn.Module]]:
 
 @runtime_checkable
 class PictureNet(Protocol):
-    """A net of single pictures that knows its last stage itself, such as an adopted one."""
+    """A net of single pictures that knows itself what it sees where."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return whether the net is a transformer of patches, whose features are tokens."""
 
     def last_stage(self) -> nn.Module:
         """Return the module whose output has places, or tokens of places, and decides the score."""
+
+    def map_of(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features_NCHW from the output of that module."""
 
 
 def last_stage(net: nn.Module) -> nn.Module:
@@ -203,13 +229,8 @@ def map_of(net: nn.Module, features: torch.Tensor, batch: int) -> torch.Tensor:
     """
     if features.dim() == 5:
         return features
-    if isinstance(net, FrameNet):
-        features = net.map_of(features)
-    elif features.dim() == 3:  # of an adopted transformer: the patches' tokens come last, by rows
-        side = math.isqrt(features.shape[1])
-        patches = features[:, features.shape[1] - side * side :]
-        features = patches.mT.reshape(len(features), -1, side, side)
-    return features.reshape(batch, -1, *features.shape[1:]).transpose(1, 2)
+    features_NCHW = net.map_of(features) if isinstance(net, PictureNet) else features
+    return features_NCHW.reshape(batch, -1, *features_NCHW.shape[1:]).transpose(1, 2)
 
 
 def clip_logits(net: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
@@ -252,6 +273,12 @@ class WeightsFile:
 
     path: Path
     sha256: str
+    origin: Adopted | Start | None  # of weights that others trained, if the file says so
+
+    @property
+    def published(self) -> Architecture | None:
+        """Return how others built the net; None of weights that say nothing of it."""
+        return self.origin.architecture if isinstance(self.origin, Adopted) else None
 
 
 def find_weights(
@@ -259,12 +286,15 @@ def find_weights(
 ) -> WeightsFile | None:
     """Return the file that `kinetics400`, `imagenet` or a path stands for; None for `none`.
 
+    The path of a model's folder stands for the weights in it.
+
     sha256 is what the file must have, None for whatever it has. FAIR publishes no digests of its
     files, so the digest of a first download is logged, to be pinned in model.weights_sha256.
 
     Raises:
         WeightsError: the file is missing or has another digest; or kinetics400 is asked for and
-            the model zoo can't be reached; or there is no file of that name for this backbone.
+            the model zoo can't be reached; or there is no file of that name for this backbone; or
+            it holds a detector that others trained, of another net.
     """
     if source == "none":
         return None
@@ -277,11 +307,12 @@ def find_weights(
     elif source == "imagenet":
         path = _packaged(LITE0_FILE)
     else:
-        path = Path(source)
+        path = path_of(source)
         if not path.is_file():
             raise WeightsError(
                 f"model.weights asks for {source}; there is no such file. Give `kinetics400`, "
-                "`imagenet`, `none` or the path of a .safetensors, .pt, .pth or .pyth file."
+                "`imagenet`, `none` or the path of a .safetensors, .pt, .pth or .pyth file, or of "
+                "a model's folder."
             )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 not in (None, digest):
@@ -289,7 +320,16 @@ def find_weights(
             f"{path} should have the sha256 {sha256} (model.weights_sha256) and has {digest}. "
             "Delete it and fetch it again, or correct the param if the new file is meant."
         )
-    return WeightsFile(path, digest)
+    origin = read_origin(path)
+    if origin is not None:
+        check_backbone(path, origin, name)
+    return WeightsFile(path, digest, origin)
+
+
+def path_of(source: str) -> Path:
+    """Return the file that a path in model.weights stands for: that of a model's folder, too."""
+    path = Path(source)
+    return path / WEIGHTS if path.is_dir() else path
 
 
 def load_weights(
@@ -298,7 +338,8 @@ def load_weights(
     """Fill the net from `none`, `kinetics400`, `imagenet` or a local file; return where from.
 
     A head of 400 or 1000 classes is left out and the net keeps its fresh one. An image net takes
-    files of our own and of timm's or torchvision's names. sha256 is as in find_weights.
+    files of our own and of timm's or torchvision's names, and adopted ones; the head of these is
+    kept where two rows of a linear layer can say what it says. sha256 is as in find_weights.
 
     Raises:
         WeightsError: the file can't be had, is unsafe to load, damaged, or made for another
@@ -310,9 +351,12 @@ def load_weights(
     path, digest = found.path, found.sha256
     state = {key: value.float() for key, value in _read_state(path).items()}
     own = net.state_dict()
+    head = _head_keys(net)
+    if found.published is not None:
+        unit_features = has_unit_features(net)
+        state = with_our_head(state, found.published, head, unit_features=unit_features)
     if isinstance(net, FrameNet):
         state = _as_frame_net(net, state, own, digest)
-    head = _head_keys(net)
     fits = all(key in state and state[key].shape == own[key].shape for key in head)
     if not fits:
         state = {key: value for key, value in state.items() if key not in head}

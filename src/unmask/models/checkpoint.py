@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from unmask.errors import MALFORMED, WeightsError
 from unmask.geometry import Geometry
-from unmask.models.adopt.record import Adopted
+from unmask.models.adopt.record import (
+    Adopted,
+    Architecture,
+    Start,
+    metadata_of,
+    origin_from,
+)
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import content_digest, read_regular, write_atomically
 from unmask.scoring.promises import Promise, promise_from
@@ -17,6 +23,7 @@ from unmask.scoring.verdicts import Limits, limits_from
 from unmask.timm_facts import Colours
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings need not wait
+    import torch
     from torch import nn
 
 FORMAT = 5
@@ -39,12 +46,20 @@ class Checkpoint:
     colours: Colours | None = None  # of a net of timm's, whose defaults may change
     unit_features: bool = False  # whether the head sees features on the unit sphere
     adopted: Adopted | None = None  # where a net came from that others trained
+    began_as: Adopted | Start | None = None  # whose weights a training here started from
     promise: Promise | None = None  # without one it gives scores, and no verdict
 
     @property
     def licence(self) -> str | None:
-        """Return the terms of weights that others trained; None of weights trained here."""
-        return self.adopted.licence.weights if self.adopted else None
+        """Return the terms of weights that others trained, also where a training here went on
+        from them; None where there are no such weights."""
+        others = self.adopted or self.began_as
+        return others.licence.weights if others else None
+
+    @property
+    def published(self) -> Architecture | None:
+        """Return how others built the net that a training here started from, if they did."""
+        return self.began_as.architecture if isinstance(self.began_as, Adopted) else None
 
     @property
     def geometry(self) -> Geometry:
@@ -67,8 +82,23 @@ def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
     from safetensors.torch import save as to_bytes
 
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    write_atomically(folder / WEIGHTS, to_bytes(state))
+    origin = checkpoint.adopted or checkpoint.began_as
+    write_atomically(folder / WEIGHTS, to_bytes(state, metadata_of(origin) if origin else None))
     write_settings(folder, checkpoint)
+
+
+def save_start(folder: Path, tensors: "dict[str, torch.Tensor]", start: Start) -> None:
+    """Write a folder of weights that a training can start from; it is no model.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
+    from safetensors.torch import save as to_bytes
+
+    state = {name: value.contiguous() for name, value in tensors.items()}
+    write_atomically(folder / WEIGHTS, to_bytes(state, metadata_of(start)))
+    settings = {"format": FORMAT, "start": start.model_dump(mode="json")}
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
 def write_settings(folder: Path, checkpoint: Checkpoint) -> None:
@@ -94,6 +124,8 @@ def write_settings(folder: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.adopted is not None:
         settings["adopted"] = checkpoint.adopted.model_dump(mode="json")
+    if checkpoint.began_as is not None:
+        settings["began_as"] = checkpoint.began_as.model_dump(mode="json")
     if checkpoint.promise is not None:
         settings["promise"] = asdict(checkpoint.promise)
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
@@ -143,7 +175,7 @@ def load_net(folder: Path, checkpoint: Checkpoint) -> "nn.Module":
         net = backbones.build(
             checkpoint.model.backbone, dropout=checkpoint.model.dropout,
             side_px=checkpoint.geometry.side_px, colours=checkpoint.colours,
-            unit_features=checkpoint.unit_features,
+            unit_features=checkpoint.unit_features, published=checkpoint.published,
         )  # fmt: skip
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -168,9 +200,17 @@ def read_settings(folder: Path) -> Checkpoint:
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "
                 "Use the version that wrote it, or train again."
             )
+        if "start" in values:
+            start = Start.model_validate(values["start"])
+            raise WeightsError(
+                f"Asked for the model in {folder}; it is {start.title}, which has no head of real "
+                f"and fake: a training starts from it. Set model.backbone to {start.backbone} and "
+                f"model.weights to {folder}, and run `dvc repro`."
+            )
         adopted = (
             None if values.get("adopted") is None else Adopted.model_validate(values["adopted"])
         )
+        began_as = None if values.get("began_as") is None else origin_from(values["began_as"])
         # A model of before this setting saw clips as they were.
         clips = Clips.model_validate({"brightness": None, **values["clips"]})
         if adopted and None in (clips.frames, clips.interval_s, clips.side_px):
@@ -187,6 +227,7 @@ def read_settings(folder: Path) -> Checkpoint:
             limits=limits_from(values["limits"]),
             run_key=_run_key(values["run_key"]),
             adopted=adopted,
+            began_as=began_as,
             colours=None if colours is None else _colours(colours),
             unit_features=_yes_or_no(unit_features),
             promise=promise_from(values.get("promise")),

@@ -34,17 +34,21 @@ def gathered(net: "nn.Module") -> Iterator[list[Features]]:
     if last is None:
         yield found
         return
-    batch: list[int] = []
+    import torch
 
-    def count(_: "nn.Module", given: tuple[Any, ...]) -> None:
-        batch.append(len(given[0]))
+    rows: list[torch.Tensor] = []
 
     def keep(layer: "nn.Linear", given: tuple[Any, ...]) -> None:
-        # One row a clip, or one a place or a frame of each clip, clip after clip.
-        rows = given[0].detach().reshape(batch[-1], -1, layer.in_features).mean(1)
-        found.extend(shortened(rows.double().cpu().numpy(), _decision(layer)))
+        rows.append(given[0].detach().reshape(-1, layer.in_features))
 
-    hooks = [net.register_forward_pre_hook(count), last.register_forward_pre_hook(keep)]
+    def shorten(_: "nn.Module", given: tuple[Any, ...], __: Any) -> None:
+        # One row a clip, or one a place or a frame of each clip, clip after clip; a net of pictures
+        # may give them to its last layer in several batches, which part a clip's frames.
+        clips_BNF = torch.cat(rows).reshape(len(given[0]), -1, last.in_features)
+        rows.clear()
+        found.extend(shortened(clips_BNF.mean(1).double().cpu().numpy(), _decision(last)))
+
+    hooks = [last.register_forward_pre_hook(keep), net.register_forward_hook(shorten)]
     try:
         yield found
     finally:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from unmask.errors import DatasetError, UnmaskError
 from unmask.models import backbones, resume
+from unmask.models.adopt.record import Adopted, Start
 from unmask.models.classifier import Classifier, finetuning
 from unmask.models.clips import (
     ClipDataset,
@@ -73,6 +74,7 @@ class Fitted:
     net: nn.Module  # of the epoch with the lowest validation log-loss
     history: Sequence[Epoch]
     weights_sha256: str | None  # of the file it started from; None where it started from noise
+    began_as: Adopted | Start | None  # whose weights that file had, where others trained them
     validation: ClipDataset  # what epochs were compared on
 
 
@@ -106,9 +108,16 @@ def fit(
     torch.manual_seed(params.train.seed)
     geometry = params.clips.geometry(params.model.backbone)
     training, validation = items_of(chunks, params.train)
+    start = backbones.find_weights(
+        params.model.weights, params.model.backbone,
+        sha256=params.model.weights_sha256, cache_dir=weights_cache,
+    )  # fmt: skip
+    published = start.published if start else None
     net = backbones.build(
         params.model.backbone, dropout=params.model.dropout, side_px=geometry.side_px,
-        unit_features=params.train.tune == "layernorm",
+        unit_features=params.train.tune == "layernorm"
+        or (published is not None and published.on_unit_sphere),
+        published=published,
     )  # fmt: skip
     origin = backbones.load_weights(
         net, params.model.weights, params.model.backbone,
@@ -138,7 +147,8 @@ def fit(
             "the training diverged. Lower train.lr_head or train.lr_top_ratio."
         )
     classifier.load_state_dict(resume_checkpoint.best_state)
-    return Fitted(net, history.rows, origin.sha256, data.validation)
+    began_as = start.origin if start else None
+    return Fitted(net, history.rows, origin.sha256, began_as, data.validation)
 
 
 # ---------------------------------------------------------------- what Lightning is given

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from unmask.errors import MALFORMED, ParamsError, UnmaskError
+from unmask.models.adopt.padding import fix_padding
+from unmask.models.adopt.record import Architecture
 from unmask.timm_facts import PREFIX, Colours, timm_facts
 
 # Clips are RGB in 0..1, normalised by these: PyTorchVideo's model zoo, Kinetics settings.
@@ -24,25 +26,36 @@ class ImageRow:
     head: str
     layers: tuple[tuple[str, ...], ...] | None  # its modules but the head; None: as timm groups it
     side_px: int | None = None  # of nets that must be told it when they are built
+    published: Architecture | None = None  # of a net that others trained, how they built it
 
 
 class NoMapError(UnmaskError):
     """A net's features have no places in the picture that could be shown."""
 
 
-def timm_row(backbone: str, *, side_px: int, colours: Colours | None) -> ImageRow:
+def timm_row(
+    backbone: str,
+    *,
+    side_px: int,
+    colours: Colours | None,
+    published: Architecture | None = None,
+) -> ImageRow:
     """Return what builds `timm/<name>` for frames of that side; colours are timm's by default.
 
     With colours that were recorded, its tag, of which timm may have others by now, is not needed.
+    published says how others built the net whose weights it begins with: then its colours are
+    theirs, in the order of channels that they gave it.
 
     Raises:
         ParamsError: timm has no such net.
     """
     arch = backbone.removeprefix(PREFIX).partition(".")[0]
+    if published is not None:
+        colours = Colours(published.mean, published.deviation)
     facts = timm_facts(backbone if colours is None else PREFIX + arch)
     return ImageRow(
         arch, colours or facts.colours, facts.head, layers=None,
-        side_px=side_px if facts.fixed_side else None,
+        side_px=side_px if facts.fixed_side else None, published=published,
     )  # fmt: skip
 
 
@@ -80,6 +93,8 @@ class FrameNet(nn.Module):
     def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
         """Return logits_B2."""
         frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
+        if self.row.published is not None and self.row.published.channels == "bgr":
+            frames_NCHW = frames_NCHW.flip(1)
         logits_N2: torch.Tensor = self.image(frames_NCHW * self.scale_CHW + self.shift_CHW)
         return logits_N2.reshape(len(clips_BCTHW), -1, 2).mean(1)
 
@@ -182,7 +197,10 @@ def _create(row: ImageRow, dropout: float) -> nn.Module:
     # Here, as it takes three seconds, which whoever uses X3D need not wait.
     import timm
 
+    published = row.published
     given: dict[str, Any] = {"num_classes": 2, "drop_rate": dropout}
+    if published is not None:
+        given |= {str(name): value for name, value in published.options.items()}
     if row.side_px is not None:
         given["img_size"] = row.side_px
     try:
@@ -199,6 +217,8 @@ def _create(row: ImageRow, dropout: float) -> nn.Module:
             f"clips.side_px is {row.side_px}; {PREFIX}{row.timm_name} cuts frames into patches of "
             f"{patch_px} px. Set it to a multiple of that, or leave it to the net."
         )
+    if published is not None and published.padded_for_px is not None:
+        fix_padding(image, published.padded_for_px, stem_padding=published.stem_padding)
     return image
 
 

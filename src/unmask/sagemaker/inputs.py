@@ -10,6 +10,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
+from unmask.runtime.digests import WEIGHTS
 from unmask.sagemaker.checks import MAX_CONNECTIONS
 from unmask.sagemaker.contract import JobError, StoredFile
 
@@ -102,6 +103,8 @@ def _weights_file(root: Path, weights: str) -> list[StoredFile]:
             "model.weights is kinetics400, which a job would have to fetch from the web. Download "
             "the file into weights/, and name it in model.weights, with its model.weights_sha256."
         )
+    if (root / weights).is_dir():  # a model's folder stands for the weights in it
+        weights = f"{weights.rstrip('/')}/{WEIGHTS}"
     path = (root / weights).resolve()
     if root.resolve() not in path.parents or Path(weights).is_absolute():
         raise JobError(

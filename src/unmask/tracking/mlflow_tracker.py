@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import sqlite3
 import tempfile
 import warnings
@@ -261,8 +262,13 @@ class MlflowSender:
             )  # fmt: skip
         if logged.status != "READY":  # new, or its upload was cut off
             with tempfile.TemporaryDirectory(prefix="unmask-") as folder:
+                # MLflow keeps a folder by its own name, whatever the artifact's, and follows no
+                # link; whoever fetches it asks for `model`.
+                named = model_dir.resolve()
+                if named.name != "model":
+                    named = Path(shutil.copytree(named, Path(folder, "named", "model")))
                 saved = Path(folder, "model")
-                _save_pyfunc(model_dir, saved, logged, run.run_id)
+                _save_pyfunc(named, saved, logged, run.run_id)
                 self._client.log_model_artifacts(logged.model_id, str(saved))
             output = mlflow().entities.LoggedModelOutput(logged.model_id, step=0)
             self._client.log_outputs(run.run_id, [output])
@@ -410,7 +416,7 @@ def _save_pyfunc(model_dir: Path, saved: Path, logged: Any, run_id: str) -> None
         warnings.filterwarnings("ignore", category=UserWarning, module=r"mlflow\.")
         mlflow().pyfunc.save_model(
             saved, python_model=str(MODEL_SCRIPT), signature=signature,
-            artifacts={"model": model_dir.resolve().as_uri()},
+            artifacts={"model": model_dir.as_uri()},
             mlflow_model=mlflow().models.Model(
                 artifact_path=logged.artifact_location, model_uuid=logged.model_id,
                 run_id=run_id, model_id=logged.model_id,

@@ -14,11 +14,11 @@ import torch
 from torch.nn import functional
 
 from unmask.errors import WeightsError
-from unmask.models.adopt import adoption, names, nets, registry
+from unmask.models.adopt import adoption, names, nets, padding, registry
 from unmask.models.adopt.adapter import Converted, Published
 from unmask.models.adopt.record import Architecture
-from unmask.models.backbones import clip_logits
-from unmask.models.frame_net import DEVIATION, MEAN
+from unmask.models.backbones import clip_logits, map_of
+from unmask.models.frame_net import DEVIATION, MEAN, NoMapError
 
 HALF = (0.5, 0.5, 0.5)
 TINY = Architecture(
@@ -190,7 +190,7 @@ def test_efficientnet_pads_as_for_380_px(name: str) -> None:
 def test_fixed_padding_is_that_of_380_px_whatever_comes() -> None:
     """380 px halve to 190, 95, 48, 24 and 12; a kernel of 3 and stride 2 adds one at the end."""
     image = timm.create_model("tf_efficientnet_b4", num_classes=2)
-    nets.fix_padding(image, 380, stem_padding=False)
+    padding.fix_padding(image, 380, stem_padding=False)
     assert image.conv_stem.amounts == (0, 0, 0, 0)
     assert image.blocks[1][0].conv_dw.amounts == (0, 1, 0, 1)  # 190 -> 95: 94 x 2 + 3 - 190 = 1
     assert image.blocks[2][0].conv_dw.amounts == (2, 2, 2, 2)  # 95 -> 48: 47 x 2 + 5 - 95 = 4
@@ -384,3 +384,24 @@ def test_dinov3_agrees_with_transformers() -> None:
     logits = functional.linear(functional.normalize(token, dim=1), tensors["head.weight"])
     net = build(Converted(architecture, tensors, None))  # type: ignore[arg-type]  # not looked at
     assert_same(score(net, pictures), logits[:, 1] - logits[:, 0])
+
+
+def test_a_patchs_token_lies_at_its_place_also_where_others_come_first() -> None:
+    """Tokens count 0, 1, ...: one of the class, four registers, then two rows of three patches."""
+    architecture = Architecture(
+        net="vit_tiny_patch16_224", options={"img_size": 96}, outputs=2, fake=(1,),
+        mean=(0.5,) * 3, deviation=(0.5,) * 3, pooling="logits",
+    )  # fmt: skip
+    net = nets.build(architecture)
+    assert net.has_tokens
+    net.image.patch_embed.grid_size = (2, 3)
+    tokens_NLC = torch.arange(11.0).reshape(1, 11, 1).expand(2, 11, 5)
+    features_NCHW = net.map_of(tokens_NLC)
+    assert features_NCHW.shape == (2, 5, 2, 3)
+    assert features_NCHW[1, 4].tolist() == [[5, 6, 7], [8, 9, 10]]
+    clips = map_of(net, tokens_NLC, 1)
+    assert clips.shape == (1, 5, 2, 2, 3)
+    with pytest.raises(NoMapError, match="not a grid of patches"):
+        net.map_of(tokens_NLC[:, :5])
+    with pytest.raises(NoMapError, match="not a grid of patches"):
+        net.map_of(tokens_NLC[:, 0])

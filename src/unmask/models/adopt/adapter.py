@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unmask.models.adopt.record import Architecture, Licence
+from unmask.models.adopt.record import Architecture, Licence, X3d
 from unmask.params import Clips, Detect, Faces
 
 if TYPE_CHECKING:  # takes seconds
@@ -67,6 +67,14 @@ class Converted:
 
 
 @dataclass(frozen=True)
+class ConvertedStart:
+    """Weights for a training to start from, by the names of the backbone's net, without a head."""
+
+    backbone: X3d
+    tensors: dict[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True)
 class Reference:
     """A picture that the original's repository names, with what it prints for it, if anything."""
 
@@ -101,7 +109,7 @@ class Adapter:
     read: str  # what the adapter was written from
     differs: str  # what our crops do otherwise than the original
     untried: str
-    convert: Callable[[Published], Converted]
+    convert: Callable[[Published], Converted | ConvertedStart]
     configs: tuple[str, ...] = ()  # JSON files beside the weights that convert reads, if there
     check: Check | None = None
     sha256: str | None = None  # what the file must have; None: pinned at the first adoption

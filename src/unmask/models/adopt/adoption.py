@@ -9,17 +9,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from unmask.errors import DiskError, WeightsError
-from unmask.models import checkpoint
+from unmask.models import backbones, checkpoint
 from unmask.models.adopt import card, nets
-from unmask.models.adopt.adapter import Adapter, Converted, Published
+from unmask.models.adopt.adapter import Adapter, Converted, ConvertedStart, Published
 from unmask.models.adopt.published_file import read_config, read_tensors
-from unmask.models.adopt.record import Adopted
+from unmask.models.adopt.record import Adopted, Start, read_origin
 from unmask.models.adopt.source import Found, find
 from unmask.models.checkpoint import Checkpoint
 from unmask.runtime.disk import sole_writer, write_atomically, writing
@@ -41,8 +42,11 @@ def adopt(
     sha256: str | None,
     accept_licence: bool,
     cache: Path,
-) -> Adopted:
+) -> Adopted | Start:
     """Make folder a model of the weights that source names, and return where they came from.
+
+    Weights of another task, that only a training can start from, are no model: what is asked of the
+    folder as of one is refused.
 
     sha256 is what the published file must have, besides what the adapter asks. An adoption of the
     same file by the same adapter that is there already is left as it is.
@@ -68,12 +72,19 @@ def adopt(
             return standing
         raise _taken(folder)
     converted = _convert(adapter, found)
-    adopted = Adopted(
-        adapter=adapter.name, title=adapter.title, source=found.source, commit=found.commit,
-        file=found.name, sha256=found.sha256, licence=adapter.licence,
-        licence_accepted=accept_licence, trained_on=adapter.trained_on,
-        architecture=converted.architecture,
-    )  # fmt: skip
+    origin: dict[str, Any] = {
+        "adapter": adapter.name, "title": adapter.title, "source": found.source,
+        "commit": found.commit, "file": found.name, "sha256": found.sha256,
+        "licence": adapter.licence, "licence_accepted": accept_licence,
+        "trained_on": adapter.trained_on,
+    }  # fmt: skip
+    if isinstance(converted, ConvertedStart):
+        start = Start(**origin, backbone=converted.backbone)
+        with _new_folder(folder) as whole:
+            checkpoint.save_start(whole, converted.tensors, start)
+            write_atomically(whole / checkpoint.CARD, card.write_start(adapter, start))
+        return start
+    adopted = Adopted(**origin, architecture=converted.architecture)
     net = nets.with_weights(
         converted.architecture,
         {f"image.{name}": value for name, value in converted.tensors.items()},
@@ -108,7 +119,8 @@ def _settings(converted: Converted, adopted: Adopted) -> Checkpoint:
         model=checkpoint.adopted_model(adopted),
         temperature=1.0,
         limits=NO_LIMITS,
-        run_key=f"adopted-{adopted.sha256[:16]}",
+        # Another description of the same file is another model.
+        run_key=f"adopted-{sha256(adopted.model_dump_json().encode()).hexdigest()[:16]}",
         adopted=adopted,
     )
 
@@ -116,7 +128,7 @@ def _settings(converted: Converted, adopted: Adopted) -> Checkpoint:
 # ---------------------------------------------------------------- weights
 
 
-def _convert(adapter: Adapter, found: Found) -> Converted:
+def _convert(adapter: Adapter, found: Found) -> Converted | ConvertedStart:
     """Return the net that the adapter makes of the file, all tensors in their places."""
     configs = {name: read_config(path) for name, path in found.configs.items()}
     published = Published(read_tensors(found.path), configs)
@@ -127,7 +139,10 @@ def _convert(adapter: Adapter, found: Found) -> Converted:
             f"{found.name} of {found.source} is not what {adapter.name} was made for: "
             f"{str(error).splitlines()[0]:.300}. Choose another --adapter, or use --spec."
         ) from error
-    wanted = nets.shapes_of(converted.architecture)
+    if isinstance(converted, ConvertedStart):
+        wanted = backbones.shapes_without_head(converted.backbone)
+    else:
+        wanted = nets.shapes_of(converted.architecture)
     _add_counts(converted.tensors, wanted)
     what = f"{found.name} of {found.source}"
     check_fit(converted.tensors, wanted, what=what, adapter=adapter.name)
@@ -190,11 +205,11 @@ def _refuse_what_is_there(folder: Path) -> None:
     raise _taken(folder)
 
 
-def _standing(folder: Path) -> Adopted | None:
-    if not (folder / checkpoint.WEIGHTS).is_file():
+def _standing(folder: Path) -> Adopted | Start | None:
+    if not all((folder / name).is_file() for name in (checkpoint.WEIGHTS, checkpoint.SETTINGS)):
         return None
     with suppress(WeightsError):
-        return checkpoint.read_settings(folder).adopted
+        return read_origin(folder / checkpoint.WEIGHTS)
     return None
 
 

@@ -1,5 +1,6 @@
 """Nets of published detectors, built from what a model's folder says of them."""
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,12 +11,11 @@ from safetensors import safe_open
 from torch import nn
 
 from unmask.errors import WeightsError
-from unmask.models.adopt.record import Architecture
-from unmask.models.frame_net import DEVIATION, MEAN
+from unmask.models.adopt.padding import fix_padding
+from unmask.models.adopt.record import PLUGIN, UCF, Architecture
+from unmask.models.frame_net import DEVIATION, MEAN, NoMapError
 
 PLUGINS = "unmask.adapters"  # the group of entry points
-PLUGIN = "plugin:"
-UCF = "ucf"
 _PICTURES_AT_ONCE = 16  # a ViT-L takes 300 MB for so many
 
 
@@ -77,12 +77,38 @@ class AdoptedNet(nn.Module):
             return self.image.get_submodule(getattr(self.image, "stage", ""))
         if self.architecture.net == UCF:
             return self.image.get_submodule("block_sha")
-        blocks = getattr(self.image, "blocks", None)
-        if blocks is not None and hasattr(blocks[-1], "norm1"):
-            norm: nn.Module = blocks[-1].norm1
-            return norm
+        if self.has_tokens:
+            return self.image.get_submodule("blocks")[-1].norm1  # type: ignore[index,no-any-return]
         info: Any = self.image.feature_info
         return self.image.get_submodule(info[-1]["module"])
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return whether the net is a transformer of patches, whose features are tokens."""
+        blocks = getattr(self.image, "blocks", None)
+        return blocks is not None and hasattr(blocks[-1], "norm1")
+
+    def map_of(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features_NCHW from the last stage's output, tokens or a map.
+
+        Tokens of patches come last, row by row, and there are as many rows as columns; those before
+        them, of the class for instance, have no place.
+
+        Raises:
+            NoMapError: the features are neither.
+        """
+        if features.dim() == 4:
+            channels_last = getattr(self.image, "output_fmt", None) == "NHWC"
+            return features.movedim(-1, 1) if channels_last else features
+        if features.dim() != 3:
+            raise NoMapError(f"The features of {self.architecture.net} are not a grid of patches.")
+        grid: Any = getattr(getattr(self.image, "patch_embed", None), "grid_size", None)
+        side = math.isqrt(features.shape[1])
+        height, width = (side, side) if grid is None else map(int, grid)
+        if height * width > features.shape[1]:
+            raise NoMapError(f"The features of {self.architecture.net} are not a grid of patches.")
+        patches_NLC = features[:, features.shape[1] - height * width :]
+        return patches_NLC.mT.reshape(len(features), -1, height, width)
 
 
 def to_real_and_fake(logits_NK: torch.Tensor, fake: tuple[int, ...]) -> torch.Tensor:
@@ -178,80 +204,6 @@ def _from_plugin(name: str, architecture: Architecture) -> nn.Module:
         f"Asked for the net of the adapter {name}; no installed package offers it. Install the one "
         f"that has the entry point {name} in the group {PLUGINS}."
     )
-
-
-# ---------------------------------------------------------------- padding of one size
-
-
-class FixedPadConv(nn.Conv2d):
-    """A convolution that pads by fixed amounts: left, right, top, bottom."""
-
-    def __init__(self, like: nn.Conv2d, padding: tuple[int, int, int, int]) -> None:
-        kernel, stride, dilation = (
-            (pair[0], pair[1]) for pair in (like.kernel_size, like.stride, like.dilation)
-        )
-        super().__init__(
-            like.in_channels, like.out_channels, kernel, stride, dilation=dilation,
-            groups=like.groups, bias=like.bias is not None, device=like.weight.device,
-        )  # fmt: skip
-        self.amounts = padding
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the convolution of the padded map."""
-        return super().forward(nn.functional.pad(x, self.amounts))
-
-
-def fix_padding(image: nn.Module, side_px: int, *, stem_padding: bool) -> None:
-    """Let every convolution with TensorFlow's padding pad as for pictures of that side.
-
-    TensorFlow's depends on the size of the map. efficientnet_pytorch computes it once, for the
-    size that a net is named after, and keeps it for pictures of any other.
-    """
-    sides = _sides(image, side_px)
-    for number, (name, side) in enumerate(sides.items()):
-        conv = image.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
-        kernel, stride = conv.kernel_size[0], conv.stride[0]
-        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-        before, after = total // 2, total - total // 2
-        if number == 0 and not stem_padding:
-            before = after = 0
-        parent, _, last = name.rpartition(".")
-        setattr(
-            image.get_submodule(parent), last, FixedPadConv(conv, (before, after, before, after))
-        )
-
-
-def _sides(image: nn.Module, side_px: int) -> dict[str, int]:
-    """Return the side of the map that each convolution larger than a pixel gets, in order."""
-    sides: dict[str, int] = {}
-
-    def note(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            sides[name] = inputs[0].shape[-1]
-
-        return hook
-
-    convs = [
-        (name, module) for name, module in image.named_modules()
-        if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1
-    ]  # fmt: skip
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in convs]
-    training = image.training
-    try:
-        # On the meta device nothing is computed: only shapes are.
-        shapes = {
-            name: torch.empty_like(x, device="meta") for name, x in image.state_dict().items()
-        }
-        with torch.no_grad():
-            torch.func.functional_call(
-                image.eval(), shapes, torch.empty(1, 3, side_px, side_px, device="meta")
-            )
-    finally:
-        image.train(training)
-        for handle in handles:
-            handle.remove()
-    return sides
 
 
 # ---------------------------------------------------------------- weights

@@ -1,15 +1,27 @@
-"""What a model's folder says of a detector that others trained: its origin, licence and net."""
+"""What a folder says of weights that others trained: their origin, licence and net.
 
-from typing import Annotated, Literal
+A file of such weights says the same of itself, in safetensors' metadata: so a training that starts
+from it knows all that it needs, wherever the file was sent.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from unmask.errors import MALFORMED, WeightsError
 from unmask.params import Section
 
 Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Paragraph = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+X3d = Literal["x3d_xs", "x3d_s", "x3d_m", "x3d_l"]
 Colour = Annotated[tuple[float, float, float], Field(strict=False)]
+
+# Names of nets that are not timm's: DeepfakeBench's UCF, and what begins the name of one of an
+# installed package's.
+UCF, PLUGIN = "ucf", "plugin:"
 
 # What timm.create_model may be told by a file. Anything else, such as a checkpoint's path or an
 # address, could make it read or fetch what nobody asked for.
@@ -63,8 +75,8 @@ class Licence(Section):
     why: Paragraph = ""  # what is unclear or forbidden, and where it is written
 
 
-class Adopted(Section):
-    """Where a model's weights came from."""
+class Origin(Section):
+    """Where weights came from."""
 
     adapter: Line
     title: Line
@@ -75,4 +87,65 @@ class Adopted(Section):
     licence: Licence
     licence_accepted: bool
     trained_on: Paragraph
+
+
+class Adopted(Origin):
+    """A detector that others trained."""
+
     architecture: Architecture
+
+
+class Start(Origin):
+    """Weights that others trained for another task: a training starts from them."""
+
+    backbone: X3d
+
+
+def origin_from(values: Any) -> Adopted | Start:
+    """Return what an origin's values say.
+
+    Raises:
+        ValueError, TypeError: they are not an origin's.
+    """
+    return (Start if "backbone" in values else Adopted).model_validate(values)
+
+
+# ---------------------------------------------------------------- in a file of weights
+
+ORIGIN_KEY = "unmask.origin"
+_MAX_CHARACTERS = 2**16
+
+
+def metadata_of(origin: Origin) -> dict[str, str]:
+    """Return what a safetensors file's metadata says of its origin."""
+    return {ORIGIN_KEY: json.dumps(origin.model_dump(mode="json"))}
+
+
+def read_origin(path: Path) -> Adopted | Start | None:
+    """Return what a file of weights says of its origin; None where it says nothing.
+
+    A damaged file says nothing, too: whoever reads its tensors tells that.
+
+    Raises:
+        WeightsError: it says what this version does not read.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(ORIGIN_KEY)
+    except (OSError, SafetensorError):
+        return None
+    if text is None:
+        return None
+    try:
+        if len(text) > _MAX_CHARACTERS:
+            raise ValueError(f"it has {len(text):,} characters")
+        return origin_from(json.loads(text))
+    except MALFORMED as error:
+        raise WeightsError(
+            f"Asked where the weights in {path} came from; the file says it in a form that this "
+            f"version does not read ({error!s:.300}). Adopt it again."
+        ) from error

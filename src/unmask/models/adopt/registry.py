@@ -6,13 +6,13 @@ from importlib.metadata import entry_points
 
 from unmask.errors import WeightsError
 from unmask.models.adopt.adapter import Adapter
-from unmask.models.adopt.adapters import community_forensics, deepfakebench, gend, sbi, siglip
+from unmask.models.adopt.adapters import community_forensics, deepfakebench, gend, sbi, siglip, x3d
 from unmask.models.adopt.nets import PLUGINS
 from unmask.models.adopt.source import HUB, repository_of
 
 OURS: tuple[Adapter, ...] = (
     *gend.ADAPTERS, *community_forensics.ADAPTERS, *siglip.ADAPTERS, *sbi.ADAPTERS,
-    *deepfakebench.ADAPTERS,
+    *deepfakebench.ADAPTERS, *x3d.ADAPTERS,
 )  # fmt: skip
 
 

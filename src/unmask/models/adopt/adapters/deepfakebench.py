@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unmask.models.adopt import names, nets
 from unmask.models.adopt.adapter import Adapter, Converted, Crop, Published
-from unmask.models.adopt.record import Architecture, Licence
+from unmask.models.adopt.record import UCF, Architecture, Licence
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def _ucf(published: Published) -> Converted:
         ],
     )  # fmt: skip
     architecture = Architecture(
-        net=nets.UCF, outputs=2, fake=(1,), mean=_HALF, deviation=_HALF, pooling="probabilities"
+        net=UCF, outputs=2, fake=(1,), mean=_HALF, deviation=_HALF, pooling="probabilities"
     )
     return Converted(architecture, tensors, _CROP)
 
