@@ -16,12 +16,13 @@ TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -g
 # One thread each: two nets that wait for each other's threads on the same cores take ten times as long.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
-test: install  ## all tests; the slow ones last
+test: install  ## all tests; the longest files first
 	$(PYTEST)
 
 # What trains, starts servers, or decodes much, and what is slow to import, is left to `make test`.
 NOT_QUICK = tests/project tests/serve tests/sagemaker tests/cli tests/forgeries tests/models \
   tests/federated tests/tracking tests/runtime/test_processes.py tests/runtime/test_confinement.py \
+  tests/runtime/test_without_compiler.py \
   tests/faces/test_crops.py tests/faces/test_kinds.py tests/faces/test_stage.py \
   tests/faces/test_files.py tests/video/test_colour.py tests/answers/test_calibration.py \
   tests/answers/test_analysis.py tests/answers/test_html_report.py \

@@ -19,6 +19,7 @@ import av
 import numpy as np
 import psutil
 import pytest
+from made_once import made_once
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 # A shell has what it starts in the background ignore Ctrl-C, and so would all that is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# With as many pytest processes as cores, each keeps to its own: what it starts then shares its work
+# out among as many processes as it has cores, and torch is not imported twice for one short video.
+if number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
+    _cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if _cores:
+        os.sched_setaffinity(0, {_cores[int(number) % len(_cores)]})
 
 Picture = NDArray[np.uint8]
 Painter = Callable[[int, tuple[int, int]], Picture]
@@ -173,13 +181,13 @@ def mtcnn() -> "Detector":
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A Git repository that has run all stages; those who change more than they undo copy it."""
     from small_project import build_project  # imports torch: quick tests need not wait for it
 
-    root = tmp_path_factory.mktemp("project")
-    build_project(root)
-    return root
+    made = made_once(tmp_path_factory, worker_id, "project", build_project)
+    own = tmp_path_factory.mktemp("own") / "project"
+    return Path(shutil.copytree(made, own, symlinks=True))
 
 
 class MlflowServer:
@@ -283,9 +291,29 @@ def _logging_of_its_own() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
-def pytest_collection_modifyitems(items):
-    """Run the slow tests last: what is quick to fail fails first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+# The files that take longest, from the longest on. Several pytest processes take them first: who
+# is the last to begin a long one has the others wait for it.
+LONGEST = (
+    "project/test_interruptions.py", "project/test_experiments.py", "cli/test_predict.py",
+    "serve/test_app.py", "sagemaker/test_containers.py", "project/test_dvc_remote.py",
+    "project/test_reruns.py", "faces/test_kinds.py", "faces/test_crops.py",
+    "federated/test_local.py", "project/test_machines.py", "sagemaker/test_submit.py",
+    "project/test_pipeline.py",
+    "cli/test_calibrate.py", "answers/test_calibration.py", "forgeries/test_sample.py",
+    "tracking/test_mlflow_tracker.py", "models/test_resume.py", "faces/test_files.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first among several workers; else what is quick to fail fails first."""
+
+    def place(item: pytest.Item) -> int:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            name = item.path.relative_to(Path(__file__).parent).as_posix()
+            return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return int(item.get_closest_marker("slow") is not None)
+
+    items.sort(key=place)
 
 
 def find_workers(parent: int | None = None) -> "list[psutil.Process]":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from tests.conftest import make_video_file
 from tests.test_layout import ROOT, import_closure
 from unmask import params
 from unmask.answers import calibrated_folder, calibration
-from unmask.answers.analysis import analyse
+from unmask.answers.analysis import answer
 from unmask.answers.calibration import Asked, CalibrationError, Clip, Measured, learn
 from unmask.errors import WeightsError
+from unmask.faces.files import crop_files
 from unmask.models import backbones, checkpoint
 from unmask.models.predict import Predictor
 from unmask.records import Reason
@@ -203,7 +205,17 @@ def measure(model, videos, names, work, fakes=()):
     return calibration.measure(model, real, [videos / name for name in fakes], work, workers=1)
 
 
-def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
+@pytest.fixture(scope="module")
+def cropped(videos, tmp_path_factory):
+    """Return the last of the three faces, cropped."""
+    folder = tmp_path_factory.mktemp("crops") / "of it"
+    jobs = crop_files([videos / "2.mp4"], base().faces, crops_dir=folder, workers=1)
+    with closing(jobs) as files:
+        [found] = files
+    return found
+
+
+def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, cropped, tmp_path):
     names, work = ("0.mp4", "text.mp4", "1.mp4", "copy.mp4", "2.mp4"), tmp_path / ".work"
     first = measure(model, videos, names, work)
     scored = next(first)
@@ -218,7 +230,7 @@ def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
     assert [each.reason for each in clips] == [None, Reason.NOT_A_VIDEO, None, None]
 
     # The very numbers that make a verdict.
-    [before] = analyse(Predictor.load(model), [videos / "2.mp4"])
+    before = answer(Predictor.load(model), cropped, None)
     assert (before.verdict, before.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NOT_CALIBRATED,))
     assert before.promise is None
     [own] = clips[3].faces
@@ -227,7 +239,7 @@ def test_a_calibration_goes_on_and_a_verdict_follows(model, videos, tmp_path):
     asked = replace(ASKED, max_false_alarms=0.25)
     made = learn(base(), clips, asked, weights_sha256=calibrated_folder.weights_digest(model))
     calibrated_folder.store(model, model, made, calibrated_folder.work_folder(model))
-    [after] = analyse(Predictor.load(model), [videos / "2.mp4"])
+    after = answer(Predictor.load(model), cropped, None)
     assert after.promise == made.checkpoint.promise
     assert after.probability == before.probability
     assert Doubt.NOT_CALIBRATED not in after.doubts
@@ -240,10 +252,10 @@ def test_one_video_on_both_sides_is_refused(model, videos, tmp_path):
         list(measure(model, videos, ["1.mp4"], tmp_path / ".work", ["copy.mp4"]))
 
 
-def test_nothing_learned_never_speaks_even_with_thresholds(model, videos):
+def test_nothing_learned_never_speaks_even_with_thresholds(model, cropped):
     limits = replace(NOTHING_LEARNED, fake_from=0.0, max_sharpness=9.0)
     predictor = Predictor(checkpoint.load(model)[0], replace(base(), limits=limits), device="cpu")
-    [found] = analyse(predictor, [videos / "0.mp4"])
+    found = answer(predictor, cropped, None)
     assert (found.verdict, found.doubts) == (Verdict.INCONCLUSIVE, (Doubt.NOT_CALIBRATED,))
     assert found.limits.fake_from is None
 

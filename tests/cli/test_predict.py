@@ -102,51 +102,72 @@ def rows_of(text):
 # ---------------------------------------------------------------- before any work
 
 
-@pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        ([], 2, "Missing PATHS"),
-        (["a.mp4", "--again"], 2, "--again is for --out"),
-        (["a.mp4", "--out", "answers.txt"], 2, "Add --json or --csv"),
-        (["a.mp4", "--out", "answers.csv", "--json"], 2, "--json clashes"),
-        (["a.mp4", "b.mp4", "--report", "page.html"], 2, "2 videos were named"),
-        (["a.mp4", "--annotate", "a.mp4"], 1, "a video to be read"),
-        (["a.mp4", "--annotate", "seen.mov"], 2, "ends in .mp4"),
-        (["a.mp4", "--report", "notes.txt"], 2, "what is written ends in .html"),
-        (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
-        (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
-        (["-", "--model", "."], 1, "the list is empty"),
-        (["empty"], 1, "no file in it ends like one"),
-        (["a.mp4"], 1, "make repro"),
-        (["a.mp4", "--model", "models:/unmask@champion"], 1, "MLFLOW_TRACKING_URI is not set"),
-        (["a.mp4", "--rev", "HEAD"], 1, "git repository"),
-    ],
-)
-def test_a_mistake_is_told_before_torch_is_imported(arguments, code, said):
-    for name in ("empty", "others"):
-        Path(name).mkdir()
-    for name in ("notes.txt", "notes.html", "others/a.mp4"):
-        Path(name).write_text("mine")
-    script = (
-        "import sys\n"
-        "from unmask.cli.main import main\n"
-        "try:\n"
-        "    main(sys.argv[1:])\n"
-        "finally:\n"
-        "    sys.stderr.write(f\"torch {'torch' in sys.modules}\")"
-    )
+MISTAKES = [
+    ([], 2, "Missing PATHS"),
+    (["a.mp4", "--again"], 2, "--again is for --out"),
+    (["a.mp4", "--out", "answers.txt"], 2, "Add --json or --csv"),
+    (["a.mp4", "--out", "answers.csv", "--json"], 2, "--json clashes"),
+    (["a.mp4", "b.mp4", "--report", "page.html"], 2, "2 videos were named"),
+    (["a.mp4", "--annotate", "a.mp4"], 1, "a video to be read"),
+    (["a.mp4", "--annotate", "seen.mov"], 2, "ends in .mp4"),
+    (["a.mp4", "--report", "notes.txt"], 2, "what is written ends in .html"),
+    (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
+    (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
+    (["-", "--model", "."], 1, "the list is empty"),
+    (["empty"], 1, "no file in it ends like one"),
+    (["a.mp4"], 1, "make repro"),
+    (["a.mp4", "--model", "models:/unmask@champion"], 1, "MLFLOW_TRACKING_URI is not set"),
+    (["a.mp4", "--rev", "HEAD"], 1, "git repository"),
+]
+
+# One process for all: each is given a folder of its own, and what it said is written down.
+SAY = """
+import contextlib, io, json, os, sys
+from unmask.cli.main import main
+told = []
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    os.chdir(os.path.join(sys.argv[2], str(number)))
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(["predict", *arguments])
+        except SystemExit as end:
+            code = end.code
+    told.append([code, out.getvalue(), err.getvalue(), "torch" in sys.modules])
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def mistaken(tmp_path_factory):
+    """Return what each mistake led to (exit code, stdout, stderr, was torch there), and where."""
+    root = tmp_path_factory.mktemp("mistaken")
+    folders = [root / str(number) for number in range(len(MISTAKES))]
+    for each in folders:
+        for name in ("empty", "others"):
+            (each / name).mkdir(parents=True)
+        for name in ("notes.txt", "notes.html", "others/a.mp4"):
+            (each / name).write_text("mine")
     variables = environment()
     variables.pop("MLFLOW_TRACKING_URI", None)
+    asked = json.dumps([arguments for arguments, _, _ in MISTAKES])
     done = subprocess.run(
-        [sys.executable, "-c", script, "predict", *arguments], capture_output=True, text=True,
-        input="", env=variables, check=False,
+        [sys.executable, "-c", SAY, asked, str(root)], capture_output=True, text=True, input="",
+        env=variables, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (code, "")
-    assert said in " ".join(done.stderr.split())
-    assert done.stderr.endswith("torch False")
-    assert "Traceback" not in done.stderr
-    assert Path("notes.html").read_text() == Path("others/a.mp4").read_text() == "mine"
+    assert done.returncode == 0, done.stderr
+    return list(zip(json.loads(done.stdout), folders, strict=True))
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_a_mistake_is_told_before_torch_is_imported(mistaken, number):
+    _, code, said = MISTAKES[number]
+    (ended, stdout, stderr, has_torch), place = mistaken[number]
+    assert (ended, stdout) == (code, "")
+    assert said in " ".join(stderr.split())
+    assert not has_torch
+    assert "Traceback" not in stderr
+    assert (place / "notes.html").read_text() == (place / "others/a.mp4").read_text() == "mine"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"]])

@@ -61,11 +61,13 @@ def corners_and_centre(box: Box) -> Points:
 
 
 def _bounds(picture_HWC: Picture, colour: tuple[int, int, int]) -> Box | None:
-    away_HW = np.abs(picture_HWC.astype(int) - colour).max(axis=2)
-    rows, columns = np.nonzero(away_HW < 70)
-    if rows.size < 4:
+    # Pixels of which each channel is less than 70 away from the colour's.
+    lowest, highest = ([level + step for level in colour] for step in (-69, 69))
+    near_HW = cv2.inRange(picture_HWC, np.array(lowest), np.array(highest))
+    if cv2.countNonZero(near_HW) < 4:
         return None
-    return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
+    left, top, width, height = cv2.boundingRect(near_HW)
+    return float(left), float(top), left + width + 0.0, top + height + 0.0
 
 
 def squares(*paths: Callable[[float], Box | None], rate_fps: float = 20) -> Callable[..., Picture]:

@@ -5,14 +5,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import batched_nms
 
 from unmask.faces.tracks import Detection
 from unmask.records import Box
+from unmask.runtime.without_compiler import without_compiler
+
+with without_compiler():
+    from torchvision.ops import batched_nms
+from facenet_pytorch import MTCNN
 
 _PYRAMID_STEP = 0.709  # between two levels; about half the area
 _CELL_PX, _STRIDE_PX = 12, 2  # of the first net's windows, in the picture it is given

@@ -30,8 +30,11 @@ from unmask.models.frame_net import (
 )
 from unmask.runtime.digests import WEIGHTS
 from unmask.runtime.disk import create, delete_stale, new_name
+from unmask.runtime.without_compiler import without_compiler
 from unmask.timm_facts import Colours, is_timm
 
+with without_compiler():
+    import torchvision.ops  # noqa: F401 - which pytorchvideo imports
 with warnings.catch_warnings():
     # pytorchvideo scripts a function at import, of which torch tells every process anew.
     warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
