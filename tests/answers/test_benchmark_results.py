@@ -105,9 +105,8 @@ def test_a_calibration_changes_no_ranking(tmp_path: Path) -> None:
     settings, model = params.load(), tmp_path / "model"
     (model / "calibration").mkdir(parents=True)
     (model / "weights.safetensors").write_bytes(b"weights")
-    trained = Checkpoint(
-        settings.faces, settings.clips, settings.model, 1.0, NOTHING_LEARNED, "0" * 64
-    )
+    limits = replace(NOTHING_LEARNED, max_sharpness=99.0)
+    trained = Checkpoint(settings.faces, settings.clips, settings.model, 1.0, limits, "0" * 64)
     checkpoint.write_settings(model, trained)
     carry(model, RESULT)
     checkpoint.write_settings(model / "calibration", trained)
