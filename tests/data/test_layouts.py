@@ -321,6 +321,24 @@ def test_videos_come_before_frames_of_the_same(tmp_path):
     assert (entry.file, entry.frames) == ("Celeb-real_videos_id0_0000.mp4", None)
 
 
+def test_a_list_may_name_folders_of_frames(tmp_path):
+    files = {"manifest.csv": "path,label,source\nclips/a.b,REAL,p\nc.mp4,FAKE,p\nd.mp4,1,p\n"}
+    files |= dict.fromkeys([*frames("clips/a.b"), "c.mp4", *frames("frames/c")], "")
+    real, fake, gone = sorted(read(tmp_path, files), key=lambda entry: entry.path != "clips/a.b")
+    assert (real.file, real.frames.pictures) == ("clips_a.b.mov", tuple(frames("clips/a.b")))
+    # A file comes before frames of it.
+    assert (fake.file, fake.path, fake.frames) == ("c.mp4", "c.mp4", None)
+    assert (gone.file, gone.frames) == ("d.mp4", None)
+
+
+def test_a_chunk_of_dfdc_as_frames(tmp_path):
+    files = {"metadata.json": MINIATURES["DFDC"]["metadata.json"]}
+    files |= dict.fromkeys([*frames("frames/a", (0, 9)), *frames("frames/b", (0, 9))], "")
+    assert [(e.file, e.path, e.source_id) for e in read(tmp_path, files)] == [
+        ("a.mov", "frames/a", "b"), ("b.mov", "frames/b", "b"),
+    ]  # fmt: skip
+
+
 # Order, rate
 
 

@@ -69,8 +69,11 @@ def test_a_video_that_the_list_names_and_nobody_has_is_counted(tmp_path, caplog)
     del files["YouTube-real/00000.mp4"]
     found = protocol_of(write(tmp_path / "chunk", files))
     assert found.missing == ("YouTube-real/00000",)
-    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert line.endswith("1 of 2 test videos of celeb-df-v2 are not there: 'YouTube-real/00000'")
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert lines[0].endswith(
+        "1 of 2 test videos of celeb-df-v2 are not there: 'YouTube-real/00000'"
+    )
+    assert "it has 2 test videos by its own list, and celeb-df-v2 has 518: a part" in lines[1]
 
 
 def test_frames_are_test_videos_too(tmp_path):

@@ -72,8 +72,7 @@ def read_testing_list(files: ChunkFiles) -> dict[str, int]:
     where = f"{TESTING_LIST} of {files.where}"
     if TESTING_LIST not in files.sizes:
         raise DatasetError(
-            f"Asked for {where}; there is no such file. Take it from the data set's archive, "
-            "or have all videos taken (benchmark.videos: all)."
+            f"Asked for {where}; there is no such file. Take it from the data set's archive."
         )
     text = files.read_bytes(TESTING_LIST, MAX_METADATA_BYTES).decode("utf-8-sig", "replace")
     videos: dict[str, int] = {}

@@ -140,7 +140,6 @@ def needed_list(files: ChunkFiles) -> str:
     path = SPLIT_LISTS["test"]
     if path not in files.sizes:
         raise DatasetError(
-            f"Asked for {path} of {files.where}; there is no such file. Unpack its lists too, or "
-            "have all videos taken (benchmark.videos: all)."
+            f"Asked for {path} of {files.where}; there is no such file. Unpack its lists too."
         )
     return path

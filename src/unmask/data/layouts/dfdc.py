@@ -7,6 +7,7 @@ from unmask.data.archive import (
     shorten,
 )
 from unmask.data.layouts.entry import Entry, name_flaw, read_json, refuse
+from unmask.data.layouts.frames import with_frames
 from unmask.data.layouts.rows import check_count, entries_of, finder, row_flaws, with_label
 from unmask.errors import DatasetError
 
@@ -25,6 +26,8 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
     recording that is seen, without which it is the video that the fake was made from; "donors", a
     list of the sources whose faces were put in; "fake_box", "fake_from_s" and "fake_to_s", where
     in a fake the forged face is (rows.read_part).
+
+    A video may be a folder of frames, frames/a/000.png, as DeepfakeBench makes them.
     """
     where = f"metadata.json of {files.where}"
     rows = read_json(files, "metadata.json")
@@ -51,4 +54,4 @@ def read_dfdc(files: ChunkFiles) -> list[Entry]:
             "%s: %d of %d fakes name neither donors nor a source: an actor of theirs may stand on "
             "two sides", where, alone, len(fakes),
         )  # fmt: skip
-    return entries_of(rows)
+    return with_frames(files, entries_of(rows))

@@ -11,13 +11,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 from statistics import median_low
 
 from unmask.data.archive import ChunkFiles, is_picture, shorten
-from unmask.data.layouts.entry import FrameFolder, read_json, videos_below
+from unmask.data.layouts.entry import Entry, FrameFolder, is_video, read_json, videos_below
 from unmask.errors import DatasetError
 
 SETTINGS = "frames.json"  # at a chunk's top: what its owner knows of its frames
@@ -90,6 +90,32 @@ def frame_clips(paths: Iterable[str], settings: Settings, *, is_track: bool = Tr
         Clip(folder, in_order(pictures, settings, is_track=is_track))
         for folder, pictures in sorted(folders.items())
     ]
+
+
+def with_frames(files: ChunkFiles, entries: Iterable[Entry]) -> list[Entry]:
+    """Return listed videos with the frames of those that are there as a folder of frames.
+
+    That is a folder where the list says, or one of the video's name in frames/ beside it, as
+    DeepfakeBench has it.
+
+    Raises:
+        DatasetError: frames.json is not what it should be.
+    """
+    entries = list(entries)
+    if all(entry.is_in(files) for entry in entries):
+        return entries
+    pictures = [path for path in files.sizes if is_picture(path)]
+    folders = {clip.path: clip.frames for clip in frame_clips(pictures, read_settings(files))}
+    found = []
+    for entry in entries:
+        above, _, name = entry.path.rpartition("/")
+        beside = "/".join(filter(None, [above, "frames", PurePosixPath(name).stem]))
+        where = [path for path in (entry.path, beside) if path in folders]
+        if where and not entry.is_in(files):
+            plain = PurePosixPath(entry.file).stem if is_video(entry.file) else entry.file
+            entry = replace(entry, file=f"{plain}.mov", path=where[0], frames=folders[where[0]])
+        found.append(entry)
+    return found
 
 
 def in_order(pictures: Iterable[str], settings: Settings, *, is_track: bool = True) -> FrameFolder:

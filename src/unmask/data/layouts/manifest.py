@@ -15,6 +15,7 @@ from unmask.data.archive import (
     shorten,
 )
 from unmask.data.layouts.entry import MAX_METADATA_BYTES, Entry, refuse, without_repeated_keys
+from unmask.data.layouts.frames import with_frames
 from unmask.data.layouts.rows import (
     WORDS,
     check_count,
@@ -39,7 +40,7 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
     donors (a list, or joined by "|"), method, split, original (the path of the video that a fake
     was made from), fake_box, fake_from_s and fake_to_s (rows.read_part) may. Paths go from the
     manifest down, with "/". Where no source is named it is a video's path in this chunk, which no
-    other chunk has.
+    other chunk has. A path may be that of a folder of frames.
     """
     names = [mark for mark in LAYOUTS["manifest"] if mark in files.sizes]
     where = f"{' and '.join(names)} of {files.where}"
@@ -72,7 +73,7 @@ def read_manifest(files: ChunkFiles) -> list[Entry]:
     if extra:
         _log.info("%s: not read: %s", where, first_few([shorten(name) for name in sorted(extra)]))
     prefix = f"{PurePosixPath(files.where).name}/"
-    entries = entries_of(rows, prefix)
+    entries = with_frames(files, entries_of(rows, prefix))
     if alone := sum(entry.source_id.startswith(prefix) for entry in entries):
         _log.info(
             "%s: %d of %d videos name no source: each recording counts as another person, and "

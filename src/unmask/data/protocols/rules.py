@@ -55,8 +55,7 @@ def _by_faceforensics_pairs(
     if path not in files.sizes:
         raise DatasetError(
             f"Asked for the test pairs of {files.where}; there is no splits/test.json. Take it "
-            "from dataset/splits/ of the data set's repository, or have all videos taken "
-            "(benchmark.videos: all)."
+            "from dataset/splits/ of the data set's repository."
         )
     pairs = read_json(files, path)
     if not isinstance(pairs, list) or not all(

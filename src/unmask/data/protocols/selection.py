@@ -73,6 +73,13 @@ def select(
             "%s: %d of %d test videos of %s are not there: %s", files.where, len(missing),
             len(named.wanted), protocol.name, first_few([shorten(video) for video in missing]),
         )  # fmt: skip
+    expected = protocol.expected.videos
+    if expected and len(named.wanted) != expected:
+        _log.warning(
+            "%s: it has %d test videos by its own list, and %s has %d: a part of the data set, or "
+            "another version. `unmask benchmark verify` says more.", files.where,
+            len(named.wanted), protocol.name, expected,
+        )  # fmt: skip
     return Selection(
         protocol, tuple(entry for entry in entries if entry.file in chosen), missing,
         len(named.wanted), digest_of(named.listed),
