@@ -22,7 +22,7 @@ from unmask.answers.analysis import analyse
 from unmask.models import backbones
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
-from unmask.runtime.digests import dvc_digest
+from unmask.runtime.digests import dvc_digest, model_digest
 from unmask.scoring.verdicts import NOTHING_LEARNED, Verdict
 
 HOSTILE = "<script>alert(1)<\u202e&\"quo'te<script>.mp4"
@@ -189,6 +189,32 @@ def test_a_page_says_how_other_models_do_on_the_same_videos(cases, tmp_path):
     assert "x3d_xs (this model) none 0.750 [0.500, 1.000]" in words
     assert "<i>lite0 imagenet 0.625 [0.500, 1.000] +0.125 [-0.250, +0.500]" in words
     assert "the same 68 others" in words
+
+
+def test_a_page_says_first_how_the_model_does_on_other_data(cases, tmp_path):
+    root, answers, _ = cases
+    assert "How it does on other data than its own is not known. No result" in " ".join(
+        _read(root, 2)[1].words
+    )
+    auc = {"value": 0.75, "low": 0.5, "high": 1.0}
+    result = {
+        "name": "celeb<b>", "real": 10, "fake": 30, "sources": 5, "coverage": 0.5, "saw_it": False,
+        "roc_auc": auc, "tpr_at_fpr_5": auc | {"value": 0.625}, "matched_roc_auc": None,
+        "without_detector": {"words": "grain, the less", "roc_auc": auc | {"value": 0.875}},
+    }  # fmt: skip
+    seen = result | {"name": "atraining", "saw_it": True, "coverage": 1}
+    carried = {"format": 1, "model_digest": model_digest(root / "model")}
+    file = root / "model/benchmarks.json"
+    file.write_text(json.dumps(carried | {"benchmarks": [seen, result]}))
+    try:
+        _write(tmp_path / "2.html", answers[2], cases, tmp_path)
+    finally:
+        file.unlink()
+    words = " ".join(" ".join(_read(tmp_path, 2)[1].words).split())
+    row = "celeb<b> , 40 videos, 50% scored 0.750 [0.500, 1.000] 0.625 [0.500, 1.000] - "
+    assert f"{row}0.875 [0.500, 1.000], grain, the less" in words
+    assert words.index("celeb<b>") < words.index("atraining (seen in training), 40 videos 0.750")
+    assert words.index("celeb<b>") < words.index("On test videos like those it was trained on")
 
 
 def _write_baselines(root, checkout, content):

@@ -1,18 +1,20 @@
 """`unmask benchmark import` and `table`, by their commands."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from unmask.cli.benchmark_table import import_scores, table
+from unmask.cli.benchmark_table import card, import_scores, table
 from unmask.cli.command_group import CommandGroup
 from unmask.evaluation.benchmarks import scores_file
 from unmask.records import VideoRecord
+from unmask.runtime.digests import model_digest
 from unmask.runtime.record_files import write_index
 
-GROUP = CommandGroup("benchmark", commands=[import_scores, table])
+GROUP = CommandGroup("benchmark", commands=[import_scores, table, card])
 ROOT = Path(__file__).parents[2]
 
 
@@ -201,3 +203,26 @@ def test_a_table_of_nothing_or_of_another_list_is_refused(two_detectors: Path) -
     assert "alpha, beta scored on another list" in result.output
     result = run("table", "--metrics", "nowhere")
     assert "nowhere has no scores" in result.output
+
+
+def test_a_card_is_written_beside_the_models(two_detectors: Path) -> None:
+    model = two_detectors / "model"
+    model.mkdir()
+    (model / "weights.safetensors").write_bytes(b"weights")
+    (model / "checkpoint.json").write_text("{}")
+    result = run("card", "published")
+    assert result.exit_code == 1
+    assert "model/MODEL_CARD.md; it can't be read" in result.output
+    (model / "MODEL_CARD.md").write_text("# ours\n\n## Known limits\n")
+    assert "scored on none of 1 benchmarks" in run("card", "published").output
+    place = scores_file.detector_place(Path("metrics"), "celeb", "alpha")
+    found = scores_file.read(place)
+    about = replace(found.detector, model_digest=model_digest(model))
+    scores_file.write(place, replace(found, detector=about))
+    result = run("card", "published")
+    assert result.exit_code == 0, result.output
+    assert "of 1 benchmarks" in result.output
+    card = Path("published/MODEL_CARD.md").read_text()
+    assert card.index("| celeb | 2 | 2 | 100.0% | 1.000") < card.index("## Known limits")
+    assert json.loads(Path("published/benchmarks.json").read_text())["benchmarks"][0]["fake"] == 2
+    assert (model / "MODEL_CARD.md").read_text() == "# ours\n\n## Known limits\n"

@@ -12,7 +12,7 @@ import cv2
 from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from unmask.answers import evidence, messages, timeline, verify
+from unmask.answers import benchmark_results, evidence, messages, timeline, verify
 from unmask.answers import provenance as answer_provenance
 from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
@@ -176,6 +176,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
     }
     compared = answer_provenance.read_comparison(source.root, source.model_dir)
     tests["comparison"] = _fit(compared, _Comparison)
+    tests["benchmarks"] = benchmark_results.read(source.root, source.model_dir)
     data = page_data(answer, predictor, faces, source, tests)
     page = _template().render(
         data=data,

@@ -272,13 +272,16 @@ def _digests(model_dir: Path) -> list[str]:
     else has changed makes it another model.
     """
     own = dvc_digest(model_dir)
+    return [own, dvc_digest_before(model_dir)] if was_only_calibrated(model_dir) else [own]
+
+
+def was_only_calibrated(model_dir: Path) -> bool:
+    """Say whether a model was calibrated, and nothing else of it has changed since."""
     try:
         now, then = read_settings(model_dir), read_settings(model_dir / CALIBRATION)
     except WeightsError:  # it was not calibrated
-        return [own]
-    if replace(then, temperature=now.temperature, limits=now.limits, promise=now.promise) != now:
-        return [own]
-    return [own, dvc_digest_before(model_dir)]
+        return False
+    return replace(then, temperature=now.temperature, limits=now.limits, promise=now.promise) == now
 
 
 # ---------------------------------------------------------------- the card

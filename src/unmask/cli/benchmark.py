@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask import params
-from unmask.cli.benchmark_table import import_scores, table
+from unmask.cli.benchmark_table import card, import_scores, table
 from unmask.cli.benchmark_verify import verify
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import DatasetError
@@ -43,7 +43,7 @@ def benchmark() -> None:
     """
 
 
-for command in (verify, import_scores, table):
+for command in (verify, import_scores, table, card):
     benchmark.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`unmask benchmark import` and `unmask benchmark table`: detectors beside each other."""
+"""`unmask benchmark import`, `table` and `card`: detectors beside each other."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unmask.evaluation.benchmarks.scores_file import Scale
     from unmask.records import VideoRecord
 
+_MOST_CARD_BYTES = 2**18
 _LISTS = (Path("held_out/raw"), Path("raw"))
 with_raw = click.option(
     "--raw", type=click.Path(path_type=Path),
@@ -291,3 +292,46 @@ def table(
         terminal.echo_data(text.encode())
     else:
         terminal.echo_table(text.rstrip("\n"))
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--model", default="model", type=click.Path(path_type=Path), show_default=True,
+    help="The model's folder.",
+)  # fmt: skip
+@click.option(
+    "--card", "card_file", type=click.Path(path_type=Path),
+    help="The card to begin with, such as metrics/MODEL_CARD.md; by default the folder's own.",
+)  # fmt: skip
+@with_raw
+@with_metrics
+def card(
+    out: Path, model: Path, card_file: Path | None, raw: Path | None, metrics_dir: Path
+) -> None:
+    """Write into OUT the model's card with its results on benchmarks first, and benchmarks.json.
+
+    Put both into the folder that you publish: a report of a video by that model then shows them.
+    """
+    from unmask import params
+    from unmask.evaluation.benchmarks import card as cards
+    from unmask.evaluation.benchmarks import gather
+    from unmask.runtime.digests import CARD, model_digest
+    from unmask.runtime.disk import read_regular, write_atomically
+
+    begun_with = card_file or model / CARD
+    try:
+        digest = model_digest(model)
+        text = read_regular(begun_with, _MOST_CARD_BYTES).decode()
+        names = gather.names(metrics_dir)
+        found = [gather.read(metrics_dir, name, _list_if_there(raw, name)) for name in names]
+        results = cards.results_of(digest, found, params.load().evaluate)
+        text = cards.with_results(text, results)
+    except (OSError, ValueError) as error:
+        raise UnmaskError(
+            f"Asked for the card of the model {model}, beginning with {begun_with}; it can't be "
+            f"read ({error}). Name the model's folder by --model and a card by --card."
+        ) from error
+    write_atomically(out / CARD, text)
+    write_atomically(out / "benchmarks.json", cards.as_json(results))
+    terminal.echo(f"{out}: {CARD} and benchmarks.json, of {len(results['benchmarks'])} benchmarks")

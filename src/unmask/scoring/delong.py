@@ -7,8 +7,8 @@ Receiver Operating Characteristic Curves", IEEE Signal Processing Letters 21 (20
 ranks in place of all pairs.
 
 It takes each video for independent of the others. Videos of one recording are not, so that where
-sources have several videos the interval is too narrow and the p-value too small: beside it belongs
-the bootstrap over sources of metrics.paired_interval.
+sources have several videos the interval can be far too narrow and the p-value too small: beside it
+belongs the bootstrap over sources of metrics.paired_interval.
 """
 
 import math

@@ -20,8 +20,8 @@ NOTES = (
     "that a detector gives.",
     "The difference is the AUC minus the first detector's, on the videos that both scored; its "
     "interval redraws sources, the same for both. p is of DeLong's test (1988), two-sided. The "
-    "test takes videos for independent of each other: where sources have several videos p is too "
-    "small, and the interval is what counts.",
+    "test takes videos for independent of each other: where sources have several videos p can be "
+    "far too small, and the interval is what counts.",
     "On like pairs is the AUC over pairs of a fake and a real video whose faces are within 1.3 x "
     "in width and 0.7 in the logarithm of sharpness. What needs no detector (face width, file "
     "size ...) is ranked in the direction that training videos show; where that is not known, in "
