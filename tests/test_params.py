@@ -465,3 +465,36 @@ def test_a_degradation_that_cant_be_done_is_refused(
     degradations: dict[str, Any], said: str, changed: Callable[..., Path]
 ) -> None:
     assert said in message(changed({"robustness.degradations": degradations}))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"chunks": ["a", "b"], "benchmarks": ["b", "c"]}, "b in both chunks and benchmarks"),
+        ({"benchmarks": ["c", "c"]}, "benchmarks lists a benchmark twice: c, c"),
+        ({"benchmarks": ["-c"]}, "benchmark '-c' must be a plain name"),
+        ({"benchmarks": ["c.json"]}, "without .json at its end"),
+        ({"benchmarks": ["c" * 101]}, "of 100 characters at most"),
+        (
+            {"chunks": ["a"], "benchmarks": ["sample"], "benchmark.videos": "all"},
+            "has seen the people of the sample's training videos",
+        ),
+        ({"benchmark.shared": "leave-out"}, "did you mean leave_out?"),
+        ({"benchmark.fakes_per_real": 0}, "benchmark.fakes_per_real"),
+    ],
+)
+def test_a_benchmark_that_can_not_be(
+    values: dict[str, Any], said: str, changed: Callable[..., Path]
+) -> None:
+    assert said in message(changed(values))
+
+
+def test_benchmarks_of_a_plain_name_load(changed: Callable[..., Path]) -> None:
+    settings = params.load(changed({"benchmarks": ["celeb-df", "wild.zip"]}))
+    assert settings.benchmarks == ("celeb-df", "wild.zip")
+
+
+def test_a_benchmark_that_is_not_there_is_named_under_its_own_key(tmp_path: Path) -> None:
+    (tmp_path / "celeb").mkdir()
+    with pytest.raises(ParamsError, match=r"benchmarks: cleeb is not in .*; did you mean celeb\?"):
+        params.check_chunks(["cleeb"], tmp_path, made=["sample"], key="benchmarks")
