@@ -37,6 +37,14 @@ def test_each_doubt_names_the_faces_number_and_the_models():
         assert all(number in said[doubt] for number in numbers), said[doubt]
 
 
+def test_where_nothing_is_called_real_no_threshold_is_made_up_for_it():
+    face = replace(FACE, doubts=(Doubt.BETWEEN_THRESHOLDS,))
+    said = messages.doubts_of_face(face, replace(LIMITS, real_to=None))
+    assert said == [
+        "Its score, 55%, is below 80% (fake), and no score is low enough to be called real."
+    ]
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_is_told_once(reason):
     doubt = Doubt.BROKEN_OFF if reason is Reason.TRUNCATED else Doubt.NO_SCORE

@@ -38,6 +38,7 @@ from unmask.cli.main import main
 from unmask.errors import DiskError
 from unmask.runtime.confinement import Confinement
 from unmask.serve import app, queue
+from unmask.serve.draw import draw_verdict
 from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
 from unmask.serve.queue import FullError, JobQueue, Limits, QueuedJob, State, _Worker
 from unmask.serve.request_filter import RequestFilter
@@ -694,3 +695,14 @@ def test_mlflows_own_server_answers_the_same(
     assert {name: served[name] for name in ("path", "probability", "verdict")} == {
         name: expected[name] for name in ("path", "probability", "verdict")
     }
+
+
+def test_a_verdict_shows_the_promise_and_the_licence_of_others_weights() -> None:
+    row = {"verdict": "inconclusive", "probability": 0.25, "licence": "CC <BY>"}
+    said = draw_verdict(
+        Result(row, "No answer", "Why", (), page=None, promise=("At most 1 in 10",))
+    )
+    assert "<p>At most 1 in 10</p>" in said
+    assert "those of others, under: CC &lt;BY&gt;." in said
+    del row["licence"]
+    assert "of others" not in draw_verdict(Result(row, "No answer", "Why", (), page=None))

@@ -120,14 +120,16 @@ def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
     """Return why a face has no verdict, a sentence each, with its numbers and the model's."""
     quality, part = face.quality, face.part
     # Where nothing is called fake, all scores up to the highest lie in between.
-    low, high = (percent(limits.real_to or 0.0), percent(limits.fake_from or 1.0))
+    high = percent(limits.fake_from or 1.0)
+    between = f"is below {high} (fake), and no score is low enough to be called real."
+    if limits.real_to is not None:
+        between = f"lies between {percent(limits.real_to)} (real) and {high} (fake)."
     unlike = face.likeness or Likeness(0.0, "features")
     said = {
         Doubt.UNLIKE_CALIBRATION: "It is unlike the faces that this model was calibrated on, by "
         f"{_MEASURES[unlike.by]} most: of videos like those, {percent(unlike.p_value)} are as far "
         "from the others.",
-        Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, lies between {low} "
-        f"(real) and {high} (fake).",
+        Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, {between}",
         Doubt.SUSPICIOUS_STRETCH: f"As a whole it looks real, but from {part.start_s:.1f} to "
         f"{part.end_s:.1f} s its score is {percent(part.probability)}, and that of a single clip "
         f"up to {percent(part.moment)}.",

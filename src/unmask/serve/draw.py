@@ -25,11 +25,18 @@ def draw_verdict(result: Result) -> str:
     doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in result.doubts)
     verdict = escape(result.row["verdict"])
     promise = f"<p>{escape(' '.join(result.promise))}</p>" if result.promise else ""
+    licence = result.row.get("licence")
+    origin = (
+        f"<p>The model's weights are, or began as, those of others, under: {escape(licence)}. The "
+        "report names their source.</p>"
+        if licence
+        else ""
+    )
     return (
         f'<section class="verdict {verdict}" aria-label="Verdict">'
         f'<div><p class="label">Verdict: <span id="verdict">{verdict}</span></p>'
         f"<h2>{escape(result.headline)}</h2><p>{escape(result.sentence)}</p>"
-        f"{f'<ul>{doubts}</ul>' if doubts else ''}{promise}</div>{score}</section>"
+        f"{f'<ul>{doubts}</ul>' if doubts else ''}{promise}{origin}</div>{score}</section>"
     )
 
 
