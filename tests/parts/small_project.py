@@ -72,6 +72,17 @@ def carry(root):
             shutil.copyfile(source, target)
 
 
+def leave_out(root, *stages):
+    """Take stages, and the plots of what they write, out of the graph."""
+    graph = yaml.safe_load((root / "dvc.yaml").read_text())
+    for stage in stages:
+        graph["stages"].pop(stage)
+    graph["plots"] = [
+        plot for plot in graph["plots"] if not any(f"/{name}/" in str(plot) for name in stages)
+    ]
+    (root / "dvc.yaml").write_text(yaml.safe_dump(graph))
+
+
 def build_project(root):
     """Run all stages on the chunk `wild` in a repository of its own, and commit."""
     carry(root)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_project import ask_mlflow, commit, run
+from small_project import ask_mlflow, commit, leave_out, run
 
 ROOT = Path(__file__).parents[2]
 GRID = ("BACKBONES=x3d_xs", "LAYERS=1 2", "RATES=1e-3", "BATCHES=4")
@@ -20,17 +20,6 @@ def grid(root: Path) -> str:
     # The project has no environment of its own: `install` counts as done.
     binaries = Path(sys.executable).parent
     return run(root, "make", f"BIN={binaries}", "-o", "install", "grid", *GRID)
-
-
-def leave_out(root: Path, *stages: str) -> None:
-    """Take stages, and the plots of what they write, out of the graph."""
-    graph = yaml.safe_load((root / "dvc.yaml").read_text())
-    for stage in stages:
-        graph["stages"].pop(stage)
-    graph["plots"] = [
-        plot for plot in graph["plots"] if not any(f"/{name}/" in str(plot) for name in stages)
-    ]
-    (root / "dvc.yaml").write_text(yaml.safe_dump(graph))
 
 
 @pytest.fixture(scope="module")
