@@ -125,3 +125,11 @@ def test_a_model_without_a_card_is_told_of(tmp_path: Path):
     (tmp_path / "MODEL_CARD.md").write_text(CARD)
     write_card(tmp_path, "x", tmp_path / "out.md", [], None, SETTINGS)
     assert (tmp_path / "out.md").read_text() == CARD  # no test videos, no results
+
+
+def test_nobody_vouches_for_what_others_trained_on():
+    summary = baselines.summarise(VIDEOS, None, SETTINGS)
+    assert "Nobody in them was trained on." in publish(CARD, "x", VIDEOS, summary, SETTINGS)
+    card = publish(CARD, "x", VIDEOS, summary, SETTINGS, whose="A | detector")
+    assert "Nobody in them was trained on." not in card
+    assert "Others trained A / detector: nobody here knows whether they trained on these" in card

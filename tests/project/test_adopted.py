@@ -21,6 +21,8 @@ from tests.conftest import make_video_file
 from unmask.cli.main import main
 from unmask.models import checkpoint
 
+pytestmark = pytest.mark.slow
+
 VIT = described(fake=(0,), pooling="probabilities")
 CONVOLUTIONS = described("mobilenetv3_small_050", channels="bgr", outputs=3, fake=(0, 2))
 
