@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from painted import (
     RED,
     SETTINGS,
+    PatientDetector,
     SquareDetector,
     at,
     corners_and_centre,
@@ -68,18 +68,6 @@ class LoggingDetector(SquareDetector):
         with self._log.open("a") as lines:
             lines.write("picture\n" * len(pictures))
         return super().detect(pictures)
-
-
-class PatientDetector(SquareDetector):
-    """Takes its time, as MTCNN does: then no crop has to wait until others are encoded."""
-
-    def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
-        time.sleep(0.01 * len(pictures))
-        return super().detect(pictures)
-
-    def follow(self, frame: Frame, boxes: Sequence[Box]) -> list[Detection | None]:
-        time.sleep(0.005)
-        return super().follow(frame, boxes)
 
 
 class FailingDetector(SquareDetector):

@@ -4,7 +4,7 @@ import runpy
 from contextlib import nullcontext
 from pathlib import Path
 
-from painted import load_squares
+from painted import load_patiently
 
 from unmask.cli.common import run_stage
 from unmask.faces import shared_detector
@@ -12,5 +12,5 @@ from unmask.faces import shared_detector
 STAGE = Path(__file__).parents[2] / "stages/faces.py"
 
 if __name__ == "__main__":  # workers import this file again
-    shared_detector.best_detector = lambda *_, **__: nullcontext(load_squares)
+    shared_detector.best_detector = lambda *_, **__: nullcontext(load_patiently)
     run_stage(runpy.run_path(str(STAGE))["main"])
