@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from unmask.errors import MALFORMED, ParamsError, UnmaskError
+from unmask.errors import MALFORMED, ParamsError
+from unmask.errors import NoMapError as NoMapError  # of these nets: who catches it looks here
+from unmask.geometry import DEVIATION as DEVIATION
+from unmask.geometry import MEAN as MEAN
 from unmask.timm_facts import PREFIX, Colours, timm_facts
-
-# Clips are RGB in 0..1, normalised by these: PyTorchVideo's model zoo, Kinetics settings.
-MEAN, DEVIATION = 0.45, 0.225
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,6 @@ class ImageRow:
     head: str
     layers: tuple[tuple[str, ...], ...] | None  # its modules but the head; None: as timm groups it
     side_px: int | None = None  # of nets that must be told it when they are built
-
-
-class NoMapError(UnmaskError):
-    """A net's features have no places in the picture that could be shown."""
 
 
 def timm_row(backbone: str, *, side_px: int, colours: Colours | None) -> ImageRow:
@@ -81,7 +77,7 @@ class FrameNet(nn.Module):
         """Return logits_B2."""
         frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
         logits_N2: torch.Tensor = self.image(frames_NCHW * self.scale_CHW + self.shift_CHW)
-        return logits_N2.reshape(len(clips_BCTHW), -1, 2).mean(1)
+        return logits_N2.reshape(-1, clips_BCTHW.shape[2], 2).mean(1)
 
     @property
     def head(self) -> str:
