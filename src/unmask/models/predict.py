@@ -99,10 +99,11 @@ class Predictor:
             net, own = OpenVinoNet(content, threads=self._threads), self.checkpoint.geometry
             net.prepare((3, own.frames, own.side_px, own.side_px))
             return net
+        torch_net = self.torch_net  # first: it says what to do where torch is missing
         from unmask.engine.torch_net import TorchNet
         from unmask.models.portable import Portable
 
-        module = Portable(self.torch_net, self.checkpoint.geometry)
+        module = Portable(torch_net, self.checkpoint.geometry)
         return TorchNet(module, module.outputs, device=device)
 
     @cached_property
@@ -120,9 +121,10 @@ class Predictor:
                 "%s has no net that runs without torch: it is made for this run. Train or adopt "
                 "the model again to keep one.", self._folder
             )  # fmt: skip
+        torch_net = self.torch_net  # first: it says what to do where torch is missing
         from unmask.models.portable import export
 
-        return export(self.torch_net, self.checkpoint.geometry)
+        return export(torch_net, self.checkpoint.geometry)
 
     @cached_property
     def torch_net(self) -> "nn.Module":
