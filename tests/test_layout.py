@@ -28,7 +28,7 @@ WINGS = (
     ("forgeries",),
     ("data", "faces"),
     ("video",),
-    ("tracking",),
+    ("tracking", "engine"),
     ("runtime", "scoring"),
     ("errors", "geometry", "params", "records", "timm_facts"),
 )
@@ -58,13 +58,15 @@ OWNERS = {
         "video.encode",
         "video.frame",
         "video.pictures",
+        "video.scale",
         "video.sound",
         "video.streams",
         "video.transport",
         "video.endings",
     },
     "jinja2": {"answers.html_report", "evaluation.benchmarks.page"},
-    "facenet_pytorch": {"faces.cascade"},
+    "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
+    "openvino": {"engine.openvino_net"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},
     "timm": {"models.frame_net", "models.adopt.nets", "timm_facts"},
@@ -101,7 +103,7 @@ OWNERS = {
 APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "errors", "geometry", "runtime.addresses", "runtime.checkout", "runtime.code",
+    "engine.cores", "errors", "geometry", "runtime.addresses", "runtime.checkout", "runtime.code",
     "runtime.plain_text", "runtime.terminal", "sagemaker.checks", "sagemaker.config",
     "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "timm_facts",
     "tracking.mlflow_client", "tracking.mlflow_tracker", "tracking.offline_queue",
@@ -115,6 +117,7 @@ RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 # Modules without a test file of their own.
 UNTESTED = {
     "__main__",  # a call of cli; the pipeline's test runs it
+    "engine.net",  # a protocol; test_openvino_net and test_torch_net run what has it
     "records",  # rows; test_record_files writes and reads them, and asks their few methods
     "errors",  # names without code; each is raised in the test of the module that raises it
     "data.layouts.celeb_df",  # test_layouts reads a chunk of each layout

@@ -29,3 +29,7 @@ class WeightsError(UnmaskError):
 
 class OneClassError(UnmaskError):
     """A metric needs both classes and the labels hold one."""
+
+
+class NoMapError(UnmaskError):
+    """A net's features have no places in the picture that could be shown."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from unmask.timm_facts import is_timm, timm_facts
 
+# Clips are RGB in 0..1, normalised by these: PyTorchVideo's model zoo, Kinetics settings.
+MEAN, DEVIATION = 0.45, 0.225
+
 
 @dataclass(frozen=True)
 class Geometry:

@@ -1,5 +1,8 @@
 """The cascade against facenet-pytorch's own search, on real faces and on noise."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ THRESHOLDS = (0.6, 0.7, 0.7)
 
 @pytest.fixture(scope="module")
 def cascade() -> Cascade:
-    return Cascade(min_face_px=24, thresholds=THRESHOLDS, device="cpu")
+    return Cascade(min_face_px=24, thresholds=THRESHOLDS)
 
 
 def test_it_finds_the_faces_that_facenet_finds(cascade: Cascade) -> None:
@@ -71,5 +74,13 @@ def test_a_face_in_a_window_is_where_the_window_lies(cascade: Cascade) -> None:
 
 @pytest.mark.parametrize("min_face_px", [24, 47, 94])
 def test_a_picture_as_small_as_a_face_has_one_level(min_face_px: int) -> None:
-    cascade = Cascade(min_face_px=min_face_px, thresholds=THRESHOLDS, device="cpu")
+    cascade = Cascade(min_face_px=min_face_px, thresholds=THRESHOLDS)
     assert cascade.search(np.full((1, min_face_px, 2 * min_face_px, 3), 90, np.uint8)) == [[]]
+
+
+def test_it_imports_no_torch() -> None:
+    code = (
+        "import sys; from unmask.faces.cascade import Cascade;"
+        "Cascade(min_face_px=24, thresholds=(0.6, 0.7, 0.7)); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,8 @@
 """From tracks to answers, with a net whose logit can be read off the picture."""
 
+import logging
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,12 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from unmask import params
-from unmask.models.checkpoint import Checkpoint
-from unmask.models.frame_net import DEVIATION, MEAN
+from unmask.engine.openvino_net import OpenVinoNet
+from unmask.geometry import DEVIATION, MEAN
+from unmask.models.backbones import build, clip_logits
+from unmask.models.checkpoint import SETTINGS, WEIGHTS, Checkpoint, save
+from unmask.models.clip_times import read_clips, to_input
+from unmask.models.grad_cam import heat_of
 from unmask.models.predict import Predictor, measure, pool, probability
 from unmask.records import FaceTrack, Reason, TrackScore
+from unmask.runtime.digests import NET
 from unmask.scoring.verdicts import NOTHING_LEARNED
 from unmask.video.encode import write_video
 
@@ -59,8 +67,7 @@ def test_a_tracks_logit_is_the_mean_over_clips_that_cover_it(tmp_path, checkpoin
     assert score.logit == pytest.approx(sum(score.clip_logits) / 2)
 
 
-def test_batches_do_not_mix_tracks(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr("unmask.models.predict.CLIPS_AT_ONCE", 2)
+def test_tracks_do_not_mix(tmp_path, checkpoint):
     tracks = [write_track(tmp_path, n, [level] * 38) for n, level in enumerate((0, 255, 102))]
     predictor = Predictor(Brightness(), checkpoint, device="cpu")
     scores = predictor.score_tracks(tmp_path, tracks)
@@ -99,7 +106,8 @@ def test_a_faces_look_is_measured_in_the_middle_of_its_crops(tmp_path, checkpoin
     track = write_track(tmp_path, 0, [51] * 38)
     track = replace(track, boxes_T4=tuple((5.0, 0.0, 5.0 + 60 + n % 2, 1.0) for n in range(37)))
     predictor = Predictor(Brightness(), checkpoint, device="cpu")
-    [(score, look)] = predictor.study_tracks(tmp_path, [track])
+    [(score, look, features)] = predictor.study_tracks(tmp_path, [track])
+    assert features == []  # of a net without a last layer
     assert look == predictor.measure_quality(tmp_path, track)
     assert [score] == predictor.score_tracks(tmp_path, [track])
     assert look.face_px == pytest.approx(60 / 1.2)  # the box without its margin of a tenth
@@ -122,3 +130,90 @@ def test_importing_it_takes_no_torch():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "False\n"
+
+
+def saved(tmp_path, checkpoint, *, side_px=64):
+    """Return the folder of a small model, and its net."""
+    torch.manual_seed(4)
+    clips = checkpoint.clips.model_copy(update={"side_px": side_px})
+    limits = replace(NOTHING_LEARNED, max_sharpness=1.0)  # a number that JSON has
+    own = replace(checkpoint, clips=clips, limits=limits)
+    net = build("x3d_xs", dropout=0.5)
+    with torch.no_grad():
+        net(torch.randn(2, 3, 4, side_px, side_px))
+    save(tmp_path / "model", net.eval(), own)
+    return tmp_path / "model", net
+
+
+def test_every_way_to_a_net_gives_the_same_bits(tmp_path, checkpoint, caplog):
+    """From the folder, from the net in memory, from a folder of before, by one thread or two."""
+    folder, net = saved(tmp_path, checkpoint)
+    tracks = [write_track(tmp_path, n, range(0, 250 - 40 * n, 5)) for n in range(2)]
+    predictor = Predictor.load(folder)
+    expected = predictor.study_tracks(tmp_path, tracks)
+    assert isinstance(predictor.net, OpenVinoNet)
+    assert [len(each.features) for each in expected] == [3, 3]
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    (old / NET).unlink()
+    old.chmod(0o500)
+    ways = {
+        "in memory": Predictor(net, predictor.checkpoint, device="cpu"),
+        "one thread": Predictor.load(folder, threads=1),
+        "without the file": Predictor.load(old),
+    }
+    with caplog.at_level(logging.INFO):
+        for way, other in ways.items():
+            found = other.study_tracks(tmp_path, tracks[::-1])[::-1]
+            assert [each.score for each in found] == [each.score for each in expected], way
+            for mine, theirs in zip(expected, found, strict=True):
+                assert np.array_equal(mine.features, theirs.features)
+    assert "old has no net that runs without torch" in caplog.text
+    assert sorted(path.name for path in old.iterdir()) == sorted([SETTINGS, WEIGHTS])
+    # Both engines agree.
+    clip = torch.from_numpy(next(read_clips(tmp_path / tracks[0].file, tracks[0].times_T, [0.0],
+                                            predictor.checkpoint.geometry)))  # fmt: skip
+    given = to_input(clip.numpy(), SIDE_PX)
+    with torch.inference_mode():
+        logit = float(clip_logits(net, torch.from_numpy(given)[None]))
+    assert next(predictor.score_clips([given])) == pytest.approx(logit, abs=1e-4)
+
+
+def test_a_net_without_a_portable_form_is_run_by_torch(tmp_path, checkpoint):
+    class Spectrum(Brightness):
+        def forward(self, clips_BCTHW):
+            return super().forward(torch.fft.ifft(torch.fft.fft(clips_BCTHW)).real)
+
+    track = write_track(tmp_path, 0, [102] * 38)
+    (score,) = Predictor(Spectrum(), checkpoint, device="cpu").score_tracks(tmp_path, [track])
+    assert score.logit == pytest.approx(4, abs=0.15)
+
+
+def test_weights_of_others_are_scored_themselves(tmp_path, checkpoint):
+    """Whoever puts other weights into a folder gets the answers of these, not of the old net."""
+    folder, net = saved(tmp_path, checkpoint)
+    clip = np.random.default_rng(1).normal(0, 1, (3, 4, 64, 64)).astype(np.float32)
+    (before,) = Predictor.load(folder).score_clips([clip])
+    state = net.state_dict()
+    last = "blocks.5.proj"
+    state = {name: -x if name.startswith(last) else x for name, x in state.items()}
+    save_file(state, folder / WEIGHTS)
+    (after,) = Predictor.load(folder).score_clips([clip])
+    assert after == pytest.approx(-before, rel=1e-4)
+    assert before != 0
+
+
+def test_maps_are_the_nets_own_or_torchs(tmp_path, checkpoint):
+    folder, net = saved(tmp_path, checkpoint)
+    predictor = Predictor.load(folder)
+    clip = np.random.default_rng(1).normal(0, 1, (3, 4, 64, 64)).astype(np.float32)
+    heat_THW = predictor.heat_of(clip)
+    expected = heat_of(net, clip)
+    assert heat_THW == pytest.approx(expected, abs=1e-3 * float(expected.max()))
+    assert not predictor.maps_tokens
+    assert "torch_net" not in vars(predictor)
+    torch.manual_seed(1)
+    vit = build("timm/vit_tiny_patch16_224", dropout=0.0, side_px=64).eval()
+    by_torch = Predictor(vit, predictor.checkpoint, device="cpu")
+    assert by_torch.maps_tokens
+    assert np.array_equal(by_torch.heat_of(clip), heat_of(vit, clip))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from unmask.faces.files import Cropped, crop_files
-from unmask.models.features import Features, gathered, mean_of
+from unmask.models.clip_times import different_fps
+from unmask.models.features import Features, mean_of
 from unmask.models.predict import Predictor, probability
 from unmask.records import FaceTrack, Reason, TrackScore
 from unmask.scoring.promises import Judged, Promise, judge_faces
@@ -148,8 +149,6 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
 
 
 def _say_still(predictor: Predictor, path: Path, still: Sequence[FaceTrack]) -> str:
-    from unmask.models.clips import different_fps
-
     geometry, fps = predictor.checkpoint.geometry, max(map(different_fps, still))
     faces = "a face" if len(still) == 1 else f"{len(still)} faces"
     return (
@@ -174,16 +173,13 @@ def study(predictor: Predictor, cropped: Cropped, tracks: Sequence[FaceTrack]) -
     """Return what the model sees in these faces of a file, which move."""
     if not tracks:  # the net, which takes seconds to load, is not needed
         return []
-    with gathered(predictor.net) as features:
-        studied = predictor.study_tracks(cropped.crops_dir, tracks)
-    stretches = [predictor.stretch_of(score) for score, _ in studied]
+    studied = predictor.study_tracks(cropped.crops_dir, tracks)
+    stretches = [predictor.stretch_of(each.score) for each in studied]
     count = sum(stretch.count for stretch in stretches if stretch.count > 1)
-    seen_s = sum(quality.track_s for _, quality in studied)
-    found, first = [], 0
-    for track, (score, quality), stretch in zip(tracks, studied, stretches, strict=True):
-        own = features[first : first + len(score.clip_logits)]
-        first += len(score.clip_logits)
-        look = look_of(quality, mean_of(own), cropped, seen_s)
+    seen_s = sum(each.quality.track_s for each in studied)
+    found = []
+    for track, (score, quality, features), stretch in zip(tracks, studied, stretches, strict=True):
+        look = look_of(quality, mean_of(features), cropped, seen_s)
         many = count if stretch.count > 1 else 1
         found.append(Studied(track, score, quality, stretch, many, look))
     return found
@@ -241,7 +237,7 @@ def _timeline(
     checkpoint, score = predictor.checkpoint, face.score
     clips = list(zip(score.clip_starts_s, score.clip_logits, strict=True))
     if moments is not None and moments > checkpoint.clips.max_per_track:
-        # On their own: a logit may differ in its last digit by which clips share its batch.
+        # On their own: on a GPU a logit may differ in its last digit by its batch's other clips.
         clips = predictor.score_moments(folder, face.track, most=moments)
     return tuple(
         Moment(start_s, probability(logit, checkpoint.temperature)) for start_s, logit in clips

@@ -5,20 +5,14 @@ It shows what the net looked at, not what was done to the video.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from unmask.geometry import Geometry
-from unmask.models.backbones import clip_logits, map_of
-from unmask.models.clips import frame_indices, read_clips, to_input
-from unmask.models.frame_net import NoMapError
+from unmask.models.clip_times import frame_indices, read_clips, to_input
 from unmask.records import FaceTrack, Points
 
 Picture = NDArray[np.uint8]
@@ -45,8 +39,7 @@ class Evidence:
 
 
 def explain(
-    net: nn.Module,
-    stage: nn.Module,
+    heat_of: Callable[[NDArray[np.float32]], Heat],
     faces_dir: Path,
     track: FaceTrack,
     starts_s: Sequence[float],
@@ -54,21 +47,19 @@ def explain(
 ) -> Evidence:
     """Return where and when the clips of a face that start there speak for a fake.
 
-    stage is the part of the net that is asked: backbones.last_stage.
+    heat_of returns heat_THW of a clip_CTHW: Predictor.heat_of.
 
     Raises:
         DatasetError: the crop file holds fewer frames than its row says.
         NoMapError: the net's features have no places in the picture.
     """
-    device = next(net.parameters()).device
     heats: list[Heat] = []
     times: list[float] = []
     points: list[Points] = []
     hottest, crop_HWC = -1, np.zeros((0, 0, 3), np.uint8)
     clips = read_clips(faces_dir / track.file, track.times_T, starts_s, geometry)
     for start_s, frames_THWC in zip(starts_s, clips, strict=True):
-        clip_1CTHW = to_input(frames_THWC, geometry.side_px, geometry.brightness)[None].to(device)
-        (heat_THW,) = grad_cam(net, stage, clip_1CTHW).cpu().numpy()
+        heat_THW = heat_of(to_input(frames_THWC, geometry.side_px, geometry.brightness))
         indices = frame_indices(track.times_T, start_s, geometry)
         heat_of_T = heat_THW.mean(axis=(1, 2))
         best = int(heat_of_T.argmax())
@@ -88,54 +79,6 @@ def explain(
         crop_s=times[hottest],
         crop_heat_HW=heats[hottest],
     )
-
-
-def grad_cam(net: nn.Module, stage: nn.Module, clips_BCTHW: torch.Tensor) -> torch.Tensor:
-    """Return heat_BTHW, on the grid of a stage of the net: what there raises the logit.
-
-    Feature maps are weighed by the logit's mean gradient over each, summed, and what is below zero
-    left out: Selvaraju et al., 2017, arXiv:1610.02391, equations 1 and 2, with time as a third
-    direction of the map. Of a transformer the maps are its tokens, each in its patch's place.
-
-    Raises:
-        NoMapError: the net's features have no places in the picture.
-    """
-    kept: list[torch.Tensor] = []
-
-    def keep(_: nn.Module, __: Any, features: Any) -> Any:
-        if not isinstance(features, torch.Tensor):
-            return features
-        # Gradients begin here, so that nothing before it is kept for them. A copy goes on, since
-        # what follows may work in place.
-        kept.append(features.detach().requires_grad_())
-        return kept[-1].clone()
-
-    frozen = {name: value.detach() for name, value in net.named_parameters()}
-    handle = stage.register_forward_hook(keep)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            logits_B = clip_logits(_Frozen(net, frozen), clips_BCTHW)
-            if len(kept) != 1:
-                raise NoMapError("The net's last stage does not run once, to one map.")
-            (gradients,) = torch.autograd.grad(logits_B.sum(), kept)
-    finally:
-        handle.remove()
-    batch = len(clips_BCTHW)
-    features_BKTHW, gradients_BKTHW = (map_of(net, x, batch) for x in (kept[0].detach(), gradients))
-    weights_BK111 = gradients_BKTHW.mean(dim=(2, 3, 4), keepdim=True)
-    heat_BTHW: torch.Tensor = (weights_BK111 * features_BKTHW).sum(dim=1).relu().float()
-    return heat_BTHW
-
-
-class _Frozen(nn.Module):
-    """A net whose weights take no gradients, without a change to the net itself."""
-
-    def __init__(self, net: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self._run: Callable[..., torch.Tensor] = partial(torch.func.functional_call, net, weights)
-
-    def forward(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
-        return self._run((clips_BCTHW,))
 
 
 def _shares(

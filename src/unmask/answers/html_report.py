@@ -18,8 +18,7 @@ from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.evidence import Evidence
-from unmask.models.backbones import PictureNet, last_stage
-from unmask.models.frame_net import NoMapError
+from unmask.errors import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
@@ -189,7 +188,7 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         caution=messages.CAUTION,
         frames=list(_worst_frames(answer)),
         faces=faces,
-        maps_of=_maps_of(predictor),
+        maps_of=_maps_of(predictor) if any(face.evidence for face in faces) else "",
         limits=limits,
         card=answer_provenance.read_card(source.model_dir),
         tests=tests,
@@ -355,8 +354,8 @@ def _explain(
         if face.track.track in chosen:
             try:
                 found = evidence.explain(
-                    predictor.net, last_stage(predictor.net), crops_dir, face.track,
-                    _mapped_starts(face), predictor.checkpoint.geometry,
+                    predictor.heat_of, crops_dir, face.track, _mapped_starts(face),
+                    predictor.checkpoint.geometry,
                 )  # fmt: skip
             except NoMapError as error:
                 logger.warning("no maps of evidence: %s", error)
@@ -365,8 +364,7 @@ def _explain(
 
 def _maps_of(predictor: Predictor) -> str:
     """Return what the maps are of, where that is not the last stage of a convolutional net."""
-    net = predictor.net
-    if isinstance(net, PictureNet) and net.has_tokens:
+    if predictor.maps_tokens:
         return " on a transformer's tokens, as they enter its last block"
     return ""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tqdm import tqdm
 
 from unmask import params
+from unmask.engine.cores import usable_cores
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 from unmask.runtime.plain_text import shown_message
@@ -67,7 +68,7 @@ def above_bar() -> AbstractContextManager[None]:
 
 def workers() -> int:
     """Return how many processes to use: the cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def has_gpu() -> bool:

@@ -188,7 +188,8 @@ def _serve(
     with _listen(host, port) as listening:
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
         beside, root, mlflow_db = model_source.origin(model_dir)
-        settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root)
+        threads = max(1, common.workers() // limits.jobs)  # each process has its share of the cores
+        settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads)
         with closing(JobQueue(folder, limits, settings, common.set_up_logging)) as job_queue:
             job_queue.open()
             try:

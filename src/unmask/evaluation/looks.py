@@ -23,7 +23,7 @@ from unmask.video.decode import probe
 from unmask.video.failures import DecodeError
 
 if TYPE_CHECKING:  # importing torch takes seconds, which the workers that probe files need not wait
-    from unmask.models.clips import Image
+    from unmask.models.clip_times import Image
 
 # By name: what a table calls them.
 QUANTITIES = {
@@ -81,9 +81,9 @@ class FrozenNet:
         """Return a row of features for each picture."""
         import torch
 
-        from unmask.models.clips import to_input
+        from unmask.models.clip_times import to_input
 
-        clip_CTHW = to_input(frames_THWC, GEOMETRIES[FROZEN_NET].side_px)
+        clip_CTHW = torch.from_numpy(to_input(frames_THWC, GEOMETRIES[FROZEN_NET].side_px))
         pictures_TCHW: torch.Tensor = clip_CTHW.transpose(0, 1).to(self.device)
         with torch.inference_mode():
             scaled = pictures_TCHW * self.net.scale_CHW + self.net.shift_CHW
@@ -116,7 +116,7 @@ def look_at(
     Raises:
         DatasetError: the crop file holds fewer frames than its row says.
     """
-    from unmask.models.clips import read_clips
+    from unmask.models.clip_times import read_clips
 
     times = track.times_T
     places = np.unique(np.linspace(0, len(times) - 1, PICTURES + 2).round().astype(int)[1:-1])

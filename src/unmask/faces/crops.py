@@ -35,9 +35,10 @@ _INDEX = "index.jsonl"
 _PARTIAL_INDEX = ".index.jsonl.partial"
 # A change of these crops everything anew.
 _CODE = (
-    "faces/cascade", "faces/cropper", "faces/detector", "faces/search", "faces/tracks",
-    "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
-    "video/frame", "video/light", "video/streams", "video/transport",
+    "engine/openvino_net", "faces/cascade", "faces/cropper", "faces/detector",
+    "faces/mtcnn_source", "faces/search", "faces/torch_cascade", "faces/tracks", "video/colour",
+    "video/decode", "video/encode", "video/endings", "video/failures", "video/frame",
+    "video/light", "video/scale", "video/streams", "video/transport",
 )  # fmt: skip
 _WHOLE = ("faces/whole",)  # and of these, the crops of face tracks
 _FAILURES = (

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -13,6 +13,10 @@ from unmask import params
 from unmask.faces.tracks import Detection, square_around
 from unmask.records import Box
 from unmask.video.frame import Frame
+
+if TYPE_CHECKING:
+    from unmask.faces.cascade import Cascade
+    from unmask.faces.torch_cascade import TorchCascade
 
 Picture = NDArray[np.uint8]
 _SWITCH_S = 0.0002
@@ -38,15 +42,10 @@ class Detector:
     """MTCNN (Zhang et al., 2016, arXiv:1604.02878) with its trained weights."""
 
     def __init__(self, settings: params.Detect, device: str = "cpu") -> None:
-        # Here, as importing torch takes seconds that a reader of records need not wait.
-        from unmask.faces.cascade import Cascade
-
         # On one CPU thread a picture takes as long in a batch of any size.
         self.batch = 1 if device == "cpu" else 8
         self._settings = settings
-        self._cascade = Cascade(
-            min_face_px=settings.min_face_px, thresholds=settings.thresholds, device=device
-        )
+        self._cascade = _cascade(settings, device)
 
     def detect(self, pictures: Sequence[Picture]) -> list[list[Detection]]:
         """Return the faces of each upright RGB picture, the largest first.
@@ -89,12 +88,22 @@ def _inside(square: Box, frame: Frame) -> tuple[int, int, int, int] | None:
     return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= max(2, (right - left) / 2) else None
 
 
+def _cascade(settings: params.Detect, device: str) -> "Cascade | TorchCascade":
+    # Here, as importing either takes time that a reader of records need not wait.
+    if device == "cpu":
+        from unmask.faces.cascade import Cascade
+
+        return Cascade(min_face_px=settings.min_face_px, thresholds=settings.thresholds)
+    from unmask.faces.torch_cascade import TorchCascade
+
+    return TorchCascade(
+        min_face_px=settings.min_face_px, thresholds=settings.thresholds, device=device
+    )
+
+
 @cache
 def detector_of_worker(settings: params.Detect) -> Detector:
-    """Return this process's detector, on one thread: more might change a sum's last digit."""
-    import torch
-
-    torch.set_num_threads(1)
+    """Return this process's detector."""
     return Detector(settings)
 
 

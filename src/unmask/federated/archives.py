@@ -21,8 +21,9 @@ from unmask.runtime.disk import content_digest
 LOCK = "requirements.lock"
 LIGHT = ("numpy", "safetensors", "substratools")  # all that a mean or a metric imports
 HEAVY = (
-    *LIGHT, "av", "facenet-pytorch", "fvcore", "lightning", "opencv-python-headless", "pydantic",
-    "pytorchvideo", "pyyaml", "timm", "torch", "torchvision", "tqdm",
+    *LIGHT, "av", "facenet-pytorch", "fvcore", "lightning", "onnx", "opencv-python-headless",
+    "openvino", "pillow", "pydantic", "pytorchvideo", "pyyaml", "timm", "torch", "torchvision",
+    "tqdm",
 )  # fmt: skip
 NEEDS = {"train": HEAVY, "predict": HEAVY}
 OPENER, DESCRIPTION = "opener.py", "description.md"

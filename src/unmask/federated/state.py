@@ -244,8 +244,9 @@ def average(paths: Sequence[Path], out: Path) -> None:
         name: _mean([state.weights[name] for state in states], tracks) for name in sorted(shapes)
     }
     temperatures = [state.settings["temperature"] for state in states]
-    # Nobody calibrated the mean: a promise of one of them would not be about it.
-    settings = {name: value for name, value in first.settings.items() if name != "promise"} | {
+    # Nobody calibrated the mean, and it is another net than each of theirs.
+    own = {name: value for name, value in first.settings.items() if name not in ("promise", "net")}
+    settings = own | {
         "temperature": math.fsum(np.multiply(temperatures, tracks)) / sum(tracks),
         "limits": asdict(strictest([limits_from(state.settings["limits"]) for state in states])),
         "run_key": hashlib.sha256(b"".join(digest for digest, _ in contents)).hexdigest(),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unmask.models.checkpoint import Checkpoint
-from unmask.models.clips import ClipDataset, shortest_alike_s
+from unmask.models.clip_times import shortest_alike_s
+from unmask.models.clips import ClipDataset
 from unmask.models.predict import Predictor, probability
 from unmask.params import Verdicts
 from unmask.records import Chunk, VideoRecord, VideoScore
@@ -38,7 +39,8 @@ def score_validation(
     answers = _score_videos(predictor, chunks)
     if clips is not None and any(item.self_blend for item in clips.items):
         labels = [item.label for item in clips.items]
-        logits = list(predictor.score_clips(clips[0, index][0] for index in range(len(clips))))
+        inputs = (clips[0, index][0].numpy() for index in range(len(clips)))
+        logits = list(predictor.score_clips(inputs))
     else:
         labels = [record.label for record, _ in answers]
         logits = [max(track.logit for track in score.tracks) for _, score in answers]

@@ -1,9 +1,12 @@
-"""A model's folder: weights, and the params that made their input. Loads weights only."""
+"""A model's folder: weights, the net in a portable form, and the params that made their input.
+
+Weights alone are loaded, never code.
+"""
 
 import json
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ from unmask.models.adopt.record import (
     metadata_of,
     origin_from,
 )
+from unmask.models.net_file import NetFile, net_file_from, write_net
 from unmask.params import Clips, Faces, Model
 from unmask.runtime.disk import content_digest, read_regular, write_atomically
 from unmask.scoring.promises import Promise, promise_from
@@ -48,6 +52,7 @@ class Checkpoint:
     adopted: Adopted | None = None  # where a net came from that others trained
     began_as: Adopted | Start | None = None  # whose weights a training here started from
     promise: Promise | None = None  # without one it gives scores, and no verdict
+    net: NetFile | None = None  # the net without torch; None in a folder that has none
 
     @property
     def licence(self) -> str | None:
@@ -73,18 +78,26 @@ class Checkpoint:
         return Geometry(clips.frames, clips.interval_s, clips.side_px, clips.brightness)
 
 
-def save(folder: Path, net: "nn.Module", checkpoint: Checkpoint) -> None:
-    """Write the folder's weights and settings.
+def save(
+    folder: Path, net: "nn.Module", checkpoint: Checkpoint, *, portable: bytes | None = None
+) -> None:
+    """Write the folder's weights, its portable net and its settings.
+
+    portable is what portable.export made of the net, if that is known already.
 
     Raises:
         DiskError: the disk takes no more.
     """
     from safetensors.torch import save as to_bytes
 
+    from unmask.models.portable import export
+
     state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     origin = checkpoint.adopted or checkpoint.began_as
     write_atomically(folder / WEIGHTS, to_bytes(state, metadata_of(origin) if origin else None))
-    write_settings(folder, checkpoint)
+    portable = portable or export(net, checkpoint.geometry)
+    file = None if portable is None else write_net(folder, portable)
+    write_settings(folder, replace(checkpoint, net=file))
 
 
 def save_start(folder: Path, tensors: "dict[str, torch.Tensor]", start: Start) -> None:
@@ -128,6 +141,8 @@ def write_settings(folder: Path, checkpoint: Checkpoint) -> None:
         settings["began_as"] = checkpoint.began_as.model_dump(mode="json")
     if checkpoint.promise is not None:
         settings["promise"] = asdict(checkpoint.promise)
+    if checkpoint.net is not None:
+        settings["net"] = asdict(checkpoint.net)
     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
@@ -231,6 +246,7 @@ def read_settings(folder: Path) -> Checkpoint:
             colours=None if colours is None else _colours(colours),
             unit_features=_yes_or_no(unit_features),
             promise=promise_from(values.get("promise")),
+            net=net_file_from(values.get("net")),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WeightsError(

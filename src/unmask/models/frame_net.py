@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from unmask.errors import MALFORMED, ParamsError, UnmaskError
+from unmask.errors import MALFORMED, ParamsError
+from unmask.errors import NoMapError as NoMapError  # of these nets: who catches it looks here
+from unmask.geometry import DEVIATION as DEVIATION
+from unmask.geometry import MEAN as MEAN
 from unmask.models.adopt.padding import fix_padding
 from unmask.models.adopt.record import Architecture
 from unmask.timm_facts import PREFIX, Colours, timm_facts
-
-# Clips are RGB in 0..1, normalised by these: PyTorchVideo's model zoo, Kinetics settings.
-MEAN, DEVIATION = 0.45, 0.225
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,6 @@ class ImageRow:
     layers: tuple[tuple[str, ...], ...] | None  # its modules but the head; None: as timm groups it
     side_px: int | None = None  # of nets that must be told it when they are built
     published: Architecture | None = None  # of a net that others trained, how they built it
-
-
-class NoMapError(UnmaskError):
-    """A net's features have no places in the picture that could be shown."""
 
 
 def timm_row(
@@ -96,7 +92,7 @@ class FrameNet(nn.Module):
         if self.row.published is not None and self.row.published.channels == "bgr":
             frames_NCHW = frames_NCHW.flip(1)
         logits_N2: torch.Tensor = self.image(frames_NCHW * self.scale_CHW + self.shift_CHW)
-        return logits_N2.reshape(len(clips_BCTHW), -1, 2).mean(1)
+        return logits_N2.reshape(-1, clips_BCTHW.shape[2], 2).mean(1)
 
     @property
     def head(self) -> str:

@@ -1,17 +1,32 @@
 """From a video to the probability that a face in it is fake."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from unmask.engine.cores import usable_cores
+from unmask.engine.net import Net, Outputs, Values
+from unmask.errors import NoMapError, WeightsError
 from unmask.models import checkpoint as checkpoints
 from unmask.models.checkpoint import Checkpoint
+from unmask.models.clip_times import (
+    Image,
+    looked_at_ratio,
+    moving_starts,
+    read_clips,
+    spread_starts,
+    to_input,
+)
+from unmask.models.features import Features, shortened
+from unmask.models.net_file import read_net
 from unmask.records import FaceTrack, Reason, TrackScore, VideoFaces, VideoScore
 from unmask.scoring.scores import sigmoid
 from unmask.scoring.stretches import Stretch, clips_in, worst
@@ -19,32 +34,47 @@ from unmask.scoring.unlike import Look
 from unmask.scoring.verdicts import FaceQuality
 
 if TYPE_CHECKING:  # importing torch takes seconds: in these, workers already look for faces
-    import torch
     from torch import nn
 
-    from unmask.models.clips import Image
-
-CLIPS_AT_ONCE = 16
 # The difference of two Laplacians: blind to what changes slowly.
 _NOISE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+
+
+logger = logging.getLogger(__name__)
+
+
+class StudiedTrack(NamedTuple):
+    """What the net makes of a track, and how its face looks in the clips that are scored."""
+
+    score: TrackScore
+    quality: FaceQuality
+    features: list[Features]  # of each clip; empty of a net that has none
 
 
 class Predictor:
     """A trained model with the crop settings it was trained with."""
 
     def __init__(
-        self, net: "nn.Module | Path", checkpoint: Checkpoint, *, device: str | None = None
+        self,
+        net: "nn.Module | Path",
+        checkpoint: Checkpoint,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
     ) -> None:
         """Take a net, or the model's folder that holds it, for when it is needed.
 
-        It works on CUDA where there is one, if not told.
+        It works on CUDA where there is one, if not told; threads is how many of the processor's
+        cores it keeps busy, by default all that this process may use. They change no result.
         """
         self.checkpoint = checkpoint
-        self._net, self._device = net, device
+        self._net, self._device, self._threads = net, device, threads or usable_cores()
         self._folder = net if isinstance(net, Path) else None
 
     @classmethod
-    def load(cls, model_dir: Path, *, device: str | None = None) -> "Predictor":
+    def load(
+        cls, model_dir: Path, *, device: str | None = None, threads: int | None = None
+    ) -> "Predictor":
         """Return the predictor of a model's folder; its weights are read when they are needed.
 
         Raises:
@@ -53,31 +83,67 @@ class Predictor:
         """
         checkpoint = checkpoints.read_settings(model_dir)
         checkpoints.check_promise(model_dir, checkpoint)
-        return cls(model_dir, checkpoint, device=device)
+        return cls(model_dir, checkpoint, device=device, threads=threads)
 
     @cached_property
-    def device(self) -> "torch.device":
-        """Return what the net works on."""
-        import torch
-
-        return torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-    @cached_property
-    def net(self) -> "nn.Module":
-        """Return the net, loaded and on its device.
+    def net(self) -> Net:
+        """Return what gives the logits: OpenVINO on a CPU; torch on a GPU, or as a last resort.
 
         Raises:
             WeightsError: the weights are missing, damaged or another backbone's.
         """
-        from unmask.models import backbones
+        device = self._device or _best_device()
+        if device == "cpu" and (content := self.portable) is not None:
+            from unmask.engine.openvino_net import OpenVinoNet
 
+            net, own = OpenVinoNet(content, threads=self._threads), self.checkpoint.geometry
+            net.prepare((3, own.frames, own.side_px, own.side_px))
+            return net
+        torch_net = self.torch_net  # first: it says what to do where torch is missing
+        from unmask.engine.torch_net import TorchNet
+        from unmask.models.portable import Portable
+
+        module = Portable(torch_net, self.checkpoint.geometry)
+        return TorchNet(module, module.outputs, device=device)
+
+    @cached_property
+    def portable(self) -> bytes | None:
+        """Return the net in the ONNX format; None of a net that has no such form.
+
+        Raises:
+            WeightsError: as torch_net raises it; or the file is not the one that the settings name.
+        """
+        if self._folder is not None:
+            content = read_net(self._folder, self.checkpoint.net)
+            if content is not None:
+                return content
+            logger.info(
+                "%s has no net that runs without torch: it is made for this run. Train or adopt "
+                "the model again to keep one.", self._folder
+            )  # fmt: skip
+        torch_net = self.torch_net  # first: it says what to do where torch is missing
+        from unmask.models.portable import export
+
+        return export(torch_net, self.checkpoint.geometry)
+
+    @cached_property
+    def torch_net(self) -> "nn.Module":
+        """Return torch's net, loaded, in eval mode.
+
+        Raises:
+            WeightsError: the weights are missing, damaged or another backbone's; or torch is not
+                installed.
+        """
         net = self._net
-        if isinstance(net, Path):
-            net = checkpoints.load_net(net, self.checkpoint)
-        net = net.eval().to(self.device)
-        if self.device.type == "cpu":
-            backbones.lay_out_for_cpu(net)
-        return net
+        if not isinstance(net, Path):
+            return net.eval()
+        try:
+            return checkpoints.load_net(net, self.checkpoint)
+        except ModuleNotFoundError as error:
+            raise WeightsError(
+                f"Asked for the net in {net} by torch; {error.name} is not installed. Run "
+                "`pip install 'unmask[train]'`."
+            ) from error
 
     @cached_property
     def looks(self) -> list[Look]:
@@ -109,43 +175,37 @@ class Predictor:
         return bool(self._moving(track, self._spread(track)))
 
     def _spread(self, track: FaceTrack, *, most: int | None = None) -> list[float]:
-        from unmask.models.clips import spread_starts
-
         most = most or self.checkpoint.clips.max_per_track
         return spread_starts(track, self.checkpoint.geometry, most=most)
 
     def _moving(self, track: FaceTrack, starts_s: Sequence[float]) -> list[float]:
-        from unmask.models.clips import moving_starts
-
         rate_fps = self.checkpoint.faces.rate_fps
         return moving_starts(track, starts_s, self.checkpoint.geometry, rate_fps)
 
     def score_tracks(self, faces_dir: Path, tracks: Sequence[FaceTrack]) -> list[TrackScore]:
         """Return every track's scores: its logit is the mean over clips spread over all of it."""
-        return [score for score, _ in self.study_tracks(faces_dir, tracks)]
+        return [studied.score for studied in self.study_tracks(faces_dir, tracks)]
 
-    def study_tracks(
-        self, faces_dir: Path, tracks: Sequence[FaceTrack]
-    ) -> list[tuple[TrackScore, FaceQuality]]:
-        """Return every track's scores, and how its face looks in the clips that are scored."""
-        from unmask.models.clips import to_input
-
+    def study_tracks(self, faces_dir: Path, tracks: Sequence[FaceTrack]) -> list[StudiedTrack]:
+        """Return every track's scores, how its face looks, and what the net makes of its clips."""
         geometry = self.checkpoint.geometry
         starts = [self.starts(track) for track in tracks]
         measured: list[list[tuple[float, ...]]] = [[] for _ in tracks]
 
-        def clips() -> Iterator["torch.Tensor"]:
+        def clips() -> Iterator[Values]:
             for track, starts_s, own in zip(tracks, starts, measured, strict=True):
                 for frames_THWC in self._read(faces_dir, track, starts_s):
                     own += map(measure, frames_THWC)
                     yield to_input(frames_THWC, geometry.side_px, geometry.brightness)
 
-        logits = self.score_clips(clips())
+        outputs = self.net.run(clips())
         found = []
         for track, starts_s, seen in zip(tracks, starts, measured, strict=True):
-            own = tuple(next(logits) for _ in starts_s)
+            of_clips = [next(outputs) for _ in starts_s]
+            own = tuple(float(made["logit"]) for made in of_clips)
             score = TrackScore(track.track, math.fsum(own) / len(own), tuple(starts_s), own)
-            found.append((score, self._look(track, starts_s, seen)))
+            features = _features_of(of_clips)
+            found.append(StudiedTrack(score, self._look(track, starts_s, seen), features))
         return found
 
     def stretch_of(self, score: TrackScore) -> Stretch:
@@ -157,8 +217,6 @@ class Predictor:
         self, faces_dir: Path, track: FaceTrack, *, most: int
     ) -> list[tuple[float, float]]:
         """Return (start in seconds, logit) of at most so many clips, spread over the track."""
-        from unmask.models.clips import to_input
-
         starts_s, geometry = self.starts(track, most=most), self.checkpoint.geometry
         frames = self._read(faces_dir, track, starts_s)
         logits = self.score_clips(
@@ -183,16 +241,12 @@ class Predictor:
 
     def _read(
         self, faces_dir: Path, track: FaceTrack, starts_s: Sequence[float]
-    ) -> Iterator["Image"]:
-        from unmask.models.clips import read_clips
-
+    ) -> Iterator[Image]:
         return read_clips(faces_dir / track.file, track.times_T, starts_s, self.checkpoint.geometry)
 
     def _look(
         self, track: FaceTrack, starts_s: Sequence[float], measured: Sequence[tuple[float, ...]]
     ) -> FaceQuality:
-        from unmask.models.clips import looked_at_ratio
-
         sides_px = median(right - left for left, _, right, _ in track.boxes_T4)
         sharpness, brightness, grain = zip(*measured, strict=True)
         return FaceQuality(
@@ -204,29 +258,57 @@ class Predictor:
             grain=median(grain),
         )
 
-    def score_clips(self, clips: Iterable["torch.Tensor"]) -> Iterator[float]:
+    def score_clips(self, clips: Iterable[Values]) -> Iterator[float]:
         """Yield the logit of each clip (C, T, side, side)."""
-        batch: list[torch.Tensor] = []
-        for clip in clips:
-            batch.append(clip)
-            if len(batch) == CLIPS_AT_ONCE:
-                yield from self._forward(batch)
-                batch = []
-        if batch:
-            yield from self._forward(batch)
+        for made in self.net.run(clips):
+            yield float(made["logit"])
 
-    def _forward(self, batch: "list[torch.Tensor]") -> list[float]:
-        import torch
+    def heat_of(self, clip_CTHW: Values) -> NDArray[np.float32]:
+        """Return heat_THW of a clip: Grad-CAM on the net's last stage, zero or more, without unit.
 
-        from unmask.models.backbones import clip_logits
+        Raises:
+            NoMapError: the net's features have no places in the picture; or only torch can find
+                them, and it is not installed.
+        """
+        net = self.net
+        if "heat_THW" in net.outputs:
+            (made,) = net.run([clip_CTHW])
+            return np.asarray(made["heat_THW"])
+        try:
+            from unmask.models.grad_cam import heat_of
+        except ModuleNotFoundError as error:
+            raise NoMapError(
+                f"The maps of {self.checkpoint.model.backbone} are made by torch; it is not "
+                "installed. Run `pip install 'unmask[train]'`."
+            ) from error
+        return heat_of(self.torch_net, clip_CTHW)
 
-        with torch.inference_mode():
-            clips_BCTHW = torch.stack(batch).to(self.device)
-            logits: list[float] = clip_logits(self.net, clips_BCTHW).double().tolist()
-        return logits
+    @property
+    def maps_tokens(self) -> bool:
+        """Return whether the maps are of a transformer's tokens, as they enter its last block."""
+        return "heat_THW" not in self.net.outputs and bool(
+            getattr(self.torch_net, "has_tokens", False)
+        )
 
 
-def measure(frame_HWC: "Image") -> tuple[float, float, float]:
+def _best_device() -> str:
+    if not Path("/proc/driver/nvidia").exists():
+        return "cpu"
+    try:
+        import torch  # takes seconds, which machines without a GPU need not wait
+    except ModuleNotFoundError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _features_of(outputs: Sequence[Outputs]) -> list[Features]:
+    if not outputs or "features_F" not in outputs[0]:
+        return []
+    rows_NF = np.stack([made["features_F"] for made in outputs]).astype(np.float64)
+    return shortened(rows_NF, outputs[0]["decision_F"].astype(np.float64))
+
+
+def measure(frame_HWC: Image) -> tuple[float, float, float]:
     """Return a crop's sharpness, brightness and grain, by its middle: the face alone.
 
     Sharpness is the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000), here over that of

@@ -32,14 +32,17 @@ logger = logging.getLogger(__name__)
 # What the weights, the temperature and the limits come from, beside params and data: with other
 # code or other libraries an epoch that is done would not be the one that would be done now.
 CODE = (
-    "geometry", "forgeries/blend", "models/adopt/padding", "models/adopt/start",
-    "models/backbones", "models/calibrate", "models/classifier", "models/clips", "models/fit",
-    "models/frame_net", "models/predict", "models/resume", "models/train", "models/tuning",
+    "engine/openvino_net", "engine/torch_net", "forgeries/blend", "geometry",
+    "models/adopt/padding", "models/adopt/start", "models/backbones", "models/calibrate",
+    "models/classifier", "models/clip_times", "models/clips", "models/fit", "models/frame_net",
+    "models/grad_cam", "models/net_file", "models/portable", "models/predict", "models/resume",
+    "models/train", "models/tuning",
     "scoring/scores", "scoring/stretches", "scoring/verdicts", "timm_facts", "video/colour",
     "video/decode", "video/endings", "video/failures", "video/frame", "video/light",
     "video/streams", "video/transport",
 )  # fmt: skip
-PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")  # and the backbone's
+# And the backbone's.
+PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "openvino", "torch")
 
 
 def training_key(

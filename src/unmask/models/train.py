@@ -90,7 +90,7 @@ def train(
     whole = scratch / "model"
     if whole.exists():  # left by a run that was interrupted while writing it
         shutil.rmtree(whole)
-    checkpoint.save(whole, fitted.net, carried)
+    checkpoint.save(whole, fitted.net, carried, portable=predictor.portable)
     (whole / checkpoint.CARD).write_text(card, encoding="utf-8")
     record_files.write_history(whole / checkpoint.HISTORY, fitted.history)
     checkpoint.swap(whole, model_dir)

@@ -19,7 +19,7 @@ from unmask.records import Reason
 from unmask.runtime import confinement
 from unmask.runtime.child import count_beats
 
-if TYPE_CHECKING:  # these import torch, which the server itself does without
+if TYPE_CHECKING:  # these take time to import, which the server itself does without
     from unmask.answers.analysis import Answer
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Settings:
     mlflow_db: Path | None
     command: tuple[str, ...]
     root: Path | None = None  # the checkout whose commit is told; None asks nothing of Git
+    threads: int | None = None  # that score a video; None: one a core. They change no score
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,12 @@ class _InferenceWorker:
     """The model and the detector, loaded once."""
 
     def __init__(self, settings: Settings) -> None:
-        import torch
-
         from unmask.faces.detector import start_worker
         from unmask.models.predict import Predictor
         from unmask.runtime.digests import model_digest
 
         self._settings = settings
-        self._threads = torch.get_num_threads()
-        self._predictor = Predictor.load(settings.model_dir)
+        self._predictor = Predictor.load(settings.model_dir, threads=settings.threads)
         self._faces = self._predictor.checkpoint.faces
         start_worker(self._faces.detect)
         assert self._predictor.net  # loads it
@@ -187,17 +185,11 @@ class _InferenceWorker:
     def _analyse(
         self, task: Task, crops_dir: Path, duration_s: float | None, tell: Tell
     ) -> "Answer":
-        import torch
-
         from unmask.answers import analysis
         from unmask.faces.files import crop_file
 
-        torch.set_num_threads(1)  # as where predict crops
-        try:
-            with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
-                cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
-        finally:
-            torch.set_num_threads(self._threads)
+        with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
+            cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
         faces = len(cropped.found.tracks)
         tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
         moments = analysis.PAGE_MOMENTS if task.wants_report else None

@@ -337,7 +337,7 @@ def test_what_would_fetch_or_make_no_sense_is_no_architecture(changes: dict[str,
 
 
 def test_heat_maps_of_tokens_leave_out_the_token_that_is_read() -> None:
-    from unmask.answers.evidence import grad_cam
+    from unmask.models.grad_cam import grad_cam
 
     architecture = TINY.model_copy(update={"net": "vit_tiny_patch16_224"})
     tensors = forms.draw(nets.shapes_of(architecture), seed=8)

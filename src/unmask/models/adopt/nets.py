@@ -49,10 +49,14 @@ class AdoptedNet(nn.Module):
         if self.architecture.channels == "bgr":
             frames_NCHW = frames_NCHW.flip(1)
         frames_NCHW = frames_NCHW * self.scale_C11 + self.shift_C11
-        logits_N2 = torch.cat(
-            [self._score(some) for some in torch.split(frames_NCHW, _PICTURES_AT_ONCE)]
-        )
-        logits_BT2 = logits_N2.reshape(len(clips_BCTHW), -1, 2)
+        # The portable form takes any number, and is given a clip's.
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            logits_N2 = self._score(frames_NCHW)
+        else:
+            logits_N2 = torch.cat(
+                [self._score(some) for some in torch.split(frames_NCHW, _PICTURES_AT_ONCE)]
+            )
+        logits_BT2 = logits_N2.reshape(-1, clips_BCTHW.shape[2], 2)
         if self.architecture.pooling == "logits":
             return logits_BT2.mean(1)
         # The logarithm of the mean probability; in logarithms, as a sure net's are 0 and 1.

@@ -1,0 +1,124 @@
+"""Portable nets on the CPU, by OpenVINO (owns openvino)."""
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unmask.engine.net import Outputs, Values
+from unmask.errors import WeightsError
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, Core, InferRequest
+
+# 32 bit even where the processor has narrower numbers, which OpenVINO would choose by itself; and
+# no thread tied to a core, as other processes have theirs on the same ones.
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": "NO"}
+_CONVERTERS = "openvino.tools.ovc"
+
+
+class OpenVinoNet:
+    """A net in the ONNX format. It takes one input at a time, on one thread each.
+
+    So an output has the same bits whatever else is asked for, on however many threads.
+
+    Raises:
+        WeightsError: the content is no net.
+    """
+
+    def __init__(self, content: bytes, *, threads: int) -> None:
+        self._core = _core()
+        self._model = _read(self._core, content)
+        self._threads = threads
+        self._compiled: dict[tuple[int, ...], CompiledModel] = {}
+        self.outputs = tuple(output.get_any_name() for output in self._model.outputs)
+
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Compile the net for inputs of that shape, which takes up to a second."""
+        if shape not in self._compiled:
+            self._model.reshape([1, *shape])
+            threads = {"NUM_STREAMS": self._threads, "INFERENCE_NUM_THREADS": self._threads}
+            self._compiled[shape] = self._core.compile_model(self._model, "CPU", _EXACT | threads)
+
+    def run(self, inputs: Iterable[Values]) -> Iterator[Outputs]:
+        """Yield what the net makes of each input, in order."""
+        free: dict[tuple[int, ...], list[InferRequest]] = {}
+        busy: deque[tuple[InferRequest, tuple[int, ...]]] = deque()
+
+        def finish() -> Outputs:
+            request, shape = busy.popleft()
+            request.wait()
+            free[shape].append(request)
+            return {
+                name: self._without_batch(request.get_tensor(name).data) for name in self.outputs
+            }
+
+        try:
+            for each in inputs:
+                self.prepare(each.shape)
+                if len(busy) >= self._threads:
+                    yield finish()
+                waiting = free.setdefault(each.shape, [])
+                compiled = self._compiled[each.shape]
+                request = waiting.pop() if waiting else compiled.create_infer_request()
+                # The request keeps the array that it is given until it is done.
+                request.start_async([np.ascontiguousarray(each[None], np.float32)])
+                busy.append((request, each.shape))
+            while busy:
+                yield finish()
+        finally:
+            for request, _ in busy:  # whoever asked has gone
+                request.wait()
+
+    @staticmethod
+    def _without_batch(values: NDArray[Any]) -> NDArray[Any]:
+        kept: NDArray[Any] = values[0].copy()  # the request's own is written anew
+        return kept
+
+
+class BatchNet:
+    """A small net in the ONNX format that is given batches of any shape, on one thread.
+
+    More threads might change a sum's last digit.
+
+    Raises:
+        WeightsError: the content is no net.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        core = _core()
+        threads = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        compiled = core.compile_model(_read(core, content), "CPU", _EXACT | threads)
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        """Return the outputs, in the net's order. Not safe for two threads at a time."""
+        made = self._request.infer([np.ascontiguousarray(batch)])
+        return tuple(np.array(values, np.float32) for values in made.values())
+
+
+def _core() -> "Core":
+    # Its converters would be imported too, which take a third of the time and bring along a package
+    # that can tell its makers of their use. Nothing is converted here.
+    hidden = _CONVERTERS not in sys.modules
+    if hidden:
+        sys.modules[_CONVERTERS] = None  # type: ignore[assignment]
+    try:
+        from openvino import Core
+    finally:
+        if hidden:
+            del sys.modules[_CONVERTERS]
+    return Core()
+
+
+def _read(core: "Core", content: bytes) -> Any:
+    try:
+        return core.read_model(content)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise WeightsError(
+            f"Asked for a net in the ONNX format; OpenVINO can't read this one: {words:.300}"
+        ) from error

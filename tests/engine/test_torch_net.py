@@ -1,0 +1,33 @@
+"""Batches of torch's, one answer each, in order."""
+
+import numpy as np
+from torch import nn
+
+from unmask.engine.torch_net import AT_ONCE, TorchNet
+
+
+class Sums(nn.Module):
+    """Gives each input's sum and its double, and remembers how many came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, values_BN):
+        self.batches.append(tuple(values_BN.shape))
+        return values_BN.sum(1), 2 * values_BN
+
+
+def test_answers_come_in_order_whatever_their_number_and_size():
+    module = Sums()
+    net = TorchNet(module, ["sum", "double"], device="cpu")
+    inputs = [np.full(3, n, np.float32) for n in range(AT_ONCE + 1)]
+    inputs += [np.full(5, n, np.float32) for n in range(2)]
+    answers = list(net.run(iter(inputs)))
+    assert [float(each["sum"]) for each in answers] == [*range(0, 3 * AT_ONCE + 3, 3), 0, 5]
+    assert answers[-1]["double"].tolist() == [2.0] * 5
+    assert module.batches == [(AT_ONCE, 3), (1, 3), (2, 5)]
+
+
+def test_nothing_asked_is_nothing_answered():
+    assert list(TorchNet(Sums(), ["sum", "double"], device="cpu").run([])) == []
