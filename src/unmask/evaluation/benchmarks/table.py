@@ -28,7 +28,8 @@ NOTES = (
     "the direction of these videos, which favours it a little.",
     "Trained on is what whoever scored or imported the detector says; ? where nobody does. A "
     "dagger marks a detector that saw the benchmark in training: its number there is no test, and "
-    "its mean leaves it out.",
+    "its mean leaves it out. A mean is given where one version of a detector has scores on every "
+    "benchmark that holds both classes; its interval takes the benchmarks for independent.",
 )
 DAGGER = "†"
 CSV_COLUMNS = (
