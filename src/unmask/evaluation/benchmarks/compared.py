@@ -36,7 +36,8 @@ class Difference:
     """How much higher a detector's AUC is than the first one's, on the videos that both scored.
 
     Its interval redraws sources. p is DeLong's, which takes videos for independent: where sources
-    have several it can be far too small. None where a class has fewer than two videos.
+    have several it can be far too small. None where a class has fewer than two videos, or where the
+    AUCs differ and neither varies.
     """
 
     videos: int
