@@ -132,6 +132,7 @@ BAD = {
     "no row": ("id,score\n", {}, "a header and no row"),
     "NaN": ("id,score\n" + NUMBERS.format("NaN"), {}, "no finite numbers: line 4: 'NaN'"),
     "infinity": ("id,score\n" + NUMBERS.format("-inf"), {}, "no finite numbers: line 4: '-inf'"),
+    "1_0": ("id,score\n" + NUMBERS.format("1_0"), {}, "no finite numbers: line 4: '1_0'"),
     "1e999": ("id,score\n" + NUMBERS.format("1e999"), {}, "no finite numbers: line 4: '1e999'"),
     "a word": ("id,score\n" + NUMBERS.format("fake"), {}, "no finite numbers: line 4: 'fake'"),
     "a comma": ('id,score\n' + NUMBERS.format('"0,5"'), {}, "Write them with a point"),

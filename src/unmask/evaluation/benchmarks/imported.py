@@ -199,7 +199,8 @@ class _Reader:
         if not text:
             return None
         try:
-            value = float(text)
+            # Python reads 1_000, its own spelling of a thousand, where a list may hold two words.
+            value = float(text.replace("_", "?"))
         except ValueError:
             self._flaw("no number", number, shorten(text))
             return None
