@@ -45,7 +45,7 @@ def compare(benchmark: Benchmark, settings: Evaluate, *, first: str | None = Non
     labels = asked.labels_N
     return Compared(
         benchmark.name, len(labels), int(labels.sum()), len(set(asked.sources)), rows,
-        0 if asked.pairs is None else asked.pairs.count,
+        0 if asked.pairs is None else asked.pairs.count, benchmark.chosen,
     )  # fmt: skip
 
 

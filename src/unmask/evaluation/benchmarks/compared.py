@@ -81,6 +81,7 @@ class Compared:
     sources: int
     rows: Sequence[Row]  # detectors, the first first; then what needs none
     pairs: int  # of like quality; 0 where nobody looked
+    chosen: str = ""  # by whose word these are its test videos, as gather.Benchmark has it
 
     @property
     def detectors(self) -> list[Row]:

@@ -14,7 +14,8 @@ from unmask.scoring.metrics import Measured
 NOTES = (
     "AUC, frame AUC, AP and the rates of fakes found are better the higher; EER, log-loss and "
     "false alarms are better the lower. 95% intervals redraw whole sources (people or recordings). "
-    "A video without a score counts in coverage alone.",
+    "A video without a score counts in coverage alone. Where no video is misjudged, none is in any "
+    "resample: an interval without width, such as 1 to 1, is no certainty.",
     "TPR at 1% (5%) is the largest share of fakes above a threshold that at most 1% (5%) of the "
     "real videos pass, without interpolation. False alarms and fakes found are of the verdicts "
     "that a detector gives.",
@@ -82,10 +83,11 @@ def auc_cell(row: Row) -> str:
 
 
 def title_of(compared: Compared) -> str:
-    """Return a benchmark's name and size in words."""
+    """Return a benchmark's name, its size and whose choice it is, in words."""
+    chosen = f" ({compared.chosen})" if compared.chosen else ""
     return (
         f"{compared.name}: {compared.videos:,} videos, {compared.videos - compared.fakes:,} real "
-        f"and {compared.fakes:,} fake, of {compared.sources:,} sources"
+        f"and {compared.fakes:,} fake, of {compared.sources:,} sources{chosen}"
     )
 
 
