@@ -186,3 +186,16 @@ def test_a_ranking_has_no_log_loss_and_one_class_no_auc(tmp_path: Path) -> None:
     assert value(reals, "log_loss") is not None
     assert reals.to_first is not None
     assert (reals.to_first.auc["value"], reals.to_first.p) == (None, None)
+
+
+def test_what_was_trained_on_is_known_in_other_spellings(tmp_path: Path) -> None:
+    def saw(*trained_on: str, benchmark: str = "celeb-df_v2.zip") -> bool | None:
+        detectors.put(tmp_path, "x", detectors.GOOD, benchmark=benchmark, trained_on=trained_on)
+        [row] = compare.compare(gather.read(tmp_path, benchmark), SETTINGS).rows
+        return row.saw_it
+
+    assert saw("dfdc", "Celeb-DF (v2)") is True
+    assert saw("celeb df v2.zip") is True
+    assert saw("Celeb-DF") is False
+    assert saw("ff++", benchmark="ff") is False
+    assert saw() is False

@@ -6,6 +6,7 @@ for every detector.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,11 +19,13 @@ from unmask.errors import DatasetError, UnmaskError
 from unmask.evaluation.benchmarks.compared import GROUPED_BY, Compared, Difference, Group, Row
 from unmask.evaluation.benchmarks.drawn import Drawn, value_of
 from unmask.evaluation.benchmarks.gather import FROZEN_NET, SHARPNESS, WIDTH, Benchmark
-from unmask.evaluation.benchmarks.scores_file import Detector, FrameScores, ScoreRow
+from unmask.evaluation.benchmarks.scores_file import Detector, FrameScores, Scores
 from unmask.params import Evaluate
 from unmask.scoring import baselines, delong, redraws
 from unmask.scoring.metrics import NOT_MEASURED, Measured
 from unmask.scoring.scores import Floats, Ints, roc_auc
+
+_BETWEEN_WORDS = re.compile(r"[\s_.()-]+")
 
 
 def compare(benchmark: Benchmark, settings: Evaluate, *, first: str | None = None) -> Compared:
@@ -35,9 +38,7 @@ def compare(benchmark: Benchmark, settings: Evaluate, *, first: str | None = Non
     if first is not None and first in [each.detector.name for each in scored]:
         scored.sort(key=lambda each: each.detector.name != first)
     asked = _Asked(benchmark, settings)
-    entries = [
-        _Entry.of(each.detector, each.rows, each.frames, is_detector=True) for each in scored
-    ]
+    entries = [_Entry.of(each) for each in scored]
     entries += asked.without_detector()
     rows: list[Row] = []
     for entry in entries:
@@ -79,17 +80,12 @@ class _Entry:
     frames: Mapping[str, FrameScores] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        detector: Detector,
-        rows: Sequence[ScoreRow],
-        frames: Mapping[str, FrameScores],
-        *,
-        is_detector: bool,
-    ) -> "_Entry":
+    def of(cls, scores: Scores) -> "_Entry":
+        rows = scores.rows
         return cls(
-            detector, detector.name, is_detector, _floats([row.rank for row in rows]),
-            _floats([row.probability for row in rows]), [row.verdict for row in rows], frames,
+            scores.detector, scores.detector.name, True, _floats([row.rank for row in rows]),
+            _floats([row.probability for row in rows]), [row.verdict for row in rows],
+            scores.frames,
         )  # fmt: skip
 
     @property
@@ -250,4 +246,12 @@ def _p(labels_M: Ints, ranks_M: Floats, others_M: Floats) -> float | None:
 
 
 def _saw(trained_on: Sequence[str], benchmark: str) -> bool:
-    return key_of(benchmark) in {key_of(name) for name in trained_on}
+    """Say whether a benchmark is among the data that a detector was trained on, by its name.
+
+    Case, blanks, brackets, '-', '_' and '.' make no difference, nor does a zip's ending.
+    """
+
+    def key(name: str) -> str:
+        return _BETWEEN_WORDS.sub("", key_of(name).removesuffix(".zip"))
+
+    return key(benchmark) in map(key, trained_on)

@@ -9,7 +9,7 @@ from unmask.errors import OneClassError
 from unmask.evaluation.benchmarks.compared import Compared, Row
 from unmask.scoring import metrics
 from unmask.scoring.metrics import Measured
-from unmask.scoring.scores import Floats, Ints
+from unmask.scoring.scores import Floats
 
 ROC_PX = 400  # the side of the ROC's square, in units of its SVG
 STRIP_PX = 120  # the width of the axis that intervals lie on
@@ -140,9 +140,3 @@ def shade_of(measured: Measured) -> int:
     """Return how good an AUC is in ten steps, from 0 (chance or worse) to 10."""
     value = measured["value"]
     return 0 if value is None else max(0, min(10, round((value - 0.5) * 20)))
-
-
-def counts_of(labels: Ints) -> tuple[int, int]:
-    """Return how many real videos and fakes there are."""
-    fakes = int(labels.sum())
-    return len(labels) - fakes, fakes
