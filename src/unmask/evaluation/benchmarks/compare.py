@@ -6,7 +6,6 @@ for every detector.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.data.words import key_of
+from unmask.data.trained_on import is_among
 from unmask.errors import DatasetError, UnmaskError
 from unmask.evaluation.benchmarks.compared import GROUPED_BY, Compared, Difference, Group, Row
 from unmask.evaluation.benchmarks.drawn import Drawn, value_of
@@ -24,8 +23,6 @@ from unmask.params import Evaluate
 from unmask.scoring import baselines, delong, redraws
 from unmask.scoring.metrics import NOT_MEASURED, Measured
 from unmask.scoring.scores import Floats, Ints, roc_auc
-
-_BETWEEN_WORDS = re.compile(r"[\s_.()-]+")
 
 
 def compare(benchmark: Benchmark, settings: Evaluate, *, first: str | None = None) -> Compared:
@@ -189,7 +186,7 @@ class _Asked:
             scored=len(places), measures=measured,
             groups=self._groups(entry) if entry.is_detector else [],
             to_first=None if entry is first else self._to_first(entry, first, auc_R),
-            saw_it=None if trained_on is None else _saw(trained_on, self.benchmark.name),
+            saw_it=None if trained_on is None else is_among(self.benchmark.name, trained_on),
             auc_R=auc_R, labels_M=labels, ranks_M=ranks,
             probabilities_M=None if np.isnan(probabilities).any() else probabilities,
         )  # fmt: skip
@@ -243,15 +240,3 @@ def _p(labels_M: Ints, ranks_M: Floats, others_M: Floats) -> float | None:
     except UnmaskError:
         return None
     return found.p if math.isfinite(found.z) else None
-
-
-def _saw(trained_on: Sequence[str], benchmark: str) -> bool:
-    """Say whether a benchmark is among the data that a detector was trained on, by its name.
-
-    Case, blanks, brackets, '-', '_' and '.' make no difference, nor does a zip's ending.
-    """
-
-    def key(name: str) -> str:
-        return _BETWEEN_WORDS.sub("", key_of(name).removesuffix(".zip"))
-
-    return key(benchmark) in map(key, trained_on)
