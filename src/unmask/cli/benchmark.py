@@ -125,8 +125,8 @@ def score(
         sys.exit(INTERRUPTED)
     what = scoring.describe(called, folder, checkpoint, trained_on or None)
     scores = scoring.to_scores(name, answers, what, checkpoint.temperature)
+    summary = measures.summarise(scores, settings.evaluate)  # refuses what has no score at all
     scores_file.write(place, scores)
-    summary = measures.summarise(scores, settings.evaluate)
     key = checkpoint.run_key
     with common.open_tracker(
         Path.cwd(), key=f"{key}-{name}-{called}", resume=True, parent=key,

@@ -99,3 +99,12 @@ def test_what_is_said_of_a_detector_in_two_ways_stands_twice(tmp_path: Path) -> 
     assert "How well 1 detector tells" in text
     assert '<td class="words">v1</td>' in text
     assert '<td class="words">v2</td>' in text
+
+
+def test_a_detector_without_any_score_has_a_row(tmp_path: Path) -> None:
+    detectors.put(tmp_path, "model", detectors.GOOD)
+    detectors.put(tmp_path, "blind", [None] * 8)
+    benchmark = gather.read(tmp_path, "celeb")
+    text = page.render([compare.compare(benchmark, Evaluate(bootstrap_resamples=10, seed=1))])
+    assert "<bdi>blind</bdi>" in text
+    assert "<td>0.0%</td>" in text

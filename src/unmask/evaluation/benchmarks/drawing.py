@@ -49,12 +49,15 @@ class Histogram:
 
 
 def curve_of(row: Row, place: int) -> Curve | None:
-    """Return a row's ROC, as a path without the points that nobody could see; None of one class."""
+    """Return a row's ROC, as a path without the points that nobody could see.
+
+    None of one class, and where no video has a score.
+    """
+    if not len(row.labels_M):
+        return None
     try:
         found = metrics.roc_curve(row.labels_M, row.ranks_M)
-    except (OneClassError, ValueError):
-        return None
-    if not len(row.labels_M):
+    except OneClassError:
         return None
     x, y = np.rint(found.fpr_K * ROC_PX * 4) / 4, np.rint((1 - found.tpr_K) * ROC_PX * 4) / 4
     return Curve(place % LOOKS, place // LOOKS, row.words, _path(x, y))
