@@ -134,8 +134,10 @@ def test_a_model_of_other_crops_gets_its_own(here: Path) -> None:
     assert (here / "held_out/faces/wild/index.jsonl").read_bytes() == before
     assert read(here, "tight").detector.trained_on == ("dfdc", "city")
     times = {path: path.stat().st_mtime_ns for path in own.glob("*.mp4")}
+    assert "replaced" not in done.stderr
     again = run("wild", "--model", "tight", "--workers", 1)
     assert again.exit_code == 0, again.output
+    assert "the scores of 3 videos (its earlier ones are replaced)" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in own.glob("*.mp4")} == times
 
 

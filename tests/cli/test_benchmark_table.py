@@ -49,7 +49,7 @@ def test_scores_are_taken_in_with_what_is_said_of_the_detector(checkout: Path) -
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "celeb: 4 of 4 videos have a score by xception: 2 real, 2 fake; 5 rows" in result.output
-    assert "1 rows name no video of the benchmark: 'e'." in result.output
+    assert "1 row(s) name no video of the benchmark: 'e'." in result.output
     found = scores_file.read(scores_file.detector_place(Path("metrics"), "celeb", "xception"))
     assert [(row.video_id, row.probability, row.verdict) for row in found.rows] == [
         ("a", 0.1, "real"), ("b", 0.8, "fake"), ("c", 0.3, "real"), ("d", 0.9, "fake"),

@@ -126,6 +126,7 @@ def score(
     what = scoring.describe(called, folder, checkpoint, trained_on or None)
     scores = scoring.to_scores(name, answers, what, checkpoint.temperature)
     summary = measures.summarise(scores, settings.evaluate)  # refuses what has no score at all
+    replaced = " (its earlier ones are replaced)" if place.detector.is_file() else ""
     scores_file.write(place, scores)
     key = checkpoint.run_key
     with common.open_tracker(
@@ -136,7 +137,7 @@ def score(
         tracker.log_file(place.scores, "metrics")
         tracker.log_file(place.detector, "metrics")
     terminal.echo_table(measures.table(summary))
-    terminal.echo(f"{place.scores}: the scores of {len(answers)} videos", err=True)
+    terminal.echo(f"{place.scores}: the scores of {len(answers)} videos{replaced}", err=True)
 
 
 def _name_of(model: str, rev: str | None, digest: str) -> str:

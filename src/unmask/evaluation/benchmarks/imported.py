@@ -99,7 +99,7 @@ def said_unmatched(found: Imported) -> str:
     names = [shorten(name) for name in found.unmatched]
     more = found.unmatched_count - len(names)
     return (
-        f"{found.unmatched_count:,} rows name no video of the benchmark: {', '.join(names)}"
+        f"{found.unmatched_count:,} row(s) name no video of the benchmark: {', '.join(names)}"
         f"{f' and {more:,} more' if more else ''}."
     )
 
