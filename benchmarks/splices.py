@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from unmask.answers.analysis import analyse
-from unmask.models.clips import read_clips, spread_starts, to_input
+from unmask.models.clip_times import read_clips, spread_starts, to_input
 from unmask.models.predict import Predictor, probability
 from unmask.records import FaceTrack, VideoRecord
 from unmask.runtime.record_files import read_chunks

@@ -38,7 +38,7 @@ def main() -> None:
         )
     )  # fmt: skip
     trained_on = None if predictor.checkpoint.adopted else settings.chunks
-    detector = score.describe("model", model, predictor.checkpoint, trained_on)
+    detector = score.describe(scores_file.PIPELINE, model, predictor.checkpoint, trained_on)
     scores = score.to_scores(name, answers, detector, predictor.checkpoint.temperature)
 
     net, margin = FrozenNet(weights_cache()), predictor.checkpoint.faces.margin_ratio

@@ -17,7 +17,7 @@ class Geometry:
     frames: int
     interval_s: float
     side_px: int
-    brightness: float | None = None  # mean of 0..1 that each clip is brought to; None: as it is
+    brightness: float | None = None  # mean of 0..1 that a dark clip is brought to; None: as it is
 
     @property
     def span_s(self) -> float:

@@ -42,7 +42,7 @@ def videos(tmp_path_factory):
 
 def predictor(limits):
     settings = params.load()
-    clips = settings.clips.model_copy(update={"max_per_track": 3})
+    clips = settings.clips.model_copy(update={"max_per_track": 3, "brightness": None})
     checkpoint = Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""
     )
@@ -185,7 +185,7 @@ def test_doubts_of_the_file_reach_its_answer(videos, tmp_path, doubt, verdict):
 def dim_then_bright(folder, *levels):
     """Return the answer for faces whose crops have these levels, a tenth of a second each."""
     settings = params.load()
-    clips = settings.clips.model_copy(update={"side_px": 64})
+    clips = settings.clips.model_copy(update={"side_px": 64, "brightness": None})
     limits = replace(NOTHING_LEARNED, fake_from=0.95, real_to=0.9)
     checkpoint = Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=limits, run_key=""

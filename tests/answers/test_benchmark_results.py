@@ -56,7 +56,7 @@ def test_a_checkouts_results_are_of_the_model_with_their_digest(
 ) -> None:
     folder = tmp_path / "metrics/benchmarks/celeb"
     folder.mkdir(parents=True)
-    about = {"model_digest": model_digest(model), "trained_on": ["celeb"]}
+    about = {"model_digest": model_digest(model), "trained_on": ["Celeb.zip"]}
     (folder / "detector.json").write_text(json.dumps({"detector": about}))
     rows = [
         {"words": words, "fakes_have": have, "roc_auc": dict(zip(AUC, values, strict=True))}

@@ -37,7 +37,7 @@ def cropped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[
 
 def checkpoint() -> Checkpoint:
     settings = params.load()
-    clips = settings.clips.model_copy(update={"max_per_track": 3})
+    clips = settings.clips.model_copy(update={"max_per_track": 3, "brightness": None})
     return Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=NOTHING_LEARNED, run_key=""
     )

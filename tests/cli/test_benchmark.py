@@ -22,6 +22,7 @@ from unmask.evaluation.benchmarks import scores_file
 from unmask.faces.crops import crop_chunk, find_videos
 from unmask.models import checkpoint
 from unmask.models.predict import Predictor
+from unmask.runtime.digests import model_digest
 from unmask.runtime.record_files import read_faces, read_index, write_index
 from unmask.video.encode import write_video
 
@@ -81,8 +82,9 @@ def test_a_model_is_scored_on_the_crops_of_the_stage_and_goes_on(
     before = (here / "held_out/faces/wild/index.jsonl").read_bytes()
     done = run("wild", "--trained-on", "studio", "--workers", 1)
     assert done.exit_code == 0, done.output
-    assert "wild: model, 1 real and 2 fake videos of 2 sources, 67% scored" in done.stdout
-    scores = read(here, "model")
+    called = f"model-{model_digest(here / 'model')[:8]}"
+    assert f"wild: {called}, 1 real and 2 fake videos of 2 sources, 67% scored" in done.stdout
+    scores = read(here, called)
     assert [(row.video_id, row.label, row.method) for row in scores.rows] == [
         ("fake_swap_face", 1, "swap"), ("fake_swap_text", 1, "swap"), ("real_face", 0, "real"),
     ]  # fmt: skip
@@ -102,6 +104,12 @@ def test_a_model_is_scored_on_the_crops_of_the_stage_and_goes_on(
     again = run("score", "wild", "--as", "same", "--workers", 1)
     assert again.exit_code == 0, again.output
     assert read(here, "same").rows == scores.rows
+    # Beside the pipeline's own scores of that folder.
+    pipeline = replace(scores, detector=replace(scores.detector, name="model"))
+    scores_file.write(scores_file.pipeline_place(here / "metrics", "wild"), pipeline)
+    table = run("table")
+    assert table.exit_code == 0, table.output
+    assert f"\n{called} " in table.stdout
 
 
 def test_a_model_of_other_crops_gets_its_own(here: Path) -> None:
@@ -126,8 +134,10 @@ def test_a_model_of_other_crops_gets_its_own(here: Path) -> None:
     assert (here / "held_out/faces/wild/index.jsonl").read_bytes() == before
     assert read(here, "tight").detector.trained_on == ("dfdc", "city")
     times = {path: path.stat().st_mtime_ns for path in own.glob("*.mp4")}
+    assert "replaced" not in done.stderr
     again = run("wild", "--model", "tight", "--workers", 1)
     assert again.exit_code == 0, again.output
+    assert "the scores of 3 videos (its earlier ones are replaced)" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in own.glob("*.mp4")} == times
 
 
@@ -149,6 +159,9 @@ def test_what_was_not_cropped_or_misspelt_is_one_line(here: Path) -> None:
     done = run("wild", "--as", "a/b", "--workers", 1)
     assert done.exit_code == 1
     assert "a detector named 'a/b'" in done.stderr
+    done = run("wild", "--as", "model", "--workers", 1)
+    assert done.exit_code == 1
+    assert "that is the name of the pipeline's own model" in done.stderr
     assert not (here / "metrics").exists()
 
 
@@ -168,5 +181,5 @@ def test_an_interrupted_run_says_that_it_goes_on(
     monkeypatch.chdir(here)
     monkeypatch.setenv("UNMASK_TRACKER", "none")
     assert run("wild", "--workers", 1).exit_code == 0
-    lines = (here / "metrics/detectors/wild/model.json").read_text()
-    assert json.loads(lines)["videos"] == 3
+    [file] = (here / "metrics/detectors/wild").glob("model-*.json")
+    assert json.loads(file.read_text())["videos"] == 3

@@ -49,7 +49,7 @@ def test_scores_are_taken_in_with_what_is_said_of_the_detector(checkout: Path) -
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "celeb: 4 of 4 videos have a score by xception: 2 real, 2 fake; 5 rows" in result.output
-    assert "1 rows name no video of the benchmark: 'e'." in result.output
+    assert "1 row(s) name no video of the benchmark: 'e'." in result.output
     found = scores_file.read(scores_file.detector_place(Path("metrics"), "celeb", "xception"))
     assert [(row.video_id, row.probability, row.verdict) for row in found.rows] == [
         ("a", 0.1, "real"), ("b", 0.8, "fake"), ("c", 0.3, "real"), ("d", 0.9, "fake"),
@@ -106,6 +106,8 @@ def test_paths_of_the_chunk_are_known_where_it_is_there(checkout: Path) -> None:
         ((*WHOLE, "--path-column", "video"), "either --id-column or --path-column"),
         ((*WHOLE, "--delimiter", ",,"), "--delimiter is one letter"),
         ((*WHOLE, "--threshold", "nan"), "a finite number"),
+        ((*WHOLE, "--threshold", "2.5"), "says are in [0, 1]; found 2.5"),
+        ((*WHOLE, "--logits"), "Say what the scores are, once"),
         (("import", "celebs", *WHOLE[2:]), "There are celeb, other"),
         (("import", "../celeb", *WHOLE[2:]), "Give it another name"),
         ((*WHOLE[:4], "a/b", *WHOLE[5:]), "Give it another name"),
@@ -117,6 +119,16 @@ def test_what_is_not_said_is_asked_for(words: tuple[str, ...], said: str, checko
     assert result.exit_code == 1, result.output
     assert said in result.output
     assert not (checkout / "metrics").exists()
+
+
+def test_a_table_with_another_delimiter_is_asked_about(checkout: Path) -> None:
+    (checkout / "scores.csv").write_bytes(b'\xef\xbb\xbf"video";p\r\n"a";0.1\r\n')
+    result = run(*WHOLE)
+    assert result.exit_code == 1
+    assert "another --delimiter?" in result.output
+    done = run(*WHOLE, "--delimiter", ";", "--allow-missing")
+    assert done.exit_code == 0, done.output
+    assert "1 of 4 videos have a score" in done.output
 
 
 def test_scores_of_another_benchmark_are_told(checkout: Path) -> None:

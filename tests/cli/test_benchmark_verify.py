@@ -241,3 +241,12 @@ def test_hostile_names_print_as_ascii(run, celeb):
     assert code == 1
     assert "\x1b" not in said
     assert "\u202e" not in said
+
+
+@pytest.mark.usefixtures("celeb")
+@pytest.mark.parametrize("name", ["", ".", "..", "celeb/", "../celeb"])
+def test_a_name_that_is_a_path_is_refused(run, tmp_path, name):
+    code, said = run(name=name)
+    assert code == 1
+    assert "NAME is that of a folder or zip in" in said
+    assert not list(tmp_path.glob(".*.protocol.json"))

@@ -40,6 +40,14 @@ def test_a_data_set_s_own_test_videos_are_taken(caplog: pytest.LogCaptureFixture
     assert names(found.entries) == ["a", "b", "c", "d"]
 
 
+def test_a_word_that_may_mean_test_is_not_passed_over() -> None:
+    entries = [real("a", split="testing"), real("b", split="test"), fake("c", "a", split="")]
+    with pytest.raises(DatasetError, match=r"calls 1 test, and others 'testing'.*videos to all"):
+        benchmarks.choose(entries, ALL, where="wild")
+    everything = ALL.model_copy(update={"videos": "all"})
+    assert len(benchmarks.choose(entries, everything, where="wild").entries) == 3
+
+
 def test_one_that_names_no_test_videos_gives_all(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         found = benchmarks.choose([real("a"), fake("b", "a")], ALL, where="wild")
@@ -104,8 +112,12 @@ def test_a_part_is_drawn_where_params_ask(
 def test_one_class_is_allowed_as_a_whole_and_can_not_be_balanced() -> None:
     entries: list[Entry] = [fake("a", "x"), fake("b", "y")]
     assert names(benchmarks.draw(entries, raw(), ALL)) == ["a", "b"]
-    with pytest.raises(DatasetError, match="0 real and 2 fake"):
+    with pytest.raises(DatasetError, match=r"0 real and 2 fake.* benchmark.fakes_per_real to null"):
         benchmarks.draw(entries, raw(), ALL.model_copy(update={"fakes_per_real": 1.0}))
+    alone = [real("a"), real("b")]
+    with pytest.raises(DatasetError, match=r"2 real and 0 fake.* benchmark.fakes_per_real to null"):
+        benchmarks.draw(alone, raw(), ALL.model_copy(update={"fakes_per_real": 1.0}))
+    assert len(benchmarks.draw(alone, raw(), ALL.model_copy(update={"max_real": 1}))) == 1
 
 
 def test_a_folder_is_filled_copies_go_and_a_second_run_keeps_what_is_there(tmp_path: Path) -> None:

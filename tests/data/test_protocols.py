@@ -1,13 +1,15 @@
 """Official protocols: their files, which videos they call test, and what they ask of a copy."""
 
 import logging
+from pathlib import Path
 
 import pytest
 from miniatures import MINIATURES, frames, write
 
+from unmask.data import archive, datasets
 from unmask.data.protocols import protocol as protocols
 from unmask.data.protocols.rules import digest_of
-from unmask.data.protocols.selection import protocol_of
+from unmask.data.protocols.selection import Selection, select
 from unmask.errors import DatasetError
 
 # Which videos of each miniature are test, worked out by hand from its lists.
@@ -44,6 +46,12 @@ TESTS = {
     ),
 }  # fmt: skip
 NONE = {"DFDC", "FakeAVCeleb", "DF-TIMIT", "manifest", "folders"}
+
+
+def protocol_of(chunk: Path, name: str | None = None) -> Selection | None:
+    """Return which videos of a chunk are test by its protocol."""
+    with archive.open_chunk(chunk) as files:
+        return select(files, datasets.read(files), name)
 
 
 def test_each_protocol_has_a_miniature_and_each_layout_is_decided():

@@ -68,7 +68,7 @@ def test_model_card_says_what_learned(tune, said):
 
 
 def test_model_card_says_what_becomes_of_a_clips_light():
-    said = "1.2 s in all. One factor brings the mean of its values to 0.6 of white. A video"
+    said = "1.2 s in all. One factor brings a dark clip to a mean of 0.6 of white. A video"
     assert said in " ".join(model_card(FACTS).split())
     as_they_are = " ".join(model_card(replace(FACTS, brightness=None)).split())
     assert "1.2 s in all. A video's answer" in as_they_are

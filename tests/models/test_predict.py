@@ -39,7 +39,8 @@ class Brightness(torch.nn.Module):
 @pytest.fixture
 def checkpoint():
     settings = params.load()
-    clips = settings.clips.model_copy(update={"side_px": SIDE_PX, "max_per_track": 3})
+    given = {"side_px": SIDE_PX, "max_per_track": 3, "brightness": None}
+    clips = settings.clips.model_copy(update=given)
     return Checkpoint(
         settings.faces, clips, settings.model, temperature=2.0, limits=NOTHING_LEARNED, run_key=""
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -171,6 +172,24 @@ def run(root, *command, **variables):
     done = call(root, *command, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def ran(said):
+    """Return the stages that `dvc repro` said it ran."""
+    return set(re.findall(r"Running stage '([^']+)'", said))
+
+
+def set_params(root, **values):
+    """Change a project's params.yaml: section__key=value, or a whole section."""
+    path = root / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
+    for where, value in values.items():
+        section, _, key = where.partition("__")
+        if key:
+            tree[section][key] = value
+        else:
+            tree[section] = value
+    path.write_text(yaml.safe_dump(tree))
 
 
 def predict(root, *clips):

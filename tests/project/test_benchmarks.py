@@ -6,14 +6,23 @@ The data sets are made here of open faces, in different layouts; all runs are `d
 import csv
 import itertools
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from small_project import RATE_FPS, ask_mlflow, call, carry, draw_people, run, swaying
+from small_project import (
+    RATE_FPS,
+    ask_mlflow,
+    call,
+    carry,
+    draw_people,
+    ran,
+    run,
+    set_params,
+    swaying,
+)
 
 from unmask.cli.main import main
 from unmask.video.decode import read_frames
@@ -86,22 +95,6 @@ def save_rows(folder: Path, rows: list[list[str]]) -> None:
 def repro(root: Path, *targets: str) -> set[str]:
     """Return the stages that `dvc repro` ran on the way to the targets."""
     return ran(run(root, "dvc", "repro", *targets))
-
-
-def ran(said: str) -> set[str]:
-    return set(re.findall(r"Running stage '([^']+)'", said))
-
-
-def set_params(root: Path, **values: object) -> None:
-    path = root / "params.yaml"
-    tree = yaml.safe_load(path.read_text())
-    for where, value in values.items():
-        section, _, key = where.partition("__")
-        if key:
-            tree[section][key] = value
-        else:
-            tree[section] = value
-    path.write_text(yaml.safe_dump(tree))
 
 
 def stages_of(name: str) -> set[str]:

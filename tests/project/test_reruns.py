@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_project import RATE_FPS, run
+from small_project import RATE_FPS, ran, run, set_params
 
 from unmask.video.decode import read_frames
 from unmask.video.encode import write_video
@@ -46,25 +46,9 @@ def due(root: Path) -> set[str]:
     return ran(run(root, "dvc", "repro", "--dry"))
 
 
-def ran(said: str) -> set[str]:
-    return set(re.findall(r"Running stage '([^']+)'", said))
-
-
 def add_line(root: Path, file: str, line: str) -> None:
     path = root / file
     path.write_text(path.read_text() + line + "\n")
-
-
-def set_params(root: Path, **values: object) -> None:
-    path = root / "params.yaml"
-    tree = yaml.safe_load(path.read_text())
-    for where, value in values.items():
-        section, _, key = where.partition("__")
-        if key:
-            tree[section][key] = value
-        else:
-            tree[section] = value
-    path.write_text(yaml.safe_dump(tree))
 
 
 def crops(root: Path, chunk: str) -> dict[str, int]:

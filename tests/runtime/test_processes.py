@@ -353,9 +353,9 @@ def test_a_worker_in_a_loop_that_keeps_pythons_lock_ends_with_its_killed_parent(
         "[None for _ in run]"
     )
     begun = tmp_path / "begun"
+    parts = Path(__file__).parents[1] / "parts"  # conftest imports them
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(begun)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        [sys.executable, "-c", code, str(begun)], env={**os.environ, "PYTHONPATH": str(parts)}
     )
     deadline = time.monotonic() + 60
     while not begun.exists() and time.monotonic() < deadline:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from unmask.answers.provenance import Metrics, was_only_calibrated
+from unmask.data.trained_on import is_among
 from unmask.errors import MALFORMED
 from unmask.runtime.digests import CALIBRATION, SETTINGS, WEIGHTS, model_digest
 from unmask.runtime.disk import content_digest, read_regular
@@ -128,7 +129,7 @@ def _of_summary(name: str, detector: dict[str, Any], values: dict[str, Any]) -> 
         {
             "name": name, "real": values["real"], "fake": values["fake"],
             "sources": values["sources"], "coverage": values["coverage"],
-            "saw_it": None if trained_on is None else name in trained_on,
+            "saw_it": None if trained_on is None else is_among(name, trained_on),
             "roc_auc": values["video"]["roc_auc"],
             "tpr_at_fpr_5": values["video"]["tpr_at_fpr_5"],
             "matched_roc_auc": plain["model"]["matched_roc_auc"], "without_detector": best[1],

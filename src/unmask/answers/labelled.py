@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.answers import analysis
-from unmask.faces.files import Cropped
+from unmask.faces.files import Cropped, bits_per_px
 from unmask.models.predict import Predictor
 from unmask.records import VideoFaces, VideoRecord, VideoScore
 from unmask.runtime.confinement import Confinement
@@ -92,11 +92,7 @@ def _read(job: _Job) -> _Facts:
         info = probe(job.path)
     except DecodeError:
         return _unknown(job)
-    if not (info.duration_s and info.width and info.height):
-        return _Facts(job.video_id, info.codec)
-    bits = 8 * job.path.stat().st_size
-    bits_per_px = bits / (info.duration_s * info.width * info.height)
-    return _Facts(job.video_id, info.codec, bits_per_px)
+    return _Facts(job.video_id, info.codec, bits_per_px(job.path, info))
 
 
 def _unknown(job: _Job) -> _Facts:

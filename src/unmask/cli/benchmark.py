@@ -53,7 +53,8 @@ for command in (verify, import_scores, table, card):
 @with_rev
 @click.option(
     "--as", "detector", metavar="DETECTOR",
-    help="What the model is called in tables; by default as its folder, alias or revision.",
+    help="What the model is called in tables; by default as its folder, alias or revision. The "
+    "name model is the pipeline's: a folder of that name adds the beginning of its digest.",
 )  # fmt: skip
 @click.option(
     "--trained-on", multiple=True, metavar="DATA",
@@ -98,11 +99,15 @@ def score(
     from unmask.runtime.digests import model_digest
 
     common.set_up_logging()
-    called = scores_file.checked_name("detector", detector or _name_of(model, rev))
     settings = params.load()
-    place = scores_file.detector_place(metrics, name, called)
+    scores_file.checked_name("benchmark", name)
+    if detector is not None:
+        scores_file.detector_place(metrics, name, detector)  # a bad name is said at once
     index = _index(name, held_out, settings.benchmarks)
     folder = model_source.named(model, rev, cache=common.weights_cache())
+    digest = model_digest(folder)
+    called = detector or _name_of(model, rev, digest)
+    place = scores_file.detector_place(metrics, name, called)
     predictor = Predictor.load(folder)
     checkpoint, processes = predictor.checkpoint, workers or common.workers()
     answers: list[Answered] = []
@@ -110,7 +115,7 @@ def score(
         chunk = _crops(name, index, held_out / "faces" / name, kept, checkpoint.faces, processes)
         videos_dir = index.parent / "videos"
         ask = asker(predictor, chunk.records, videos_dir, chunk.faces_dir, workers=processes)
-        found = scoring.answer_all(chunk, folder, ask, kept / name / model_digest(folder)[:16])
+        found = scoring.answer_all(chunk, folder, ask, kept / name / digest[:16])
         with closing(found):
             total = len(chunk.records)
             answers += common.progress(found, total=total, label=f"{called} on {name}")
@@ -120,8 +125,9 @@ def score(
         sys.exit(INTERRUPTED)
     what = scoring.describe(called, folder, checkpoint, trained_on or None)
     scores = scoring.to_scores(name, answers, what, checkpoint.temperature)
+    summary = measures.summarise(scores, settings.evaluate)  # refuses what has no score at all
+    replaced = " (its earlier ones are replaced)" if place.detector.is_file() else ""
     scores_file.write(place, scores)
-    summary = measures.summarise(scores, settings.evaluate)
     key = checkpoint.run_key
     with common.open_tracker(
         Path.cwd(), key=f"{key}-{name}-{called}", resume=True, parent=key,
@@ -131,18 +137,26 @@ def score(
         tracker.log_file(place.scores, "metrics")
         tracker.log_file(place.detector, "metrics")
     terminal.echo_table(measures.table(summary))
-    terminal.echo(f"{place.scores}: the scores of {len(answers)} videos", err=True)
+    terminal.echo(f"{place.scores}: the scores of {len(answers)} videos{replaced}", err=True)
 
 
-def _name_of(model: str, rev: str | None) -> str:
+def _name_of(model: str, rev: str | None, digest: str) -> str:
     """Return what a model is called where nobody says: its folder and revision, or MLflow's name.
 
-    >>> _name_of("published/gend/", None), _name_of("model", "v1"), _name_of("models:/a@b", None)
-    ('gend', 'model-v1', 'a-b')
+    A folder called as the pipeline's model gets the beginning of its digest, too: tables have one
+    row of each name.
+
+    >>> _name_of("published/gend/", None, "0"), _name_of("model", "v1", "0")
+    ('gend', 'model-v1')
+    >>> _name_of("models:/a@b", None, "0"), _name_of("model", None, "0123456789ab")
+    ('a-b', 'model-01234567')
     """
+    from unmask.evaluation.benchmarks.scores_file import PIPELINE
+
     scheme, _, rest = model.partition(":/")
     name = rest if scheme in ("models", "runs") else Path(model).resolve().name
-    return re.sub(r"[^\w.-]+", "-", f"{name}-{rev}" if rev else name).strip("-.") or "model"
+    name = re.sub(r"[^\w.-]+", "-", f"{name}-{rev}" if rev else name).strip("-.") or PIPELINE
+    return f"{name}-{digest[:8]}" if name == PIPELINE else name
 
 
 def _index(name: str, held_out: Path, known: tuple[str, ...]) -> Path:

@@ -37,12 +37,11 @@ with_metrics = click.option(
     "--path-column", metavar="COLUMN",
     help="Holds paths of the videos: as many of their last folders as tell one from the others.",
 )  # fmt: skip
-@click.option("--probabilities", "scale", flag_value="probability", help="Scores are in [0, 1].")
-@click.option("--logits", "scale", flag_value="logit", help="Scores are logarithms of odds.")
+@click.option("--probabilities", is_flag=True, help="Scores are in [0, 1].")
+@click.option("--logits", is_flag=True, help="Scores are logarithms of odds.")
 @click.option(
-    "--ranking", "scale", flag_value="ranking",
-    help="Scores are any numbers: no log-loss is told of them.",
-)  # fmt: skip
+    "--ranking", is_flag=True, help="Scores are any numbers: no log-loss is told of them."
+)
 @click.option("--higher-means", "higher", required=True, type=click.Choice(["fake", "real"]))
 @click.option("--frame-column", metavar="COLUMN", help="A row is a frame's: its number or time.")
 @click.option(
@@ -76,7 +75,9 @@ def import_scores(
     score_column: str,
     id_column: str | None,
     path_column: str | None,
-    scale: "Scale | None",
+    probabilities: bool,
+    logits: bool,
+    ranking: bool,
     higher: Literal["fake", "real"],
     frame_column: str | None,
     pool: Literal["mean", "max"],
@@ -101,11 +102,16 @@ def import_scores(
     from unmask.evaluation.benchmarks.matching import Matcher
     from unmask.evaluation.benchmarks.score_table import Columns
 
-    if scale is None:
+    said: dict[Scale, bool] = {
+        "probability": probabilities, "logit": logits, "ranking": ranking
+    }  # fmt: skip
+    scales = [scale for scale, is_said in said.items() if is_said]
+    if len(scales) != 1:
         raise UnmaskError(
-            "Say what the scores are: --probabilities (in [0, 1]), --logits, or --ranking for any "
-            "other number."
+            "Say what the scores are, once: --probabilities (in [0, 1]), --logits, or --ranking "
+            "for any other number."
         )
+    (scale,) = scales
     if (id_column is None) == (path_column is None):
         raise UnmaskError(
             "Name the column that says which video a row is about: either --id-column or "
@@ -116,6 +122,11 @@ def import_scores(
         raise UnmaskError(f"--delimiter is one letter, such as , or ;; found {delimiter!r}.")
     if threshold is not None and not math.isfinite(threshold):
         raise UnmaskError(f"--threshold is a finite number; found {threshold}.")
+    if threshold is not None and scale == "probability" and not 0 <= threshold <= 1:
+        raise UnmaskError(
+            f"--threshold is one of the file's own scores, which --probabilities says are in "
+            f"[0, 1]; found {threshold}."
+        )
     place = scores_file.detector_place(metrics_dir, benchmark, detector)
     records = _read_list(raw, benchmark)
     columns = Columns(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 
 
@@ -37,6 +38,11 @@ def verify(name: str, protocol: str | None, chunks_dir: Path, quick: bool, accep
 
     if quick and accept:
         raise click.UsageError("--accept reads the videos, and --quick does not: take one.")
+    if not name or name != Path(name).name or name == "..":
+        raise UnmaskError(
+            f"Asked for the data set {name[:120]!r}; NAME is that of a folder or zip in "
+            f"{chunks_dir}, without a path. --chunks names another place."
+        )
     chunk = chunks_dir / name
     found = verify_copy(chunk, protocol, contents=not quick, accept=accept, watch=progress)
     title = f"{found.protocol.name}, version {found.protocol.version}: {found.protocol.title}"

@@ -101,8 +101,19 @@ def choose(entries: Sequence[Entry], wanted: Benchmark, *, where: str) -> Chosen
     """Return the videos that the data set calls its test videos; all if it names none.
 
     All of them, too, where wanted.videos is all. where is what the log calls the data set.
+
+    Raises:
+        DatasetError: some are called test, and others by a word that is no split's.
     """
+    strange = sorted({e.split for e in entries if e.split.lower() not in {"", *splits.OWN_SPLITS}})
     own = [e for e in entries if splits.OWN_SPLITS.get(e.split.lower()) == "test"]
+    if wanted.videos == "test" and own and strange:
+        raise DatasetError(
+            f"Asked for the test videos of {where}; it calls {len(own)} test, and others "
+            f"{archive.first_few([archive.shorten(word) for word in strange])}, which may mean the "
+            f"same. Known are {', '.join(splits.OWN_SPLITS)}. Mend them or set benchmark.videos to "
+            "all."
+        )
     if wanted.videos == "test" and own:
         log.info("%s: its own %d test videos, of %d", where, len(own), len(entries))
         return Chosen(tuple(own), _facts("its own test videos", own, entries))
@@ -129,6 +140,13 @@ def draw(
     if wanted.max_real is None and wanted.fakes_per_real is None:
         ordered = sorted(entries, key=lambda entry: entry.file)
         return [splits.record_of(entry, "test") for entry in ordered]
+    counts = Counter(entry.label for entry in entries)
+    if not counts[0] or (wanted.fakes_per_real and not counts[1]):
+        raise DatasetError(
+            "Asked for a part of a benchmark, so many fakes for each real video; it has "
+            f"{counts[0]} real and {counts[1]} fake videos. Set benchmark.max_real and "
+            "benchmark.fakes_per_real to null."
+        )
     sides = splits.Sides({entry.file: "test" for entry in entries}, {}, own=True)
     ratio = wanted.fakes_per_real
     if ratio is None:  # so many that all fakes are drawn

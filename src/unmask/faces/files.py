@@ -19,7 +19,7 @@ from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
 from unmask.runtime.processes import run_jobs
 from unmask.runtime.scratch import private_folder
-from unmask.video.decode import probe
+from unmask.video.decode import Info, probe
 from unmask.video.failures import DecodeError
 
 _CHUNK_BYTES = 2**20
@@ -103,13 +103,17 @@ def _crop(job: _Job) -> Cropped:
         info = probe(job.path)
     except DecodeError:
         return Cropped(job.place, job.path, job.crops_dir, found, sha256, None)
-    bits_per_px = None
-    if info.duration_s and info.width and info.height:
-        bits = 8 * job.path.stat().st_size
-        bits_per_px = bits / (info.duration_s * info.width * info.height)
     return Cropped(
-        job.place, job.path, job.crops_dir, found, sha256, info.duration_s, info.codec, bits_per_px
-    )
+        job.place, job.path, job.crops_dir, found, sha256, info.duration_s, info.codec,
+        bits_per_px(job.path, info),
+    )  # fmt: skip
+
+
+def bits_per_px(path: Path, info: Info) -> float | None:
+    """Return a file's bits for a pixel of its picture and second; None where it names no such."""
+    if not (info.duration_s and info.width and info.height):
+        return None
+    return 8 * path.stat().st_size / (info.duration_s * info.width * info.height)
 
 
 def _digest(path: Path) -> str | None:

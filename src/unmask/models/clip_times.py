@@ -19,7 +19,8 @@ Clip = npt.NDArray[np.float32]
 # Share of a clip's frames that are different at least: all of x3d_xs's four, which takes 2.5
 # frames/s, and 12 of x3d_s's 13. Among three of four there may be three photos of a slide show.
 _MOVING = 0.9
-MAX_GAIN = 4.0  # a clip's brightness is changed by no more: what is darker is mostly noise
+DARK = 0.8  # of the brightness that a clip should have: darker than all that training saw
+MAX_GAIN = 4.0  # a clip is brightened by no more: what is darker is mostly noise
 
 
 def spread_starts(track: FaceTrack, geometry: Geometry, *, most: int) -> list[float]:
@@ -163,8 +164,8 @@ def read_clips(
 def to_input(frames_THWC: Image, side_px: int, brightness: float | None = None) -> Clip:
     """Return the clip (C, T, side, side), float32, normalised.
 
-    brightness, of 0 to 1, is what the mean of all its values is brought to by one factor, so that
-    a forgery looks the same in the dark; a factor beyond 1/MAX_GAIN to MAX_GAIN is cut off.
+    A clip whose mean is below DARK times brightness, of 0 to 1, is brought to it by one factor,
+    MAX_GAIN at most: so a forgery in the dark looks as it does in the light of training.
     """
     if frames_THWC.shape[1] != side_px:
         shrinks = frames_THWC.shape[1] > side_px
@@ -176,8 +177,9 @@ def to_input(frames_THWC: Image, side_px: int, brightness: float | None = None) 
     clip = frames_THWC.transpose(3, 0, 1, 2).astype(np.float32, order="C")
     clip /= 255
     if brightness is not None:
-        mean = max(float(frames_THWC.mean()) / 255, brightness / MAX_GAIN)
-        clip *= max(brightness / mean, 1 / MAX_GAIN)
+        mean = float(frames_THWC.mean()) / 255
+        if mean < DARK * brightness:
+            clip *= brightness / max(mean, brightness / MAX_GAIN)
     clip -= MEAN
     clip /= DEVIATION
     return clip

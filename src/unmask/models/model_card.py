@@ -212,7 +212,7 @@ def _card_input(facts: CardFacts) -> str:
     light = (
         ""
         if facts.brightness is None
-        else f" One factor brings the mean of its values to {facts.brightness:g} of white."
+        else f" One factor brings a dark clip to a mean of {facts.brightness:g} of white."
     )
     return "## Input\n\n" + _wrapped(
         "Face crops in RGB from the cropper that `unmask predict` runs: a square around the "

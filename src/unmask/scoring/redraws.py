@@ -285,13 +285,17 @@ def _of_sources(
     return np.asarray(np.einsum("rs,rs->r", won, drawn, dtype=np.float64))
 
 
-def interval(values_R: Floats, redraws: Redraws, *, level: float = 0.95) -> Interval | None:
+def interval(
+    values_R: Floats, redraws: Redraws, *, places_M: Ints | None = None, level: float = 0.95
+) -> Interval | None:
     """Return the percentile interval of a metric's values in the resamples.
 
-    NaN are left out. None if more than half are, or if there is one source, which cannot vary.
+    places_M says which videos the metric is of; None: of all. NaN are left out. None if more than
+    half are, or if the videos are of one source, which cannot vary.
     """
     known = values_R[~np.isnan(values_R)]
-    if redraws.times_RG.shape[1] == 1 or 2 * len(known) < len(values_R):
+    groups = redraws.group_of_N if places_M is None else redraws.group_of_N[places_M]
+    if len(np.unique(groups)) < 2 or 2 * len(known) < len(values_R):
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), len(known))

@@ -96,3 +96,14 @@ def test_a_card_without_a_head_gets_one(scored: list[Benchmark]) -> None:
     head, body = split_head(text)
     assert len(yaml.safe_load(head)["model-index"][0]["results"]) == 2
     assert body.startswith("# card\n\n## Results on data sets")
+
+
+def test_the_index_says_that_videos_have_no_score(tmp_path: Path) -> None:
+    place = detectors.put(tmp_path, "model", (*detectors.GOOD[:6], None, None))
+    found = scores_file.read(place)
+    about = dataclasses.replace(found.detector, model_digest=DIGEST)
+    scores_file.write(place, Scores("celeb", about, found.rows))
+    results = card.results_of(DIGEST, [gather.read(tmp_path, "celeb")], SETTINGS)
+    (index,) = yaml.safe_load(split_head(card.with_results(CARD, results))[0])["model-index"]
+    said = index["results"][0]["metrics"][0]["name"]
+    assert said.startswith("AUC over 4 fakes and 4 real videos, of which 75.0% have a score (95%")

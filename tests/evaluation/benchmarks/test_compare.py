@@ -1,5 +1,6 @@
 """The numbers of a comparison: by hand, by scikit-learn, by one resample at a time."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import sklearn.metrics
 
 from unmask.errors import DatasetError
-from unmask.evaluation.benchmarks import compare, gather
+from unmask.evaluation.benchmarks import compare, gather, measures
 from unmask.evaluation.benchmarks.compared import MEASURES, Compared, Row
+from unmask.evaluation.benchmarks.drawn import RANKING
 from unmask.evaluation.benchmarks.scores_file import Detector, FrameScores, ScoreRow, Scores
 from unmask.params import Evaluate
 from unmask.scoring import delong, metrics
@@ -108,6 +110,40 @@ def test_intervals_are_those_of_redrawn_sources() -> None:
     assert other.to_first.auc == pytest.approx(apart, abs=1e-9)
 
 
+def test_the_summary_of_the_pipeline_has_the_same_numbers() -> None:
+    [scores, _] = many(5, count=60)
+    frames = {r.video_id: FrameScores(("0", "1"), (r.rank or 0.0, 0.5)) for r in scores.rows}
+    # Nobody has scored the first two of twelve sources, which are drawn all the same.
+    rows = [
+        replace(row, probability=None, reason="no_face") if n < 10
+        else replace(row, verdict="fake" if n % 7 < 3 else "real", compression=f"c{n % 2}")
+        for n, row in enumerate(scores.rows)
+    ]  # fmt: skip
+    frames = {row.video_id: frames[row.video_id] for row in rows[10:]}
+    ours = Scores("celeb", scores.detector, rows, frames)
+    (row,) = compare.compare(gather.Benchmark("celeb", rows, [ours]), SETTINGS).rows
+    found = measures.summarise(ours, SETTINGS)
+    for name in (*RANKING, "log_loss"):
+        assert found["video"][name] == row.measures[name], name
+    assert found["clip"]["roc_auc"] == row.measures["frame_auc"]
+    assert found["verdicts"]["false_alarms"] == row.measures["false_alarms"]
+    groups = {group.name: group.auc for group in row.groups}
+    for word in ("c0", "c1"):
+        assert found["compressions"][word]["roc_auc"] == pytest.approx(groups[word], abs=1e-12)
+    assert row.measures["roc_auc"]["low"] is not None
+
+
+def test_p_is_not_told_where_no_auc_varies(tmp_path: Path) -> None:
+    detectors.put(tmp_path, "model", (0.1, 0.2, None, None, 0.9, 0.8, None, None))
+    detectors.put(tmp_path, "turned", (0.9, 0.8, None, None, 0.1, 0.2, None, None))
+    detectors.put(tmp_path, "same", (0.1, 0.2, None, None, 0.9, 0.8, None, None))
+    _, same, turned = compared(tmp_path).rows
+    assert turned.to_first is not None
+    assert (turned.to_first.auc["value"], turned.to_first.p) == (-1.0, None)
+    assert same.to_first is not None
+    assert (same.to_first.auc["value"], same.to_first.p) == (0.0, 1.0)
+
+
 def test_what_needs_no_detector_stands_below_in_the_direction_of_fakes(tmp_path: Path) -> None:
     detectors.put(tmp_path, "model", detectors.GOOD)
     detectors.put_looks(tmp_path)
@@ -150,3 +186,16 @@ def test_a_ranking_has_no_log_loss_and_one_class_no_auc(tmp_path: Path) -> None:
     assert value(reals, "log_loss") is not None
     assert reals.to_first is not None
     assert (reals.to_first.auc["value"], reals.to_first.p) == (None, None)
+
+
+def test_what_was_trained_on_is_known_in_other_spellings(tmp_path: Path) -> None:
+    def saw(*trained_on: str, benchmark: str = "celeb-df_v2.zip") -> bool | None:
+        detectors.put(tmp_path, "x", detectors.GOOD, benchmark=benchmark, trained_on=trained_on)
+        [row] = compare.compare(gather.read(tmp_path, benchmark), SETTINGS).rows
+        return row.saw_it
+
+    assert saw("dfdc", "Celeb-DF (v2)") is True
+    assert saw("celeb df v2.zip") is True
+    assert saw("Celeb-DF") is False
+    assert saw("ff++", benchmark="ff") is False
+    assert saw() is False

@@ -96,7 +96,7 @@ def test_looks_are_read_with_their_words_and_directions(tmp_path: Path) -> None:
     assert looks.words["face_px"] == "face width (px)"
     assert looks.directions == {"face_px": -1}
     summary.write_text("[]")
-    with pytest.raises(DatasetError, match="needs no detector"):
+    with pytest.raises(DatasetError, match="what the pipeline says of a benchmark"):
         gather.read(tmp_path, "celeb")
     summary.unlink()
     for damaged in (
@@ -108,3 +108,30 @@ def test_looks_are_read_with_their_words_and_directions(tmp_path: Path) -> None:
         path.write_text(damaged, encoding="latin-1")
         with pytest.raises(DatasetError, match="dvc repro benchmark@celeb"):
             gather.read(tmp_path, "celeb")
+
+
+def test_it_is_said_whose_test_videos_they_are_and_what_is_missing(tmp_path: Path) -> None:
+    def chosen(details: object) -> str:
+        summary.write_text(json.dumps({"video": {}, "details": [details]}))
+        return gather.read(tmp_path, "celeb").chosen
+
+    detectors.put(tmp_path, "other", detectors.POOR)
+    summary = tmp_path / "benchmarks/celeb.json"
+    summary.parent.mkdir()
+    official = {
+        "by": "official protocol", "taken": 259, "of": 6529, "protocol": "celeb-df-v2",
+        "version": 1, "named": 518, "missing": 259, "list_sha256": "0",
+    }  # fmt: skip
+    assert chosen({"chosen": official}) == ""  # an older list's: the pipeline has no scores
+    detectors.put(tmp_path, "model", detectors.GOOD)
+    assert chosen({"chosen": official}) == (
+        "official protocol celeb-df-v2, version 1, of which 259 of 518 videos are missing"
+    )
+    left = {"file": 1, "pictures": 2, "identity": 0}
+    assert chosen({"chosen": {"by": "all videos"}, "left_out": left}) == (
+        "all videos, without 3 of which training has seen something"
+    )
+    assert chosen({}) == ""
+    for damaged in ({"chosen": "all"}, {"chosen": {"by": "a", "protocol": "p"}}, 7):
+        with pytest.raises(DatasetError, match="not what the pipeline writes"):
+            chosen(damaged)

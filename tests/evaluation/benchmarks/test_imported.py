@@ -99,7 +99,7 @@ def test_rows_of_other_videos_are_counted_and_the_first_named(tmp_path: Path) ->
     found = take(tmp_path, content)
     assert found.unmatched_count == 9
     assert imported.said_unmatched(found) == (
-        "9 rows name no video of the benchmark: 'train_0', 'train_1', 'train_2', 'train_3', "
+        "9 row(s) name no video of the benchmark: 'train_0', 'train_1', 'train_2', 'train_3', "
         "'train_4' and 4 more."
     )
 
@@ -109,7 +109,7 @@ def test_videos_without_a_score_are_refused_unless_allowed(tmp_path: Path) -> No
     with pytest.raises(imported.IncompleteError) as caught:
         take(tmp_path, content)
     assert "one for 1 of them in 3 rows. Without one: 'b', 'c'." in str(caught.value)
-    assert "1 rows name no video of the benchmark: 'z'." in str(caught.value)
+    assert "1 row(s) name no video of the benchmark: 'z'." in str(caught.value)
     assert "--allow-missing" in str(caught.value)
     found = take(tmp_path, content, allow_missing=True)
     assert found.missing == ["b", "c"]
@@ -132,6 +132,7 @@ BAD = {
     "no row": ("id,score\n", {}, "a header and no row"),
     "NaN": ("id,score\n" + NUMBERS.format("NaN"), {}, "no finite numbers: line 4: 'NaN'"),
     "infinity": ("id,score\n" + NUMBERS.format("-inf"), {}, "no finite numbers: line 4: '-inf'"),
+    "1_0": ("id,score\n" + NUMBERS.format("1_0"), {}, "no finite numbers: line 4: '1_0'"),
     "1e999": ("id,score\n" + NUMBERS.format("1e999"), {}, "no finite numbers: line 4: '1e999'"),
     "a word": ("id,score\n" + NUMBERS.format("fake"), {}, "no finite numbers: line 4: 'fake'"),
     "a comma": ('id,score\n' + NUMBERS.format('"0,5"'), {}, "Write them with a point"),
@@ -148,7 +149,7 @@ BAD = {
     "many columns": (",".join(map(str, range(10_001))) + "\n", {}, "10,001 columns"),
     "Latin 1": (b"id,score\n\xe9,0.1\n", {}, "it is no UTF-8 (byte 0xe9"),
     "UTF-16": (WHOLE.encode("utf-16"), {}, "it is no UTF-8 (byte 0xff"),
-    "NUL": (b"id,score\n\0,0.1\n", {}, "1 rows name no video"),
+    "NUL": (b"id,score\n\0,0.1\n", {}, "1 row(s) name no video"),
     "a label": (
         "id,score,y\na,0.1,1\nb,0.2,fake\nc,0.5,FAKE\n",
         {"columns": Columns("score", video_id="id", label="y")},

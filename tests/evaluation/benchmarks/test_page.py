@@ -88,3 +88,23 @@ def test_one_detector_on_one_benchmark_has_a_page(tmp_path: Path) -> None:
     assert not Tags(text).open
     assert "How well 1 detector tells fake videos" in text
     assert "All benchmarks" not in text
+
+
+def test_what_is_said_of_a_detector_in_two_ways_stands_twice(tmp_path: Path) -> None:
+    for benchmark, version in (("celeb", "v1"), ("dfdc", "v2")):
+        detectors.put(tmp_path, "x", detectors.GOOD, benchmark=benchmark, version=version)
+    settings = Evaluate(bootstrap_resamples=10, seed=1)
+    found = [compare.compare(gather.read(tmp_path, name), settings) for name in ("celeb", "dfdc")]
+    text = page.render(found)
+    assert "How well 1 detector tells" in text
+    assert '<td class="words">v1</td>' in text
+    assert '<td class="words">v2</td>' in text
+
+
+def test_a_detector_without_any_score_has_a_row(tmp_path: Path) -> None:
+    detectors.put(tmp_path, "model", detectors.GOOD)
+    detectors.put(tmp_path, "blind", [None] * 8)
+    benchmark = gather.read(tmp_path, "celeb")
+    text = page.render([compare.compare(benchmark, Evaluate(bootstrap_resamples=10, seed=1))])
+    assert "<bdi>blind</bdi>" in text
+    assert "<td>0.0%</td>" in text

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_layout import ROOT, import_closure
 from unmask import params
 from unmask.evaluation.benchmarks import score, scores_file
 from unmask.evaluation.benchmarks.score import Answered, answer_all, describe, to_scores
@@ -155,3 +156,27 @@ def test_what_a_model_was_trained_on_is_what_its_folder_says(model_folder: Path)
 )
 def test_a_compression_is_a_word_of_its_own(file: str, word: str):
     assert score.compression_of(file) == word
+
+
+def test_the_code_that_counts_is_what_answering_imports_but_what_cannot_change_an_answer() -> None:
+    harmless = {
+        # Crops are there before: each has a key of what it was made by.
+        "faces.cascade", "faces.cropper", "faces.detector", "faces.search", "faces.tracks",
+        "video.encode",
+        # What is made of answers, and what a detector is called.
+        "evaluation.benchmarks.scores_file", "models.card_head",
+        # What only training does, and how a model's folder says where it came from.
+        "forgeries.blend", "models.adopt.record", "models.adopt.start",
+        # What refuses, how work is shared out, how files are written; not what is computed.
+        "errors", "records", "runtime.child", "runtime.code", "runtime.confinement",
+        "runtime.digests", "runtime.disk", "runtime.plain_text", "runtime.processes",
+        "runtime.resume_manifest", "runtime.scratch", "runtime.wire", "runtime.without_compiler",
+        "video.ahead",
+    }  # fmt: skip
+    counted = {name.replace("/", ".") for name in score._CODE}
+    assert counted.isdisjoint(harmless)
+    closure = import_closure(ROOT, ROOT / "src/unmask/answers/labelled.py") | import_closure(
+        ROOT, ROOT / "src/unmask/evaluation/benchmarks/score.py"
+    )
+    own = {"answers.labelled", "evaluation.benchmarks.score"}
+    assert counted | harmless == closure | own

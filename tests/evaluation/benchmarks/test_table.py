@@ -8,7 +8,7 @@ from pathlib import Path
 import detectors
 import pytest
 
-from unmask.evaluation.benchmarks import compare, gather, table
+from unmask.evaluation.benchmarks import compare, gather, page, table
 from unmask.evaluation.benchmarks.compared import Compared, Difference
 from unmask.params import Evaluate
 
@@ -90,3 +90,13 @@ def test_what_is_small_is_told_apart_from_nothing(tmp_path: Path) -> None:
         auc = {"value": 0.1, "low": None, "high": None}
         assert table.p_cell(replace(row, to_first=Difference(8, auc, place))) == p
     assert table.trained_cell(row) == "?"
+
+
+def test_a_title_says_whose_test_videos_they_are(tmp_path: Path) -> None:
+    detectors.put(tmp_path, "model", detectors.GOOD)
+    benchmark = replace(gather.read(tmp_path, "celeb"), chosen="official protocol x, version 1")
+    found = [compare.compare(benchmark, Evaluate(bootstrap_resamples=10, seed=1))]
+    wanted = "4 real and 4 fake, of 4 sources (official protocol x, version 1)"
+    assert wanted in table.for_terminal(found)
+    assert wanted in table.as_markdown(found)
+    assert "of 4 people or recordings (official protocol x, version 1)." in page.render(found)

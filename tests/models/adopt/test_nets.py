@@ -16,6 +16,7 @@ from torch.nn import functional
 from unmask.errors import WeightsError
 from unmask.models.adopt import adoption, names, nets, padding, registry
 from unmask.models.adopt.adapter import Converted, Published
+from unmask.models.adopt.adapters import x3d
 from unmask.models.adopt.record import Architecture
 from unmask.models.backbones import clip_logits, map_of
 from unmask.models.frame_net import DEVIATION, MEAN, NoMapError
@@ -101,7 +102,8 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_each_published_file_fits_its_net_at_full_size(name: str) -> None:
     """Shapes alone: on the meta device nothing is computed."""
-    assert {adapter.name for adapter in registry.OURS} == set(PUBLISHED)
+    starts = {adapter.name for adapter in x3d.ADAPTERS}  # test_start has these
+    assert {adapter.name for adapter in registry.OURS} - starts == set(PUBLISHED)
     tensors = {key: torch.empty(shape, device="meta") for key, shape in PUBLISHED[name]().items()}
     converted = convert(name, tensors)
     wanted = nets.shapes_of(converted.architecture)

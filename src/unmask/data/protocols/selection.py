@@ -3,10 +3,9 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from unmask.data import datasets
-from unmask.data.archive import ChunkFiles, first_few, open_chunk, shorten
+from unmask.data.archive import ChunkFiles, first_few, shorten
 from unmask.data.layouts.entry import Entry
 from unmask.data.protocols.protocol import Protocol, protocol_named, protocols_for
 from unmask.data.protocols.rules import Named, digest_of, name_videos
@@ -29,18 +28,6 @@ class Selection:
     def files(self) -> frozenset[str]:
         """Return the names of the test videos, as Entry.file has them."""
         return frozenset(entry.file for entry in self.entries)
-
-
-def protocol_of(chunk: Path, name: str | None = None) -> Selection | None:
-    """Return which videos of a chunk are test by its official protocol, or None: it has none.
-
-    name asks for one protocol; without it, that of the chunk's layout is taken.
-
-    Raises:
-        DatasetError: the chunk can't be read, or what select raises.
-    """
-    with open_chunk(chunk) as files:
-        return select(files, datasets.read(files), name)
 
 
 def select(

@@ -127,6 +127,8 @@ def _index_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a benchmark's row as a model-index has it."""
     auc = row["roc_auc"]
     name = f"AUC over {row['fake']} fakes and {row['real']} real videos"
+    if row["coverage"] < 1:
+        name += f", of which {row['coverage']:.1%} have a score"
     if auc["low"] is not None:
         name += f" (95% interval {auc['low']:.3f} to {auc['high']:.3f})"
     if row["saw_it"]:

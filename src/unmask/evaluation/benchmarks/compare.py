@@ -13,25 +13,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.data.words import key_of
-from unmask.errors import DatasetError, OneClassError, UnmaskError
+from unmask.data.trained_on import is_among
+from unmask.errors import DatasetError, UnmaskError
 from unmask.evaluation.benchmarks.compared import GROUPED_BY, Compared, Difference, Group, Row
+from unmask.evaluation.benchmarks.drawn import Drawn, value_of
 from unmask.evaluation.benchmarks.gather import FROZEN_NET, SHARPNESS, WIDTH, Benchmark
-from unmask.evaluation.benchmarks.scores_file import Detector, FrameScores, ScoreRow
+from unmask.evaluation.benchmarks.scores_file import Detector, FrameScores, Scores
 from unmask.params import Evaluate
-from unmask.scoring import baselines, delong, metrics, redraws
+from unmask.scoring import baselines, delong, redraws
 from unmask.scoring.metrics import NOT_MEASURED, Measured
-from unmask.scoring.operating_point import tpr_at_fpr
-from unmask.scoring.redraws import Redraws
 from unmask.scoring.scores import Floats, Ints, roc_auc
-
-_RANKING: dict[str, metrics.Metric] = {
-    "roc_auc": roc_auc,
-    "average_precision": metrics.average_precision,
-    "equal_error_rate": metrics.equal_error_rate,
-    "tpr_at_fpr_1": lambda labels, scores: tpr_at_fpr(labels, scores, 0.01),
-    "tpr_at_fpr_5": lambda labels, scores: tpr_at_fpr(labels, scores, 0.05),
-}
 
 
 def compare(benchmark: Benchmark, settings: Evaluate, *, first: str | None = None) -> Compared:
@@ -44,17 +35,15 @@ def compare(benchmark: Benchmark, settings: Evaluate, *, first: str | None = Non
     if first is not None and first in [each.detector.name for each in scored]:
         scored.sort(key=lambda each: each.detector.name != first)
     asked = _Asked(benchmark, settings)
-    entries = [
-        _Entry.of(each.detector, each.rows, each.frames, is_detector=True) for each in scored
-    ]
+    entries = [_Entry.of(each) for each in scored]
     entries += asked.without_detector()
     rows: list[Row] = []
     for entry in entries:
         rows.append(asked.row_of(entry, entries[0]))
     labels = asked.labels_N
     return Compared(
-        benchmark.name, len(labels), int(labels.sum()), len(set(asked.groups)), rows,
-        0 if asked.pairs is None else asked.pairs.count,
+        benchmark.name, len(labels), int(labels.sum()), len(set(asked.sources)), rows,
+        0 if asked.pairs is None else asked.pairs.count, benchmark.chosen,
     )  # fmt: skip
 
 
@@ -88,17 +77,12 @@ class _Entry:
     frames: Mapping[str, FrameScores] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        detector: Detector,
-        rows: Sequence[ScoreRow],
-        frames: Mapping[str, FrameScores],
-        *,
-        is_detector: bool,
-    ) -> "_Entry":
+    def of(cls, scores: Scores) -> "_Entry":
+        rows = scores.rows
         return cls(
-            detector, detector.name, is_detector, _floats([row.rank for row in rows]),
-            _floats([row.probability for row in rows]), [row.verdict for row in rows], frames,
+            scores.detector, scores.detector.name, True, _floats([row.rank for row in rows]),
+            _floats([row.probability for row in rows]), [row.verdict for row in rows],
+            scores.frames,
         )  # fmt: skip
 
     @property
@@ -118,11 +102,9 @@ class _Asked:
         videos = benchmark.videos
         self.benchmark = benchmark
         self.ids = [video.video_id for video in videos]
-        self.labels_N = np.array([video.label for video in videos], np.int64)
-        self.groups = [video.source_id for video in videos]
-        self.drawn: Redraws = redraws.draw(
-            self.groups, resamples=settings.bootstrap_resamples, seed=settings.seed
-        )
+        self.sources = [video.source_id for video in videos]
+        self.drawn = Drawn([video.label for video in videos], self.sources, settings)
+        self.labels_N = self.drawn.labels_N
         self.members = list(self._members())
         self._auc_of_first: dict[bytes, Floats] = {}
 
@@ -150,7 +132,9 @@ class _Asked:
             for name in (WIDTH, SHARPNESS)
         )
         known = np.flatnonzero(~np.isnan(widths) & ~np.isnan(sharpness) & (widths > 0))
-        known = known[np.argsort(self.drawn.group_of_N[known], kind="stable")]  # see redraws
+        known = known[
+            np.argsort(self.drawn.redraws.group_of_N[known], kind="stable")
+        ]  # see redraws
         if not len(known):
             return None
         found = baselines.match_pairs(self.labels_N[known], widths[known], sharpness[known])
@@ -183,88 +167,46 @@ class _Asked:
 
     def row_of(self, entry: _Entry, first: _Entry) -> Row:
         """Return all that the table says of an entry."""
-        places = entry.scored_M
+        places, drawn = entry.scored_M, self.drawn
         labels, ranks = self.labels_N[places], entry.ranks_N[places]
-        curves = self._curves(places, ranks)
-        measured = {
-            name: self._measured(_value(metric, labels, ranks), curves.get(name))
-            for name, metric in _RANKING.items()
-        }
         probabilities = entry.probabilities_N[places]
-        has_probabilities = bool(len(places)) and not np.isnan(probabilities).any()
-        measured["log_loss"] = (
-            self._mean(_losses(labels, probabilities), places)
-            if has_probabilities
-            else dict(NOT_MEASURED)
-        )
-        measured["frame_auc"] = self._frame_auc(entry)
-        for name, label in (("false_alarms", 0), ("found", 1)):
-            measured[name] = self._called_fake(entry, label)
-        measured["matched_auc"] = self._matched_auc(entry)
-        auc_R = curves.get("roc_auc", np.full(len(self.drawn.times_RG), math.nan))
+        curves = drawn.curves(places, ranks)
+        measured = {
+            **drawn.ranking(places, ranks, curves),
+            "log_loss": drawn.log_loss(places, probabilities),
+            "frame_auc": drawn.frame_auc([entry.frames.get(i) for i in self.ids]),
+            "false_alarms": drawn.called_fake(0, entry.verdicts),
+            "found": drawn.called_fake(1, entry.verdicts),
+            "matched_auc": self._matched_auc(entry),
+        }
+        auc_R = curves.get("roc_auc", np.full(len(drawn.redraws.times_RG), math.nan))
         trained_on = entry.detector.trained_on
         return Row(
             detector=entry.detector, is_detector=entry.is_detector, words=entry.words,
             scored=len(places), measures=measured,
             groups=self._groups(entry) if entry.is_detector else [],
             to_first=None if entry is first else self._to_first(entry, first, auc_R),
-            saw_it=None if trained_on is None else _saw(trained_on, self.benchmark.name),
+            saw_it=None if trained_on is None else is_among(self.benchmark.name, trained_on),
             auc_R=auc_R, labels_M=labels, ranks_M=ranks,
-            probabilities_M=probabilities if has_probabilities else None,
+            probabilities_M=None if np.isnan(probabilities).any() else probabilities,
         )  # fmt: skip
-
-    def _curves(self, places: Ints, ranks: Floats) -> dict[str, Floats]:
-        if len(set(self.labels_N[places].tolist())) < 2:
-            return {}
-        return redraws.curve_values(self.labels_N[places], ranks, places, self.drawn)
-
-    def _measured(self, value: float | None, values_R: Floats | None) -> Measured:
-        if value is None or values_R is None:
-            return dict(NOT_MEASURED)
-        return metrics.as_measured(value, redraws.interval(values_R, self.drawn))
-
-    def _mean(self, values: Floats, places: Ints) -> Measured:
-        return self._measured(float(values.mean()), redraws.mean_values(values, places, self.drawn))
-
-    def _frame_auc(self, entry: _Entry) -> Measured:
-        counts = [len(entry.frames[i].scores) if i in entry.frames else 0 for i in self.ids]
-        places = np.repeat(np.arange(len(self.ids)), counts)
-        if not len(places):
-            return dict(NOT_MEASURED)
-        scores = np.concatenate(
-            [entry.frames[i].scores for i in self.ids if i in entry.frames]
-        ).astype(np.float64)
-        labels = self.labels_N[places]
-        value = _value(roc_auc, labels, scores)
-        if value is None:
-            return dict(NOT_MEASURED)
-        return self._measured(value, redraws.stepped_auc_values(labels, scores, places, self.drawn))
-
-    def _called_fake(self, entry: _Entry, label: int) -> Measured:
-        judged = np.array([bool(verdict) for verdict in entry.verdicts])
-        places = np.flatnonzero(judged & (self.labels_N == label))
-        if not len(places):
-            return dict(NOT_MEASURED)
-        called = np.array([float(entry.verdicts[n] == "fake") for n in places.tolist()])
-        return self._mean(called, places)
 
     def _matched_auc(self, entry: _Entry) -> Measured:
         if self.pairs is None:
             return dict(NOT_MEASURED)
-        value, values_R = redraws.pair_values(entry.ranks_N, self.pairs, self.drawn)
-        return self._measured(None if math.isnan(value) else value, values_R)
+        value, values_R = redraws.pair_values(entry.ranks_N, self.pairs, self.drawn.redraws)
+        places = np.concatenate([self.pairs.fakes_F, self.pairs.reals_R])
+        return self.drawn.measured(
+            None if math.isnan(value) else value, values_R, places[~np.isnan(entry.ranks_N[places])]
+        )
 
     def _groups(self, entry: _Entry) -> list[Group]:
         known, found = ~np.isnan(entry.ranks_N), []
         for by, name, is_member in self.members:
             places = np.flatnonzero(known & is_member)
-            labels, ranks = self.labels_N[places], entry.ranks_N[places]
-            value = _value(roc_auc, labels, ranks)
-            values_R = (
-                None if value is None else redraws.auc_values(labels, ranks, places, self.drawn)
-            )
+            labels = self.labels_N[places]
             fakes = int(labels.sum())
-            auc = self._measured(value, values_R)
+            auc = self.drawn.auc(places, entry.ranks_N[places])
             found.append(Group(by, name, fakes, len(labels) - fakes, auc))
         return found
 
@@ -272,36 +214,29 @@ class _Asked:
         both = np.flatnonzero(~np.isnan(entry.ranks_N) & ~np.isnan(first.ranks_N))
         labels = self.labels_N[both]
         own, others = entry.ranks_N[both], first.ranks_N[both]
-        value, other = _value(roc_auc, labels, own), _value(roc_auc, labels, others)
+        value, other = value_of(roc_auc, labels, own), value_of(roc_auc, labels, others)
         if value is None or other is None:
             return Difference(len(both), dict(NOT_MEASURED), None)
+        drawn = self.drawn.redraws
         if len(both) < len(entry.scored_M):
-            auc_R = redraws.auc_values(labels, own, both, self.drawn)
+            auc_R = redraws.auc_values(labels, own, both, drawn)
         key = both.tobytes()
         if key not in self._auc_of_first:
-            self._auc_of_first[key] = redraws.auc_values(labels, others, both, self.drawn)
+            self._auc_of_first[key] = redraws.auc_values(labels, others, both, drawn)
         apart_R = auc_R - self._auc_of_first[key]
-        try:
-            p = delong.compare(labels, own, others).p
-        except UnmaskError:  # fewer than two videos of a class
-            p = None
-        return Difference(len(both), self._measured(value - other, apart_R), p)
+        return Difference(
+            len(both), self.drawn.measured(value - other, apart_R, both), _p(labels, own, others)
+        )
 
 
-def _value(metric: metrics.Metric, labels: Ints, scores: Floats) -> float | None:
-    if not len(labels):
-        return None
+def _p(labels_M: Ints, ranks_M: Floats, others_M: Floats) -> float | None:
+    """Return DeLong's p; None where the test says nothing.
+
+    That is where a class has fewer than two videos, and where two AUCs differ and neither varies:
+    of 1 and 0 on four videos it would be sure.
+    """
     try:
-        return metric(labels, scores)
-    except OneClassError:
+        found = delong.compare(labels_M, ranks_M, others_M)
+    except UnmaskError:
         return None
-
-
-def _losses(labels_M: Ints, probabilities_M: Floats) -> Floats:
-    """Return each video's term of metrics.log_loss."""
-    clipped = np.clip(probabilities_M, metrics.LOG_LOSS_CLIP, 1 - metrics.LOG_LOSS_CLIP)
-    return np.asarray(-np.where(labels_M == 1, np.log(clipped), np.log1p(-clipped)))
-
-
-def _saw(trained_on: Sequence[str], benchmark: str) -> bool:
-    return key_of(benchmark) in {key_of(name) for name in trained_on}
+    return found.p if math.isfinite(found.z) else None

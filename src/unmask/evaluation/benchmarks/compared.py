@@ -36,7 +36,8 @@ class Difference:
     """How much higher a detector's AUC is than the first one's, on the videos that both scored.
 
     Its interval redraws sources. p is DeLong's, which takes videos for independent: where sources
-    have several it can be far too small. None where a class has fewer than two videos.
+    have several it can be far too small. None where a class has fewer than two videos, or where the
+    AUCs differ and neither varies.
     """
 
     videos: int
@@ -80,6 +81,7 @@ class Compared:
     sources: int
     rows: Sequence[Row]  # detectors, the first first; then what needs none
     pairs: int  # of like quality; 0 where nobody looked
+    chosen: str = ""  # by whose word these are its test videos, as gather.Benchmark has it
 
     @property
     def detectors(self) -> list[Row]:
@@ -99,26 +101,48 @@ class Across:
 def across(compared: Sequence[Compared]) -> list[Across]:
     """Return each detector's mean AUC over the benchmarks that it was not trained on.
 
-    Only a detector that has a score on every one of those has a mean; its interval takes the
-    benchmarks for independent of each other.
+    Benchmarks of one class have no AUC and count nowhere. Only a detector that has a score on every
+    other one has a mean, and only one: where scores under a name are of several models or versions,
+    their mean would be nobody's. The interval takes the benchmarks for independent of each other.
     """
+    both = [each for each in compared if 0 < each.fakes < each.videos]
     found = []
     for name in dict.fromkeys(row.detector.name for each in compared for row in each.detectors):
         rows = [
-            row for each in compared for row in each.detectors if row.detector.name == name
-        ]  # fmt: skip
-        unseen = [row for row in rows if not row.saw_it]
-        seen = len(rows) - len(unseen)
-        aucs = [row.measures["roc_auc"]["value"] for row in unseen]
-        if not unseen or None in aucs or len(unseen) + seen < len(compared):
-            found.append(Across(name, dict(NOT_MEASURED), len(unseen)))
-            continue
-        means_R = np.mean([row.auc_R for row in unseen], axis=0)
-        known = means_R[~np.isnan(means_R)]
-        whole = all(row.measures["roc_auc"]["low"] is not None for row in unseen)
-        low, high = (
-            (float(each) for each in np.quantile(known, [0.025, 0.975])) if whole else (None, None)
-        )
-        mean = float(np.mean(np.array(aucs, np.float64)))
-        found.append(Across(name, {"value": mean, "low": low, "high": high}, len(unseen)))
+            (place, row)
+            for place, each in enumerate(both)
+            for row in each.detectors
+            if row.detector.name == name
+        ]
+        unseen = [(place, row) for place, row in rows if not row.saw_it]
+        measured = dict(NOT_MEASURED)
+        if len(rows) == len(both) and _is_one([row.detector for _, row in rows]):
+            measured = _mean(unseen)
+        found.append(Across(name, measured, len(unseen)))
     return found
+
+
+def _is_one(detectors: Sequence[Detector]) -> bool:
+    """Say whether these may be one detector: no two have another model, or another version."""
+    digests = {each.model_digest for each in detectors}
+    versions = {each.version for each in detectors if not each.model_digest} - {""}
+    return len(digests) == 1 and len(versions) <= 1
+
+
+def _mean(unseen: Sequence[tuple[int, Row]]) -> Measured:
+    """Return the mean AUC of a detector's rows, each with its benchmark's place."""
+    aucs = [row.measures["roc_auc"]["value"] for _, row in unseen]
+    if not unseen or None in aucs:
+        return dict(NOT_MEASURED)
+    low = high = None
+    if all(row.measures["roc_auc"]["low"] is not None for _, row in unseen):
+        # All benchmarks draw by one seed. Added up in that order, what a draw does to the first
+        # sources of one would go with what it does to the first sources of the others.
+        values_BR = [
+            np.random.default_rng(place).permutation(row.auc_R[~np.isnan(row.auc_R)])
+            for place, row in unseen
+        ]
+        fewest = min(map(len, values_BR))
+        means = np.mean([values[:fewest] for values in values_BR], axis=0)
+        low, high = (float(each) for each in np.quantile(means, [0.025, 0.975]))
+    return {"value": float(np.mean(np.array(aucs, np.float64))), "low": low, "high": high}

@@ -9,7 +9,7 @@ from unmask.errors import OneClassError
 from unmask.evaluation.benchmarks.compared import Compared, Row
 from unmask.scoring import metrics
 from unmask.scoring.metrics import Measured
-from unmask.scoring.scores import Floats, Ints
+from unmask.scoring.scores import Floats
 
 ROC_PX = 400  # the side of the ROC's square, in units of its SVG
 STRIP_PX = 120  # the width of the axis that intervals lie on
@@ -49,12 +49,15 @@ class Histogram:
 
 
 def curve_of(row: Row, place: int) -> Curve | None:
-    """Return a row's ROC, as a path without the points that nobody could see; None of one class."""
+    """Return a row's ROC, as a path without the points that nobody could see.
+
+    None of one class, and where no video has a score.
+    """
+    if not len(row.labels_M):
+        return None
     try:
         found = metrics.roc_curve(row.labels_M, row.ranks_M)
-    except (OneClassError, ValueError):
-        return None
-    if not len(row.labels_M):
+    except OneClassError:
         return None
     x, y = np.rint(found.fpr_K * ROC_PX * 4) / 4, np.rint((1 - found.tpr_K) * ROC_PX * 4) / 4
     return Curve(place % LOOKS, place // LOOKS, row.words, _path(x, y))
@@ -140,9 +143,3 @@ def shade_of(measured: Measured) -> int:
     """Return how good an AUC is in ten steps, from 0 (chance or worse) to 10."""
     value = measured["value"]
     return 0 if value is None else max(0, min(10, round((value - 0.5) * 20)))
-
-
-def counts_of(labels: Ints) -> tuple[int, int]:
-    """Return how many real videos and fakes there are."""
-    fakes = int(labels.sum())
-    return len(labels) - fakes, fakes

@@ -43,6 +43,7 @@ class Benchmark:
     videos: Sequence[ScoreRow]  # the list, in the order of ids; the scores in it are nobody's
     detectors: Sequence[Scores]  # the pipeline's first; all of this list
     looks: Looks = NO_LOOKS
+    chosen: str = ""  # by whose word these videos are its test videos; empty where nobody says
 
 
 def names(metrics_dir: Path) -> list[str]:
@@ -70,11 +71,14 @@ def read(metrics_dir: Path, name: str, listed: Sequence[VideoRecord] | None = No
             " a detector's scores with `unmask benchmark import`."
         )
     _check_one_list(name, detectors, listed)
+    summary = metrics_dir / "benchmarks" / f"{name}.json"
+    has_ours = scores_file.pipeline_place(metrics_dir, name).detector.is_file()
     return Benchmark(
         name,
         _with_conditions(name, detectors),
         detectors,
         _read_looks(metrics_dir, name, detectors),
+        _read_chosen(summary) if has_ours else "",
     )
 
 
@@ -168,15 +172,59 @@ def _read_looks(metrics_dir: Path, name: str, detectors: Sequence[Scores]) -> Lo
     return Looks(values, words, directions)
 
 
+def _read_details(path: Path) -> Mapping[str, Any] | None:
+    """Return what the pipeline's summary says of a benchmark; None where there is no such file.
+
+    Raises:
+        DatasetError: it is not what the pipeline writes.
+    """
+    if not path.exists():
+        return None
+    try:
+        (details,) = json.loads(read_regular(path, _MOST_BYTES))["details"]
+        return dict(details)
+    except (OSError, *MALFORMED) as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: BaseException) -> DatasetError:
+    return DatasetError(
+        f"Asked for what the pipeline says of a benchmark in {path}; it is not what the pipeline "
+        f"writes ({str(error)[:200]}). Run `dvc repro` to make it again."
+    )
+
+
+def _read_chosen(path: Path) -> str:
+    """Return in words by whose word a benchmark's videos are its test videos, and what is lacking.
+
+    Nothing where the summary does not say.
+    """
+    details = _read_details(path)
+    if details is None or "chosen" not in details:
+        return ""
+    try:
+        chosen: Mapping[str, Any] = details["chosen"]
+        words = str(chosen["by"])
+        if "protocol" in chosen:
+            words += f" {chosen['protocol']}, version {int(chosen['version'])}"
+            if missing := int(chosen["missing"]):
+                words += f", of which {missing:,} of {int(chosen['named']):,} videos are missing"
+        if left := sum(map(int, details.get("left_out", {}).values())):
+            words += f", without {left:,} of which training has seen something"
+    except MALFORMED as error:
+        raise _not_written(path, error) from error
+    return words
+
+
 def _read_words(path: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Return what the pipeline's summary calls each quantity, and which way fakes go in training.
 
     Nothing where there is no such summary: the table then takes its own words and videos.
     """
-    if not path.exists():
+    details = _read_details(path)
+    if details is None:
         return {}, {}
     try:
-        (details,) = json.loads(read_regular(path, _MOST_BYTES))["details"]
         plain: Mapping[str, Any] = details["without_detector"]
         words = {str(row["name"]): str(row["words"]) for row in plain["rows"]}
         if plain["direction_from"] != "training videos":
@@ -186,8 +234,5 @@ def _read_words(path: Path) -> tuple[dict[str, str], dict[str, int]]:
             str(row["name"]): turned[row["fakes_have"]]
             for row in plain["rows"] if row["fakes_have"]
         }  # fmt: skip
-    except (OSError, *MALFORMED) as error:
-        raise DatasetError(
-            f"Asked for what needs no detector in {path}; it is not what the pipeline writes "
-            f"({str(error)[:200]}). Run `dvc repro` to make it again."
-        ) from error
+    except MALFORMED as error:
+        raise _not_written(path, error) from error

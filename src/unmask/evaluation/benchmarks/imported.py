@@ -99,7 +99,7 @@ def said_unmatched(found: Imported) -> str:
     names = [shorten(name) for name in found.unmatched]
     more = found.unmatched_count - len(names)
     return (
-        f"{found.unmatched_count:,} rows name no video of the benchmark: {', '.join(names)}"
+        f"{found.unmatched_count:,} row(s) name no video of the benchmark: {', '.join(names)}"
         f"{f' and {more:,} more' if more else ''}."
     )
 
@@ -199,7 +199,8 @@ class _Reader:
         if not text:
             return None
         try:
-            value = float(text)
+            # Python reads 1_000, its own spelling of a thousand, where a list may hold two words.
+            value = float(text.replace("_", "?"))
         except ValueError:
             self._flaw("no number", number, shorten(text))
             return None

@@ -4,36 +4,26 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from unmask.errors import DatasetError
 from unmask.evaluation import plots
 from unmask.evaluation.baselines import Learned, Seen, linear_logits
+from unmask.evaluation.benchmarks.drawn import RANKING, Drawn
 from unmask.evaluation.benchmarks.scores_file import VERDICTS, ScoreRow, Scores
 from unmask.evaluation.looks import QUANTITIES
 from unmask.params import Evaluate
 from unmask.runtime.disk import write_atomically
 from unmask.runtime.plain_text import plain_cell
 from unmask.scoring import metrics
-from unmask.scoring.operating_point import tpr_at_fpr
-from unmask.scoring.scores import roc_auc
+from unmask.scoring.scores import Ints
 from unmask.tracking.tracker import Tracker, flat
 
 Summary = dict[str, Any]
-RANKING: dict[str, metrics.Metric] = {
-    "roc_auc": roc_auc,
-    "average_precision": metrics.average_precision,
-    "equal_error_rate": metrics.equal_error_rate,
-    "tpr_at_fpr_1": partial(tpr_at_fpr, max_fpr=0.01),
-    "tpr_at_fpr_5": partial(tpr_at_fpr, max_fpr=0.05),
-}
-OF_PROBABILITIES: dict[str, metrics.Metric] = {"log_loss": metrics.log_loss}
 HEADLINE = ("roc_auc", "average_precision", "equal_error_rate", "log_loss", "tpr_at_fpr_1",
             "tpr_at_fpr_5")  # fmt: skip
 
@@ -41,11 +31,11 @@ HEADLINE = ("roc_auc", "average_precision", "equal_error_rate", "log_loss", "tpr
 def summarise(scores: Scores, settings: Evaluate) -> Summary:
     """Return a detector's metrics on a benchmark: of videos and of clips, overall and by group.
 
-    Each metric has its 95% bootstrap interval, which redraws whole sources. A group's metrics set
-    the fakes of a method or generator against all real videos; of a compression, both classes are
-    of it. A metric that needs two classes is None over one. Coverage is the share of videos that
-    have a score; the rest are counted by reason and in no other metric. verdicts is None where the
-    detector gives none: a model without a promise.
+    Each metric has its 95% bootstrap interval, which redraws the benchmark's sources (Drawn). A
+    group's metrics set the fakes of a method or generator against all real videos; of a
+    compression, both classes are of it. A metric that needs two classes is None over one. Coverage
+    is the share of videos that have a score; the rest are counted by reason and in no other
+    metric. verdicts is None where the detector gives none: a model without a promise.
 
     Raises:
         DatasetError: no video has a score.
@@ -57,19 +47,21 @@ def summarise(scores: Scores, settings: Evaluate) -> Summary:
             f"Asked for metrics of {scores.detector.name} on {scores.benchmark}; none of "
             f"{len(rows)} videos has a score. The reasons are in its table of scores."
         )
-    reals = [row for row in scored if row.label == 0]
+    drawn = Drawn([row.label for row in rows], [row.source_id for row in rows], settings)
 
-    def of_fakes(column: str) -> Summary:
-        words = sorted({getattr(row, column) for row in scored if row.label == 1} - {""})
-        return {
-            word: measure_videos(
-                [*reals, *(r for r in scored if r.label == 1 and getattr(r, column) == word)],
-                settings,
-            )
-            for word in words
-        }  # fmt: skip
+    def of(is_member: Callable[[ScoreRow], bool]) -> Summary:
+        places = [n for n, row in enumerate(rows) if row.rank is not None and is_member(row)]
+        return _measure_videos(rows, np.array(places), drawn)
 
-    compressions = sorted({row.compression for row in scored} - {""})
+    def of_fakes(column: str, word: str) -> Summary:
+        return of(lambda row: row.label == 0 or getattr(row, column) == word)
+
+    def words(column: str, kinds: tuple[int, ...]) -> list[str]:
+        return sorted({getattr(row, column) for row in scored if row.label in kinds} - {""})
+
+    def of_compression(word: str) -> Summary:
+        return of(lambda row: row.compression == word)
+
     return {
         "benchmark": scores.benchmark,
         "detector": scores.detector.name,
@@ -80,83 +72,47 @@ def summarise(scores: Scores, settings: Evaluate) -> Summary:
         "sources": len({row.source_id for row in rows}),
         "coverage": len(scored) / len(rows),
         "reasons": dict(sorted(Counter(r.reason for r in rows if r.reason).items())),
-        "video": measure_videos(scored, settings),
-        "clip": _measure_clips(scores, settings),
-        "verdicts": _count_verdicts(rows, settings),
-        "methods": of_fakes("method"),
-        "generators": of_fakes("generator"),
-        "compressions": {
-            word: measure_videos([r for r in scored if r.compression == word], settings)
-            for word in compressions
-        },
+        "video": of(lambda _: True),
+        "clip": _measure_clips(scores, drawn),
+        "verdicts": _count_verdicts(rows, drawn),
+        "methods": {word: of_fakes("method", word) for word in words("method", (1,))},
+        "generators": {word: of_fakes("generator", word) for word in words("generator", (1,))},
+        "compressions": {word: of_compression(word) for word in words("compression", (0, 1))},
     }
 
 
-def measure_videos(rows: Sequence[ScoreRow], settings: Evaluate) -> Summary:
-    """Return the metrics of videos that have a score; those of probabilities where all have one."""
-    labels, groups = [row.label for row in rows], [row.source_id for row in rows]
-    found: Summary = {"count": len(rows)}
-    ranks = [row.rank for row in rows]
-    for name, metric in RANKING.items():
-        found[name] = _measure(metric, labels, ranks, groups, settings)
-    probabilities = [row.probability for row in rows]
-    for name, metric in OF_PROBABILITIES.items():
-        found[name] = (
-            dict(metrics.NOT_MEASURED)
-            if None in probabilities
-            else _measure(metric, labels, probabilities, groups, settings)
-        )
-    return found
+def _measure_videos(rows: Sequence[ScoreRow], places_M: Ints, drawn: Drawn) -> Summary:
+    """Return the metrics of the videos at these places, which all have a score."""
+    own = [rows[place] for place in places_M.tolist()]
+    ranks = np.array([row.rank for row in own], np.float64)
+    probabilities = np.array([row.probability for row in own], np.float64)  # None becomes NaN
+    return {
+        "count": len(own),
+        **drawn.ranking(places_M, ranks),
+        "log_loss": drawn.log_loss(places_M, probabilities),
+    }
 
 
-def _measure_clips(scores: Scores, settings: Evaluate) -> Summary | None:
+def _measure_clips(scores: Scores, drawn: Drawn) -> Summary | None:
     if not scores.frames:
         return None
-    rows = [
-        (row.label, score, row.source_id)
-        for row in scores.rows if row.video_id in scores.frames
-        for score in scores.frames[row.video_id].scores
-    ]  # fmt: skip
-    labels, ranks, groups = zip(*rows, strict=True)
-    auc = _measure(roc_auc, labels, ranks, groups, settings)
-    return {"count": len(rows), "roc_auc": auc}
+    return {
+        "count": sum(len(frames.scores) for frames in scores.frames.values()),
+        "roc_auc": drawn.frame_auc([scores.frames.get(row.video_id) for row in scores.rows]),
+    }
 
 
-def _count_verdicts(rows: Sequence[ScoreRow], settings: Evaluate) -> Summary | None:
+def _count_verdicts(rows: Sequence[ScoreRow], drawn: Drawn) -> Summary | None:
     """Return the verdicts of real and fake videos, and which share of each is called fake."""
-    judged = [row for row in rows if row.verdict]
-    if not judged:
+    verdicts = [row.verdict for row in rows]
+    if not any(verdicts):
         return None
     found: Summary = {}
     for label, kind, rate in ((0, "real", "false_alarms"), (1, "fake", "found")):
-        own = [row for row in judged if row.label == label]
-        counts = Counter(row.verdict for row in own)
+        counts = Counter(row.verdict for row in rows if row.label == label)
         found[kind] = {verdict: counts[verdict] for verdict in VERDICTS}
-        called = [float(row.verdict == "fake") for row in own]
-        groups = [row.source_id for row in own]
-        found[rate] = (
-            _measure(_share, [label] * len(own), called, groups, settings)
-            if own
-            else dict(metrics.NOT_MEASURED)
-        )
+        found[rate] = drawn.called_fake(label, verdicts)
     return found
-
-
-def _share(labels_N: ArrayLike, called_N: ArrayLike) -> float:  # noqa: ARG001  # Metric's
-    return float(np.asarray(called_N, np.float64).mean())
-
-
-def _measure(
-    metric: metrics.Metric,
-    labels: Sequence[int],
-    values: Sequence[Any],
-    groups: Sequence[str],
-    settings: Evaluate,
-) -> metrics.Measured:
-    return metrics.measure(
-        metric, labels, values, groups,
-        resamples=settings.bootstrap_resamples, seed=settings.seed,
-    )  # fmt: skip
 
 
 def record(summary: Summary) -> Summary:
@@ -183,7 +139,7 @@ def table(summary: Summary) -> str:
     shown = {"all": summary["video"]}
     for kind in ("methods", "generators", "compressions"):
         shown |= summary[kind]
-    names = [*RANKING, *OF_PROBABILITIES]
+    names = [*RANKING, "log_loss"]
     lines.append(f"{'':24}{'videos':>8}" + "".join(f"{name:>24}" for name in names))
     for word, values in shown.items():
         cells = "".join(f"{metrics.shown(values[name]):>24}" for name in names)

@@ -51,7 +51,7 @@ def render(compared: Sequence[Compared]) -> str:
         benchmarks=[_view(each, looks) for each in compared],
         overview=_overview(compared) if len(compared) > 1 else [],
         titles=[each.name for each in compared],
-        detectors=_detectors(compared), looks=looks, table=table, drawing=drawing,
+        detectors=_detectors(compared), count=len(looks), looks=looks, table=table, drawing=drawing,
         notes=table.NOTES, cell=_cell,
     )  # fmt: skip
 
@@ -68,11 +68,15 @@ def _looks(compared: Sequence[Compared]) -> dict[str, int]:
 
 
 def _detectors(compared: Sequence[Compared]) -> list[Row]:
-    """Return a row of each detector, for what is said of it once."""
-    rows: dict[str, Row] = {}
+    """Return a row of each detector, for what is said of it once: more where that differs."""
+    rows: dict[tuple[object, ...], Row] = {}
     for each in compared:
         for row in each.detectors:
-            rows.setdefault(row.detector.name, row)
+            said = row.detector
+            rows.setdefault(
+                (said.name, said.version, said.trained_on, said.licence, said.scale, said.origin),
+                row,
+            )
     return list(rows.values())
 
 

@@ -110,6 +110,7 @@ def read_cells(
         DatasetError: it is empty, no UTF-8, no CSV, or has no such columns.
     """
     table = csv.reader(_short_lines(text, path), delimiter=delimiter, strict=True)
+    header = None
     try:
         header = next(table, None)
         if header is None:
@@ -137,9 +138,10 @@ def read_cells(
             f"{error.object[error.start]:#04x}: {error.reason}). Save it as CSV in UTF-8."
         ) from error
     except csv.Error as error:
+        hint = " Or is it another --delimiter?" if header is None else ""
         raise DatasetError(
             f"{path}, line {table.line_num}: it is no CSV ({error}). Close its quotes; a cell has "
-            f"at most {csv.field_size_limit():,} letters."
+            f"at most {csv.field_size_limit():,} letters.{hint}"
         ) from error
 
 

@@ -26,6 +26,7 @@ from unmask.runtime.disk import read_regular, write_atomically
 from unmask.runtime.plain_text import cell_text, plain_cell
 
 FORMAT = 1
+PIPELINE = "model"  # what the pipeline's model is called among detectors; no other may be
 # What a detector's numbers are: "probability" lies in [0, 1]; "logit" is the logarithm of the odds,
 # whose sigmoid is the probability; "ranking" is any number, higher meaning fake.
 Scale = Literal["probability", "logit", "ranking"]
@@ -134,10 +135,15 @@ def detector_place(metrics_dir: Path, benchmark: str, detector: str) -> Place:
     """Return where the scores of any other detector are kept.
 
     Raises:
-        DatasetError: a name could not be a file's.
+        DatasetError: a name could not be a file's, or the detector's is that of the pipeline's.
     """
     folder = metrics_dir / "detectors" / checked_name("benchmark", benchmark)
     name = checked_name("detector", detector)
+    if name == PIPELINE:
+        raise DatasetError(
+            f"Asked for a detector named {name}, in {folder}; that is the name of the pipeline's "
+            "own model in tables. Give it another name."
+        )
     return Place(folder / f"{name}.csv", folder / f"{name}.json", folder / "frames" / f"{name}.csv")
 
 

@@ -14,7 +14,8 @@ from unmask.scoring.metrics import Measured
 NOTES = (
     "AUC, frame AUC, AP and the rates of fakes found are better the higher; EER, log-loss and "
     "false alarms are better the lower. 95% intervals redraw whole sources (people or recordings). "
-    "A video without a score counts in coverage alone.",
+    "A video without a score counts in coverage alone. Where no video is misjudged, none is in any "
+    "resample: an interval without width, such as 1 to 1, is no certainty.",
     "TPR at 1% (5%) is the largest share of fakes above a threshold that at most 1% (5%) of the "
     "real videos pass, without interpolation. False alarms and fakes found are of the verdicts "
     "that a detector gives.",
@@ -28,7 +29,8 @@ NOTES = (
     "the direction of these videos, which favours it a little.",
     "Trained on is what whoever scored or imported the detector says; ? where nobody does. A "
     "dagger marks a detector that saw the benchmark in training: its number there is no test, and "
-    "its mean leaves it out.",
+    "its mean leaves it out. A mean is given where one version of a detector has scores on every "
+    "benchmark that holds both classes; its interval takes the benchmarks for independent.",
 )
 DAGGER = "†"
 CSV_COLUMNS = (
@@ -81,10 +83,11 @@ def auc_cell(row: Row) -> str:
 
 
 def title_of(compared: Compared) -> str:
-    """Return a benchmark's name and size in words."""
+    """Return a benchmark's name, its size and whose choice it is, in words."""
+    chosen = f" ({compared.chosen})" if compared.chosen else ""
     return (
         f"{compared.name}: {compared.videos:,} videos, {compared.videos - compared.fakes:,} real "
-        f"and {compared.fakes:,} fake, of {compared.sources:,} sources"
+        f"and {compared.fakes:,} fake, of {compared.sources:,} sources{chosen}"
     )
 
 
