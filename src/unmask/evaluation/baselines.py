@@ -76,16 +76,33 @@ def look_at_chunks(
     """
     chosen = choose(chunks)
     paths = [raw_dir / chunk.name / "videos" / record.file for chunk, record in chosen]
+    found = look_at_videos(chosen, paths, scores, net, margin_ratio=margin_ratio, workers=workers)
+    for record, seen in found:
+        yield record.split, seen
+
+
+def look_at_videos(
+    videos: Sequence[tuple[Chunk, VideoRecord]],
+    paths: Sequence[Path],
+    scores: Mapping[tuple[str, str], float],
+    net: FrozenNet,
+    *,
+    margin_ratio: float,
+    workers: int,
+) -> Iterator[tuple[VideoRecord, Seen]]:
+    """Yield the videos that show a face; paths are those of their files, in the same order.
+
+    scores are the model's by chunk and video id; margin_ratio is that of the crops.
+    """
     all_facts = file_facts(paths, workers=workers)
-    for (chunk, record), facts in zip(chosen, all_facts, strict=True):
+    for (chunk, record), facts in zip(videos, all_facts, strict=True):
         forged = record.forged if record.split == "train" else None
         track = main_face(chunk.faces[record.video_id], forged)
         if track is None:
             continue
         look = look_at(chunk.faces_dir, track, facts, margin_ratio, net)
         score = scores.get((chunk.name, record.video_id))
-        seen = Seen(chunk.name, record.method, record.label, record.source_id, score, look)
-        yield record.split, seen
+        yield record, Seen(chunk.name, record.method, record.label, record.source_id, score, look)
 
 
 def choose(chunks: Sequence[Chunk]) -> list[tuple[Chunk, VideoRecord]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.evaluation import baselines
-from unmask.evaluation.looks import FrozenNet, file_facts, look_at, main_face
+from unmask.evaluation.looks import FrozenNet
 from unmask.records import Chunk
 
 
@@ -38,17 +38,11 @@ def look_at_videos(
 
     logits are the model's, by id; margin_ratio is that of the crops.
     """
+    videos = [(chunk, record) for record in chunk.records]
     paths = [videos_dir / record.file for record in chunk.records]
-    all_facts = file_facts(paths, workers=workers)
-    for record, facts in zip(chunk.records, all_facts, strict=True):
-        track = main_face(chunk.faces[record.video_id])
-        if track is None:
-            continue
-        look = look_at(chunk.faces_dir, track, facts, margin_ratio, net)
-        score = logits.get(record.video_id)
-        yield (
-            record.video_id,
-            baselines.Seen(
-                chunk.name, record.method, record.label, record.source_id, score, look
-            ),
-        )  # fmt: skip
+    scores = {(chunk.name, video_id): logit for video_id, logit in logits.items()}
+    found = baselines.look_at_videos(
+        videos, paths, scores, net, margin_ratio=margin_ratio, workers=workers
+    )
+    for record, seen in found:
+        yield record.video_id, seen
