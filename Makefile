@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test
+.PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test wheel \
+  wheel-test sbom
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -35,6 +36,24 @@ quick: install  ## between two edits: what needs no server, browser, training or
 
 image-test: install  ## builds the image of training jobs and trains in it; skips without podman
 	$(BIN)/python tests/parts/try_image.py
+
+wheel: install  ## dist/: wheel and source distribution, with the model that `make repro` made
+	@test -f model/net.onnx || { echo "error: no model/net.onnx: make repro, which trains one" >&2; exit 1; }
+	rm -rf dist
+	UNMASK_WHEEL_MODEL=model $(BIN)/python -P -m hatchling build -t sdist -t wheel -d dist
+
+wheel-test: wheel  ## installs it into an empty environment, and asks it about a clip, offline
+	$(BIN)/python tests/parts/try_wheel.py
+
+# A tool of its own, apart from the lock: nothing here imports it.
+SBOM = $(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment
+
+sbom: wheel  ## dist/unmask.cdx.json: what a plain installation of that wheel brings, in CycloneDX
+	rm -rf dist/.venv
+	$(BIN)/uv venv --quiet --python $(BIN)/python dist/.venv
+	$(BIN)/uv pip install --quiet --python dist/.venv/bin/python --constraint requirements.lock dist/*.whl
+	$(SBOM) --output-reproducible --pyproject pyproject.toml --output-file dist/unmask.cdx.json dist/.venv
+	rm -rf dist/.venv
 
 check: install  ## format, lint, types, known vulnerabilities of what is pinned
 	$(BIN)/ruff format --check .

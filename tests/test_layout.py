@@ -6,7 +6,8 @@ check on this repository, and on a small made tree into which one mistake at a t
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +31,7 @@ WINGS = (
     ("video",),
     ("tracking", "engine"),
     ("runtime", "scoring"),
-    ("errors", "geometry", "params", "records", "timm_facts"),
+    ("errors", "extras", "geometry", "params", "records", "timm_facts"),
 )
 FILES = set(WINGS[-1])
 DEPTHS = {wing: depth for depth, wings in enumerate(WINGS) for wing in wings}
@@ -38,7 +39,7 @@ DEPTHS = {wing: depth for depth, wings in enumerate(WINGS) for wing in wings}
 # Outside libraries that only their owners import, here and in the doors' folders.
 OWNERS = {
     "gradio": {"serve.page"},
-    "fastapi": {"serve.app", "serve.page"},
+    "fastapi": {"serve.app", "serve.bare", "serve.page"},
     "starlette": {
         "serve.app",
         "serve.connections",
@@ -103,9 +104,9 @@ OWNERS = {
 APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
-    "engine.cores", "errors", "geometry", "runtime.addresses", "runtime.checkout", "runtime.code",
-    "runtime.plain_text", "runtime.terminal", "sagemaker.checks", "sagemaker.config",
-    "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "timm_facts",
+    "engine.cores", "errors", "extras", "geometry", "runtime.addresses", "runtime.checkout",
+    "runtime.code", "runtime.plain_text", "runtime.terminal", "sagemaker.checks",
+    "sagemaker.config", "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "timm_facts",
     "tracking.mlflow_client", "tracking.mlflow_tracker", "tracking.offline_queue",
     "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
 }  # fmt: skip
@@ -113,6 +114,19 @@ HARMLESS = {
 # Who imports such a module runs the scripts in that folder too, in processes of their own: they and
 # what they import are deps. Not submit.py, which is a door.
 RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
+
+# What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
+# by; pydantic_core comes with pydantic, and anyio with starlette.
+BASE = {
+    "PIL", "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "numpy",
+    "openvino", "pydantic", "pydantic_core", "python_multipart", "safetensors", "starlette",
+    "tqdm", "uvicorn", "yaml",
+}  # fmt: skip
+# What a library of those imports that has parts for others.
+NOT_BASE = ("safetensors.torch",)
+# Modules all of whose commands have `needs`: no other command may use them.
+OF_EXTRAS = {"cli.adopt", "cli.federated", "cli.sagemaker", "cli.training"}
+NO_COMMANDS = {"cli.common", "cli.command_group"}  # functions that commands of both kinds call
 
 # Modules without a test file of their own.
 UNTESTED = {
@@ -148,6 +162,9 @@ UNTESTED = {
     "federated.remote.watch",
     "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
+    "cli.notice",  # test_main reads what it prints
+    "cli.sagemaker",  # test_submit runs it
+    "cli.training",  # test_split_study and test_pretrain run what it calls
     "forgeries.footage",  # test_fake hands it in
     "models.adopt.adapter",  # test_adoption adopts by each of these
     "models.adopt.adapters.community_forensics",
@@ -189,7 +206,8 @@ UNTESTED = {
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
-        "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/predict", "cli/serve",
+        "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/notice", "cli/predict",
+        "cli/sagemaker", "cli/serve", "cli/training",
         "runtime/terminal",
     )
 }  # fmt: skip
@@ -384,6 +402,69 @@ def owner_problems(root: Path) -> list[str]:
                 owners = " and ".join(sorted(OWNERS[library])) or "the tests"
                 problems.append(f"{file} imports {library}: only {owners} may")
     return problems
+
+
+# ---------------------------------------------------------------- without extras
+
+
+def started(body: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports that run when a module is imported: those in no function, and no types'."""
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield from started(ast.iter_child_nodes(node))
+
+
+def asked(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports of a door and of its functions, apart from those that `needs` decorates."""
+    yield from started(tree.body)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and not any(
+            isinstance(each, ast.Call) and ast.unparse(each.func) == "needs"
+            for each in node.decorator_list
+        ):
+            yield from started(node.body)
+
+
+def base_problems(root: Path) -> list[str]:
+    """Say which commands without `needs` import what a plain `pip install unmask` does not bring.
+
+    What they import themselves counts, wherever it stands in them; of what that imports, only what
+    is imported at once.
+    """
+    known = modules(root)
+
+    def names(nodes: Iterable[ast.Import | ast.ImportFrom]) -> list[str]:
+        return [name for _, name in imports(ast.Module(list(nodes), []))]
+
+    first = {name: names(started(parse(path).body)) for name, path in known.items()}
+    problems = []
+    for door in sorted(name for name in known if wing_of(name) == "cli"):
+        if door in OF_EXTRAS | NO_COMMANDS:
+            continue
+        waiting = [((door,), name) for name in names(asked(parse(known[door])))]
+        seen: set[str] = set()
+        while waiting:
+            way, name = waiting.pop()
+            library = name.split(".")[0]
+            if library == "unmask":
+                parts = name.split(".")
+                dotted = [".".join(parts[1:end]) for end in range(len(parts), 1, -1)]
+                target = next((part for part in dotted if part in known), None)
+                if target and target not in seen | OF_EXTRAS:
+                    seen.add(target)
+                    waiting += [((*way, target), more) for more in first[target]]
+            elif library in sys.stdlib_module_names:
+                continue
+            elif library not in BASE or name.startswith(NOT_BASE):
+                problems.append(
+                    f"{' -> '.join(way)} imports {name}, which comes with an extra: import it "
+                    "where it is used, or give the command `needs`"
+                )
+    return sorted(set(problems))
 
 
 # ---------------------------------------------------------------- (c), (d) dvc.yaml
@@ -637,6 +718,7 @@ CHECKS: list[Check] = [
     wing_problems,
     circle_problems,
     owner_problems,
+    base_problems,
     dependency_problems,
     section_problems,
     mirror_problems,
@@ -752,6 +834,25 @@ class Some:
         return cls({given})
 """
 MISTAKES: list[tuple[Check, dict[str, str], str]] = [
+    (
+        base_problems,
+        {
+            "src/unmask/cli/main.py": "def predict():\n    from unmask.cli import common",
+            "src/unmask/cli/common.py": "from unmask.data import datasets",
+            "src/unmask/data/datasets.py": "try:\n    import torch\nexcept ImportError:\n    pass",
+        },
+        "cli.main -> cli.common -> data.datasets imports torch",
+    ),
+    (
+        base_problems,
+        {"src/unmask/cli/main.py": "@other('train')\ndef fit():\n    import timm"},
+        "cli.main imports timm, which comes with an extra",
+    ),
+    (
+        base_problems,
+        {"src/unmask/cli/main.py": "def score():\n    from safetensors.torch import load"},
+        "imports safetensors.torch.load",
+    ),
     (wing_problems, {"src/unmask/novel.py": ""}, "src/unmask/novel.py is in no wing"),
     (wing_problems, {"src/unmask/deep/video.py": ""}, "src/unmask/deep/video.py is in no wing"),
     (
@@ -963,6 +1064,28 @@ def test_a_mistake_is_found(
 ) -> None:
     plant(tmp_path, TREE | mistake)
     assert said in "\n".join(check(tmp_path))
+
+
+def test_what_runs_later_needs_no_extra_at_once(tmp_path: Path) -> None:
+    later = {
+        "src/unmask/cli/main.py": """
+            from typing import TYPE_CHECKING
+            from unmask.cli import common
+            if TYPE_CHECKING:
+                import torch
+
+            @click.command()
+            @needs("train")
+            def fit():
+                import timm
+
+            def predict():
+                from unmask.data import datasets
+            """,
+        "src/unmask/data/datasets.py": "def train():\n    import torch",
+    }
+    plant(tmp_path, TREE | later)
+    assert base_problems(tmp_path) == []
 
 
 @pytest.mark.parametrize("check", [dependency_problems, section_problems, mirror_problems])

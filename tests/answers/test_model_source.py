@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tracking.test_tracker import some_key
-from unmask.answers.model_source import resolve
+from unmask.answers.model_source import SHIPPED, chosen, is_shipped, named, resolve
 from unmask.errors import WeightsError
 from unmask.runtime.digests import mlflow_digest
 from unmask.tracking.mlflow_client import default_uri
@@ -39,6 +39,50 @@ def write_model(folder, weights=b"one"):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---------------------------------------------------------------- what --model means
+
+
+@pytest.mark.parametrize(
+    ("here", "model", "rev", "meant"),
+    [
+        (["model"], None, None, "model"),
+        ([], None, None, "SHIPPED"),
+        ([], None, "v1", "model"),
+        (["model"], "demonstration", None, "SHIPPED"),
+        (["demonstration"], "demonstration", None, "demonstration"),
+        ([], "other", None, "other"),
+    ],
+)
+def test_without_a_folder_called_model_the_packages_own_answers(
+    tmp_path, monkeypatch, here, model, rev, meant
+):
+    monkeypatch.chdir(tmp_path)
+    for name in here:
+        write_model(tmp_path / name)
+    shipped = write_model(tmp_path / "shipped")
+    found = chosen(model, rev, shipped=shipped)
+    assert found == (str(shipped) if meant == "SHIPPED" else meant)
+
+
+def test_a_broken_model_here_is_an_error_and_never_the_packages_own(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to("gone")
+    shipped = write_model(tmp_path / "shipped")
+    assert chosen(None, None, shipped=shipped) == "model"
+    with pytest.raises(WeightsError, match=r"checkpoint\.json is not there"):
+        named(None, None, cache=cache)
+
+
+def test_a_package_without_a_model_asks_for_one(tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    for model in (None, "demonstration"):
+        assert chosen(model, None, shipped=tmp_path / "none") in ("model", str(tmp_path / "none"))
+        with pytest.raises(WeightsError, match="Name a model's folder by --model"):
+            named(model, None, cache=cache)
+    assert is_shipped(str(SHIPPED))
+    assert not is_shipped("model")
 
 
 # ---------------------------------------------------------------- folders

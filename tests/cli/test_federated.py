@@ -20,7 +20,10 @@ from unmask.federated.samples import read_manifest, read_videos
 from unmask.federated.tasks import lay_out
 from unmask.runtime.record_files import faces_line, write_index
 
-CARRIED = ("federated", "src", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
+CARRIED = (
+    "federated", "src", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "NOTICE",
+    "requirements.lock",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from commands import COMMANDS, OPTIONS, leaves
 
 from unmask.cli.main import main
+from unmask.extras import EXTRAS
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
@@ -14,6 +16,55 @@ def test_every_command_has_help(command):
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 4
+
+
+def test_of_every_command_it_is_known_what_it_needs():
+    assert sorted(leaves(main)) == sorted(COMMANDS)
+
+
+@pytest.fixture
+def plain(tmp_path, monkeypatch):
+    """An empty folder, and no library of any extra."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNMASK_TRACKER", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for names in EXTRAS.values():
+        for name in names:
+            monkeypatch.setitem(sys.modules, name, None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [name for name, (_, extras) in COMMANDS.items() if extras])
+def test_a_command_without_its_extras_says_what_to_install_in_one_line(command, plain):
+    arguments, extras = COMMANDS[command]
+    result = CliRunner().invoke(main, [*command.split(), *arguments])
+    [line] = result.output.splitlines()
+    assert result.exit_code == 1
+    assert line.startswith(f"Error: unmask {command} needs ")
+    assert line.endswith(f': pip install "unmask[{",".join(extras)}]"')
+    assert list(plain.iterdir()) == []
+
+
+def test_an_option_without_its_extra_says_what_to_install(plain):
+    (plain / "mlflow.db").touch()
+    for typed, extra in OPTIONS.items():
+        result = CliRunner().invoke(main, typed.split())
+        said = f'Error: unmask predict needs {extra}: pip install "unmask[{extra}]"'
+        assert (result.exit_code, result.output) == (1, said + "\n")
+
+
+@pytest.mark.usefixtures("plain")
+def test_scores_of_a_benchmark_go_to_no_tracker_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setenv("UNMASK_TRACKER", "none")
+    result = CliRunner().invoke(main, ["benchmark", "score", "b"])
+    assert result.output.startswith("Error: Asked for params.yaml")
+
+
+def test_notices_of_others_work_are_printed():
+    result = CliRunner().invoke(main, ["notice"])
+    assert "Copyright (c) 2019 Timothy Esler" in result.output
+    assert "CC BY 4.0" in result.output
+    assert "Apache License" in CliRunner().invoke(main, ["notice", "--licence"]).output
 
 
 def test_a_users_mistake_is_one_line_that_says_what_to_do(tmp_path):

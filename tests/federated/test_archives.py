@@ -47,7 +47,9 @@ sys.meta_path[:] = [Bare(list(sys.meta_path))]
 import unmask.faces.crops, unmask.federated.synthetic_samples, unmask.federated.tasks
 import unmask.models.predict, unmask.models.train
 """
-CARRIED = ("federated", "src", "pyproject.toml", "README.md", "LICENSE", LOCK)
+CARRIED = (
+    "federated", "src", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "NOTICE", LOCK,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ def test_a_folder_that_is_no_checkout_is_an_error(checkout, tmp_path):
     with pytest.raises(FederatedError, match=r"hatchling said(.|\n)*in a checkout"):
         build_wheel(tmp_path, tmp_path)
     (tmp_path / "co").mkdir()
-    for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
+    for name in CARRIED[1:-1]:
         (tmp_path / "co" / name).symlink_to(checkout / name)
     with pytest.raises(FederatedError, match=r"Asked to pack .*requirements\.lock"):
         pack(tmp_path / "co", RECIPE, tmp_path / "archives")

@@ -1,5 +1,6 @@
 """Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked."""
 
+import logging
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 from unmask.errors import MALFORMED, UnmaskError, WeightsError
 from unmask.runtime import checkout
+from unmask.runtime.code import PACKAGE
 from unmask.runtime.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
 from unmask.tracking.mlflow_client import (
     ANSWER_S,
@@ -28,11 +30,17 @@ from unmask.tracking.mlflow_client import (
 from unmask.tracking.provenance import main_checkout
 from unmask.tracking.tracker import environment
 
+_log = logging.getLogger(__name__)
+
 SCHEMES = ("models:/", "runs:/")
 WAYS = (
-    "Train one with `make repro`; or fetch one: `dvc pull model`, `--rev REVISION` for that of a "
-    "commit, `--model models:/unmask@champion` for one of MLflow's."
+    "Name a model's folder by --model. In a checkout, train one with `make repro`, or fetch one: "
+    "`dvc pull model`, `--rev REVISION` for that of a commit, `--model models:/unmask@champion` "
+    "for one of MLflow's."
 )
+DEFAULT = "model"  # of `make repro`, in the folder that a command is typed in
+DEMONSTRATION = "demonstration"  # the name of the model that a wheel holds
+SHIPPED = PACKAGE / DEMONSTRATION  # where hatch_build.py puts it
 
 # Where MLflow puts the folder that track_mlflow gave it, and the tag with its digest there.
 _PYFUNC_FOLDER, _CONTENT = "artifacts/model", "unmask.sha256"
@@ -43,12 +51,35 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = {SETTINGS: 2**20, WEIGHTS: 2**31}
 
 
-def named(model: str, rev: str | None, *, cache: Path) -> Path:
+def chosen(model: str | None, rev: str | None, *, shipped: Path = SHIPPED) -> str:
+    """Return what --model means: without it the folder model, or else what the package ships.
+
+    The demonstration is also meant by its name, where no folder here has it.
+    """
+    if model is None and (rev or os.path.lexists(DEFAULT) or not shipped.is_dir()):
+        return DEFAULT
+    if model is None:
+        _log.info(
+            "No --model, and no folder %s here: the demonstration model answers that comes with "
+            "unmask. On videos unlike its own it is no better than chance.", DEFAULT,
+        )  # fmt: skip
+    elif model != DEMONSTRATION or rev or os.path.lexists(model):
+        return model
+    return str(shipped)
+
+
+def is_shipped(model: str) -> bool:
+    """Say whether what chosen returned is the package's own model, which stays as it is."""
+    return model == str(SHIPPED)
+
+
+def named(model: str | None, rev: str | None, *, cache: Path) -> Path:
     """Return what --model and --rev name, as resolve does for the folder and the environment here.
 
     Raises:
         WeightsError: there is no such model, or it can't be had.
     """
+    model = chosen(model, rev)
     root = Path.cwd()
     uri = default_uri(os.environ, main_checkout(root))
     return resolve(model, rev, root=root, cache=cache, tracking_uri=uri)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unmask.cli.command_group import needs
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 from unmask.runtime.plain_text import shown_text
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="Compare with the answers that its repository prints.")
 @click.option("--list", "listed", is_flag=True, help="Print the adapters; adopt nothing.")
+@needs("train")
 def adopt(
     source: str | None,
     folder: Path | None,

@@ -13,7 +13,7 @@ import click
 from unmask import params
 from unmask.cli.benchmark_table import card, import_scores, table
 from unmask.cli.benchmark_verify import verify
-from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
+from unmask.cli.command_group import INTERRUPTED, CommandGroup, with_model, with_rev
 from unmask.errors import DatasetError
 from unmask.runtime import terminal
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.records import Chunk
 
 
-class BenchmarkGroup(click.Group):
+class BenchmarkGroup(CommandGroup):
     """Takes the name of a benchmark for the command `score`: `unmask benchmark NAME`."""
 
     def resolve_command(
@@ -76,7 +76,7 @@ for command in (verify, import_scores, table, card):
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def score(
     name: str,
-    model: str,
+    model: str | None,
     rev: str | None,
     detector: str | None,
     trained_on: tuple[str, ...],
@@ -99,11 +99,13 @@ def score(
     from unmask.runtime.digests import model_digest
 
     common.set_up_logging()
+    common.check_tracker("unmask benchmark score")  # now, and not after hours of scoring
     settings = params.load()
     scores_file.checked_name("benchmark", name)
     if detector is not None:
         scores_file.detector_place(metrics, name, detector)  # a bad name is said at once
     index = _index(name, held_out, settings.benchmarks)
+    model = model_source.chosen(model, rev)
     folder = model_source.named(model, rev, cache=common.weights_cache())
     digest = model_digest(folder)
     called = detector or _name_of(model, rev, digest)

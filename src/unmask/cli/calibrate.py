@@ -52,7 +52,7 @@ def calibrate(
     genuine: tuple[str, ...],
     fakes: tuple[str, ...],
     rate: float,
-    model: str,
+    model: str | None,
     rev: str | None,
     target: Path | None,
     kind: str,
@@ -70,11 +70,17 @@ def calibrate(
         raise click.UsageError("--undo takes --model alone: it needs no videos.")
     if not undo and not genuine:
         raise click.UsageError("Missing GENUINE: name files, folders or globs of genuine videos.")
-    if (rev or model.startswith(_SCHEMES)) and not target:
+    if (rev or (model or "").startswith(_SCHEMES)) and not target:
         raise click.UsageError("What is fetched stays as it is: name a folder with --as.")
     from unmask.answers import calibrated_folder, calibration, inputs, model_source
     from unmask.cli import common
 
+    model = model_source.chosen(model, rev)
+    if model_source.is_shipped(model) and not target:
+        raise click.UsageError(
+            "The demonstration model that comes with unmask stays as it is: name a folder with "
+            "--as, or another --model."
+        )
     common.set_up_logging()
     if undo:
         place = Path(model).resolve()

@@ -1,17 +1,24 @@
-"""What commands share: what becomes of a user's mistake, how a model is named, Ctrl-C's code."""
+"""What commands share: mistakes, missing extras, how a model is named, Ctrl-C's code."""
 
+import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from unmask import extras
 from unmask.errors import UnmaskError
 from unmask.runtime.terminal import plain_errors, show_crashes
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 with_model = click.option(
-    "--model", default="model", show_default=True,
+    "--model", metavar="MODEL", show_default="model; where there is none, the demonstration "
+    "that comes with the package",
     help="A folder, or MLflow's models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN/model.",
 )  # fmt: skip
 with_rev = click.option(
@@ -20,8 +27,35 @@ with_rev = click.option(
 )  # fmt: skip
 
 
+def needs(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Give a command's function the extras of pyproject.toml that it can't work without.
+
+    Where one is not installed, the command says so before it does anything.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            extras.check(_typed(click.get_current_context()), *names)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _typed(context: click.Context) -> str:
+    """Return a command as it is typed, however the program was started: `unmask adopt`."""
+    names: list[str] = []
+    at: click.Context | None = context
+    while at is not None and at.parent is not None:
+        names.append(at.info_name or "")
+        at = at.parent
+    return " ".join(["unmask", *reversed(names)])
+
+
 class CommandGroup(click.Group):
-    """Turns an UnmaskError of any command into one line and exit code 1."""
+    """Turns an UnmaskError of any command, or a missing extra, into one line and exit code 1."""
 
     def make_context(
         self,
@@ -45,3 +79,9 @@ class CommandGroup(click.Group):
                 return super().invoke(ctx)
             except UnmaskError as error:
                 raise click.ClickException(str(error)) from error
+            except ModuleNotFoundError as error:
+                # What only some uses of a command need: `predict --rev` asks DVC.
+                command = " ".join(filter(None, (_typed(ctx), ctx.invoked_subcommand)))
+                if (missing := extras.explain(command, error)) is None:
+                    raise
+                raise click.ClickException(str(missing)) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
-from unmask import params
+from unmask import extras, params
 from unmask.engine.cores import usable_cores
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
@@ -41,6 +41,10 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
     except UnmaskError as error:
         sys.exit(f"error: {shown_message(str(error))}")
+    except ModuleNotFoundError as error:
+        if (missing := extras.explain(f"The stage {Path(sys.argv[0]).stem}", error)) is None:
+            raise
+        sys.exit(f"error: {missing}")
 
 
 def set_up_logging() -> None:
@@ -73,7 +77,7 @@ def workers() -> int:
 
 def has_gpu() -> bool:
     """Say whether there is an NVIDIA GPU that torch can use."""
-    if not Path("/proc/driver/nvidia").exists():
+    if not Path("/proc/driver/nvidia").exists() or extras.missing(["train"]):
         return False
     import torch  # takes seconds, which machines without a GPU need not wait
 
@@ -118,6 +122,26 @@ def open_tracker(
     return tracker
 
 
+def check_tracker(who: str) -> None:
+    """Pass if the tracker that UNMASK_TRACKER names is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+        TrackingError: there is no such tracker.
+    """
+    if (chosen := _chosen_tracker()) != "none":
+        extras.check(who, chosen)
+
+
+def _chosen_tracker() -> str:
+    chosen = os.environ.get("UNMASK_TRACKER") or "mlflow"
+    if chosen not in TRACKERS:
+        raise tracking.TrackingError(
+            f"UNMASK_TRACKER is {chosen!r}; known are {', '.join(TRACKERS)}. Set it to one of them."
+        )
+    return chosen
+
+
 def _tracker(
     root: Path,
     key: str | None,
@@ -128,11 +152,7 @@ def _tracker(
     run_name: str | None = None,
 ) -> tracking.Tracker:
     key = key or uuid.uuid4().hex[:16]
-    chosen = os.environ.get("UNMASK_TRACKER") or "mlflow"
-    if chosen not in TRACKERS:
-        raise tracking.TrackingError(
-            f"UNMASK_TRACKER is {chosen!r}; known are {', '.join(TRACKERS)}. Set it to one of them."
-        )
+    chosen = _chosen_tracker()
     if is_helper() or chosen == "none":
         return tracking.NullTracker(key)
     lasting = provenance.main_checkout(root)

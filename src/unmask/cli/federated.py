@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from unmask import params
-from unmask.cli.command_group import CommandGroup
+from unmask.cli.command_group import CommandGroup, needs
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 
@@ -54,6 +54,7 @@ def federated() -> None:
 @_raw
 @_faces
 @_whole
+@needs("federated", "train")
 def samples(
     chunks: tuple[str, ...],
     organisations: int | None,
@@ -118,6 +119,7 @@ def _deal(
 @_raw
 @_faces
 @_whole
+@needs("federated", "train")
 def run_local(
     organisations: int,
     rounds: int,
@@ -187,6 +189,7 @@ def _track(submission: "Submission") -> None:
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; ask no node anything.")
 @_folder
+@needs("federated", "train")
 def submit(config: Path, kinds: tuple[str, ...], rounds: int, dry_run: bool, folder: Path) -> None:
     """Register on a real network what the plans need, and the plans.
 
@@ -229,6 +232,7 @@ def submit(config: Path, kinds: tuple[str, ...], rounds: int, dry_run: bool, fol
 @_config
 @click.option("--organisation", required=True, help="Whose samples to register.")
 @_folder
+@needs("federated", "train")
 def register(config: Path, organisation: str, folder: Path) -> None:
     """Register an owner's samples on its node; a submitter needs FOLDER's assets_keys.json then."""
     from unmask.cli.common import progress, set_up_logging
@@ -255,6 +259,7 @@ def register(config: Path, organisation: str, folder: Path) -> None:
 @federated.command()
 @_config
 @_folder
+@needs("federated", "train")
 def status(config: Path, folder: Path) -> None:
     """Print the tasks of all plans that were sent, by organisation, and what failed ones said."""
     from unmask.federated.remote import watch
@@ -270,6 +275,7 @@ def status(config: Path, folder: Path) -> None:
 @federated.command()
 @_config
 @_folder
+@needs("federated", "train")
 def fetch(config: Path, folder: Path) -> None:
     """Fetch what plans scored, and models that the submitter may have; print the leaderboard."""
     from unmask.federated import leaderboard as federated_board

@@ -82,7 +82,7 @@ class _Request:
 def predict(
     paths: tuple[str, ...],
     from_stdin: bool,
-    model: str,
+    model: str | None,
     rev: str | None,
     form: "Form | None",
     out: Path | None,
@@ -385,7 +385,7 @@ def verify(
     common.set_up_logging()
     folder = None
     if model or rev:
-        folder = model_source.named(model or "model", rev, cache=common.weights_cache())
+        folder = model_source.named(model, rev, cache=common.weights_cache())
     from unmask.answers import verify as verification
     from unmask.models.predict import Predictor
 

@@ -102,7 +102,7 @@ if TYPE_CHECKING:
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Keep each video and its answer there; else nothing is kept.")  # fmt: skip
 def serve(
-    model: str,
+    model: str | None,
     rev: str | None,
     host: str,
     port: int,
@@ -169,7 +169,7 @@ def _without_internet(folder: Path) -> Iterator[None]:
 
 def _serve(
     folder: Path,
-    model: str,
+    model: str | None,
     rev: str | None,
     limits: "Limits",
     host: str,
@@ -192,17 +192,15 @@ def _serve(
         settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads)
         with closing(JobQueue(folder, limits, settings, common.set_up_logging)) as job_queue:
             job_queue.open()
-            try:
-                with _signals_wait():
-                    from unmask.serve import app  # seconds, in which the model is loaded
-            except ModuleNotFoundError as error:
-                raise UnmaskError(
-                    f"Asked to serve; found no {error.name}. Install it, in the checkout: "
-                    "`pip install -e '.[serve]'`."
-                ) from error
+            with _signals_wait():
+                from unmask.serve import app, bare
+
+                app.load_page()  # seconds, in which the model is loaded
             job_queue.await_model()
             shown = f"[{host}]" if ":" in host else host
             terminal.echo(f"http://{shown}:{listening.getsockname()[1]}")
+            if not app.has_page():
+                terminal.echo(f"The API alone is served. {bare.HOW}", err=True)
             root_path, allowed_hosts, trusted_proxies = names
             rules = app.Rules(
                 host, password, keep, allowed_hosts, root_path, trusted_proxies,

@@ -1,4 +1,7 @@
-"""`unmask serve`: a page and a REST endpoint that answer videos, and keep nothing unless asked."""
+"""`unmask serve`: a REST endpoint and a page that answer videos, and keep nothing unless asked.
+
+The page is Gradio's; without it the endpoint stands alone.
+"""
 
 import asyncio
 import shutil
@@ -13,19 +16,19 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
+from unmask import extras
 from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
 from unmask.runtime.plain_text import clean_name
-from unmask.serve import forms
-from unmask.serve import page as serve_page
+from unmask.serve import bare, forms
 from unmask.serve.connections import Crowd, Patience, Server, make_room
 from unmask.serve.door import Door
 from unmask.serve.faults import Faults
 from unmask.serve.inference import Refusal, Refused, Result
-from unmask.serve.intake import Pace, UploadError, too_large
+from unmask.serve.intake import PROBLEM, Pace, UploadError, too_large
 from unmask.serve.queue import LOOK_S, FullError, JobQueue, Limits, QueuedJob, State
-from unmask.serve.request_filter import LOOPBACK, RequestFilter, client_of, refuse
+from unmask.serve.request_filter import LOOPBACK, Page, RequestFilter, client_of, refuse
 
 _STATUS = {
     Refused.NOT_A_VIDEO: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -124,21 +127,41 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
                     job_queue.penalise(job.client)
                 raise
         except UnmaskError as error:
-            return JSONResponse([serve_page.PROBLEM + str(error)])
+            return JSONResponse([PROBLEM + str(error)])
         job.enter(State.HERE)
         return JSONResponse([job.token])
 
-    page = serve_page.mount(
+    gate = RequestFilter(
+        app, host=rules.host, password=rules.password, allowed=rules.allowed_hosts,
+        max_bytes=job_queue.limits.max_bytes, page=_mount(app, job_queue, rules), pace=rules.pace,
+    )  # fmt: skip
+    return Door(gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies)
+
+
+def has_page() -> bool:
+    """Say whether the page can be shown: Gradio comes with the extra `serve`."""
+    return not extras.missing(["serve"])
+
+
+def load_page() -> None:
+    """Import Gradio now, where there is one: that takes seconds."""
+    if has_page():
+        from unmask.serve import page  # noqa: F401
+
+
+def _mount(app: FastAPI, job_queue: JobQueue, rules: Rules) -> Page | None:
+    """Put the page on all addresses that are free; return what it asks."""
+    if not has_page():
+        bare.mount(app)
+        return None
+    from unmask.serve import page
+
+    return page.mount(
         app,
         job_queue,
         keeps=rules.keep is not None,
         keep=lambda job, result: keep(rules, job, result),
     )
-    gate = RequestFilter(
-        app, host=rules.host, password=rules.password, allowed=rules.allowed_hosts,
-        max_bytes=job_queue.limits.max_bytes, page=page, pace=rules.pace,
-    )  # fmt: skip
-    return Door(gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies)
 
 
 _FRESH = {"Cache-Control": "no-store"}

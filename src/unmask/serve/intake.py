@@ -11,6 +11,8 @@ from starlette.types import Message, Receive
 
 from unmask.errors import UnmaskError
 
+PROBLEM = "!"  # in the place of the page's token: what went wrong with an upload, in words
+
 
 class UploadError(UnmaskError):
     """A body can't be taken. A program reads status and kind, a person the message."""

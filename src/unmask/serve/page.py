@@ -19,6 +19,7 @@ from gradio.queueing import Queue
 from unmask.errors import UnmaskError
 from unmask.serve.draw import STYLE, draw_faces, draw_verdict
 from unmask.serve.inference import Refusal, Result
+from unmask.serve.intake import PROBLEM
 from unmask.serve.queue import LOOK_S, JobQueue, Limits, QueuedJob, State
 from unmask.serve.request_filter import Page
 from unmask.serve.watch import WATCH
@@ -27,7 +28,6 @@ Keep = Callable[[QueuedJob, Result], None]
 
 _MOST_ASKED = 8  # events of a session that are under way or unfetched; a page has three at most
 _MOST_SESSIONS = 256  # whose answers are kept until they fetch them
-PROBLEM = "!"  # in the place of a token: what went wrong with an upload, in words
 
 # Where a page keeps what the two buttons save: nothing has to stay on the server for them.
 _SAVE = """

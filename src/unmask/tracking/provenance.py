@@ -6,7 +6,9 @@ from pathlib import Path
 from unmask.runtime import checkout
 
 # What is in the image of training jobs, or decides what is; its README only describes the wheel.
-IMAGE = (".dockerignore", "LICENSE", "containers", "pyproject.toml", "src")
+IMAGE = (
+    ".dockerignore", "LICENSE", "NOTICE", "containers", "hatch_build.py", "pyproject.toml", "src",
+)  # fmt: skip
 
 
 def main_checkout(root: Path) -> Path:

@@ -1,0 +1,181 @@
+"""`unmask sagemaker`: the training as a job on AWS. Heavy imports stand inside the commands."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from unmask import params
+from unmask.cli.command_group import CommandGroup, needs
+from unmask.errors import UnmaskError
+from unmask.runtime import terminal
+from unmask.sagemaker import config
+
+if TYPE_CHECKING:
+    from unmask.sagemaker.checks import Account
+    from unmask.sagemaker.jobs import Job
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group(cls=CommandGroup)
+def sagemaker() -> None:
+    """Train on AWS: the same params, data and code, on a machine of SageMaker.
+
+    Each option is also a variable, such as UNMASK_SAGEMAKER_ROLE. With UNMASK_TRAIN_ON=sagemaker
+    `dvc repro` trains there: it submits, waits and takes the model in.
+    """
+
+
+def _with_job_options(command: Command) -> Command:
+    """Give a command an option for each field of JobConfig; one not given is None or empty."""
+    for name, field in reversed(config.JobConfig.model_fields.items()):
+        flag = name.replace("_", "-")
+        hint = "" if field.default in (None, (), {}) else f" [default: {field.default}]"
+        words = f"{field.description}{hint} [{config.variable(name)}]"
+        if field.annotation is bool:
+            option = click.option(f"--{flag}/--no-{flag}", default=None, help=words)
+        elif isinstance(field.default, (tuple, dict)):
+            singular = "--variable" if name == "environment" else f"--{flag.removesuffix('s')}"
+            option = click.option(singular, name, multiple=True, help=f"{words} Can be repeated.")
+        else:
+            kinds = {field.annotation, *get_args(field.annotation)}
+            kind = next((kind for kind in (int, float) if kind in kinds), str)
+            option = click.option(f"--{flag}", name, type=kind, help=words)
+        command = option(command)
+    return command
+
+
+def _job_config(given: dict[str, Any]) -> config.JobConfig:
+    known = {name: value for name, value in given.items() if value not in (None, ())}
+    return config.read_config(os.environ, known)
+
+
+@sagemaker.command()
+@click.option("--dry-run", is_flag=True, help="Print the request as JSON; send nothing.")
+@click.option("--local", is_flag=True, help="Train in the image on this machine, with docker.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the job has ended.")
+@click.option(
+    "--model",
+    default="model",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="With --local: where the model is put.",
+)
+@_with_job_options
+@needs("aws", "train", "dvc")
+def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) -> None:
+    """Send the training that `dvc repro` would do, and print its job's name.
+
+    A job of the same params, data and code that runs or has completed is taken for it. Crops are
+    sent once, or read from the DVC remote where that is in the job's region and holds them.
+    """
+    from unmask.cli import common
+    from unmask.sagemaker import submit as jobs
+    from unmask.sagemaker.checks import sign_in
+
+    common.set_up_logging()
+    job_config = _job_config(given)
+    settings = params.load()
+    training = jobs.find_training(Path.cwd(), settings, weights_cache=common.weights_cache())
+    if local:
+        if dry_run or not wait or job_config.image is None:
+            raise UnmaskError(
+                "--local trains in an image of this machine, here and now: name it by --image, "
+                "such as unmask:test of `make image-test`, without --dry-run and --no-wait."
+            )
+        _train_locally(training, job_config, job_config.image, model)
+        return
+    account = sign_in(job_config.region)
+    if dry_run:
+        prepared = jobs.prepare(account, training, job_config, variables=os.environ)
+        terminal.echo_table(json.dumps(prepared.request, indent=2))
+        return
+    found = common.send_training(account, training, job_config)
+    terminal.echo(found.name)
+    if wait:
+        common.await_job(account, found, job_config)
+        terminal.echo(
+            "Completed. `UNMASK_TRAIN_ON=sagemaker dvc repro` takes its model in and evaluates it; "
+            "`unmask sagemaker fetch` only fetches it.",
+            err=True,
+        )
+
+
+def _train_locally(training: Any, job_config: config.JobConfig, image: str, model: Path) -> None:
+    from unmask.cli import common
+    from unmask.sagemaker import inputs
+    from unmask.sagemaker import local as sagemaker_local
+
+    settings = training.settings
+    sagemaker_local.train_locally(
+        training,
+        inputs.find_files(training.root, settings.chunks, settings.model.weights),
+        model,
+        image=image,
+        variables={**job_config.environment, "UNMASK_TRACKER": "none"},
+        on_gpu=common.has_gpu(),
+    )
+    terminal.echo(f"{model} is there", err=True)
+
+
+def _find_job(name: str | None, region: str | None) -> "tuple[Account, Job]":
+    """Return the named job, or the last one of the training that is next in this checkout."""
+    from unmask.cli import common
+    from unmask.sagemaker import jobs as sagemaker_jobs
+    from unmask.sagemaker import submit as jobs
+    from unmask.sagemaker.checks import sign_in
+
+    common.set_up_logging()
+    account = sign_in(_job_config({"region": region}).region)
+    if name:
+        return account, sagemaker_jobs.describe(account, name)
+    settings = params.load()
+    training = jobs.find_training(Path.cwd(), settings, weights_cache=common.weights_cache())
+    found = sagemaker_jobs.latest(account, training.key)
+    if found is None:
+        raise UnmaskError(
+            f"Asked for a job of the training {training.key[:12]}, the one of these params, data "
+            f"and code; there is none in {account.region}. Name a job, or submit one."
+        )
+    return account, found
+
+
+@sagemaker.command()
+@click.argument("job", required=False)
+@click.option("--region", help="AWS region; that of your AWS settings by default.")
+@needs("aws", "train", "dvc")
+def status(job: str | None, region: str | None) -> None:
+    """Say how far JOB is; by default the last one of this checkout's params, data and code."""
+    _, found = _find_job(job, region)
+    terminal.echo(found.line)
+
+
+@sagemaker.command()
+@click.argument("job", required=False)
+@click.option("--region", help="AWS region; that of your AWS settings by default.")
+@needs("aws", "train", "dvc")
+def stop(job: str | None, region: str | None) -> None:
+    """Stop JOB; what it has done is kept, and the next job of the same key goes on from it."""
+    from unmask.sagemaker import jobs as sagemaker_jobs
+
+    account, found = _find_job(job, region)
+    sagemaker_jobs.stop(account, found.name)
+    terminal.echo(f"{found.name} was told to stop")
+
+
+@sagemaker.command()
+@click.argument("job", required=False)
+@click.option("--model", default="model", type=click.Path(path_type=Path), show_default=True)
+@click.option("--region", help="AWS region; that of your AWS settings by default.")
+@needs("aws", "train", "dvc")
+def fetch(job: str | None, model: Path, region: str | None) -> None:
+    """Put the model that JOB made in the place of --model, after checking that it is its own."""
+    from unmask.sagemaker import jobs as sagemaker_jobs
+
+    account, found = _find_job(job, region)
+    sagemaker_jobs.fetch(account, found, model)
+    terminal.echo(f"{model} is of {found.name}")

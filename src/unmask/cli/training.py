@@ -1,0 +1,76 @@
+"""`unmask pretrain` and `unmask split-study`: commands that train, besides the stages."""
+
+from pathlib import Path
+
+import click
+
+from unmask import params
+from unmask.cli.command_group import needs
+from unmask.runtime import terminal
+
+
+@click.command()
+@click.option("--sources", default="data/sources", type=click.Path(path_type=Path))
+@click.option("--weights", default="weights/x3d_xs.safetensors", type=click.Path(path_type=Path))
+@needs("train")
+def pretrain(sources: Path, weights: Path) -> None:
+    """Make the starting checkpoint anew from open faces; an interrupted run goes on."""
+    from unmask.cli.common import progress, set_up_logging, workers
+    from unmask.models import pretrain as pretraining
+
+    set_up_logging()
+    settings = params.load()
+    steps = pretraining.run(
+        sources, weights, settings.pretrain, settings.sample.detect,
+        margin_ratio=settings.faces.margin_ratio, workers=workers(),
+    )  # fmt: skip
+    for _ in progress(steps, total=pretraining.count_steps(settings.pretrain), label="pretrain"):
+        pass
+
+
+@click.command("split-study")
+@click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--without",
+    type=click.Choice(["train", "validation", "test"]),
+    multiple=True,
+    help="Leave out a split of the chunks' own: those whom the starting weights have seen.",
+)
+@click.option("--raw", default="raw", type=click.Path(path_type=Path), show_default=True)
+@click.option("--faces", default="faces", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--out", default="split_study", type=click.Path(path_type=Path), show_default=True,
+    help="A folder, for the summary, its picture and what an interrupted study goes on from.",
+)  # fmt: skip
+@needs("train")
+def split_study(
+    folds: int, seed: int, without: tuple[str, ...], raw: Path, faces: Path, out: Path
+) -> None:
+    """Train with splits by clip and by source, all else equal: what does the leak make look good?
+
+    The first is how the article splits, so that a fake's original may be trained on. Each of the
+    two is cross-validated over the chunks' videos with the params as they are, so it takes twice
+    as many trainings as there are folds; interrupted, it goes on. Run `dvc repro faces` first.
+    """
+    from unmask.cli import common
+    from unmask.evaluation import split_study as study
+    from unmask.models import train
+    from unmask.models.settings import Settings
+
+    common.set_up_logging()
+    settings = params.load()
+    sections = Settings.of(settings)
+    chunks = study.leave_out(
+        train.read_chunks(settings.chunks, raw, faces, settings.raw), set(without)
+    )
+    answers = study.run(
+        chunks, sections, out / ".scratch", folds=folds, seed=seed,
+        workers=common.workers(), weights_cache=common.weights_cache(),
+    )  # fmt: skip
+    found: dict[str, list[study.HeldOut]] = {way: [] for way in study.WAYS}
+    for way, rows in common.progress(answers, total=2 * folds, label="trainings"):
+        found[way] += rows
+    summary = study.summarise(found, settings.evaluate)
+    study.write(summary, out)
+    terminal.echo_table(study.table(summary))
