@@ -1,5 +1,7 @@
 """What is trained on, what is refused, and that a fit alone gives the net of the best epoch."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -106,3 +108,40 @@ def test_a_training_that_diverges_says_so(tmp_path, settings):
     wild = settings.train.model_copy(update={"lr_head": 1e30, "milestone": 9})
     with pytest.raises(UnmaskError, match=r"the training diverged\. Lower train\.lr_head"):
         run(chunk, replace(settings, train=wild), tmp_path, NullTracker())
+
+
+def test_a_training_with_workers_goes_on_after_answers(tmp_path):
+    """What answers is gone by then, in the order it came in: no signal may end the process."""
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from tests.models.test_train import make_chunk, small_settings
+from unmask.engine.openvino_net import OpenVinoNet
+from unmask.models.backbones import build
+from unmask.models.fit import fit, plan
+from unmask.models.portable import export
+from unmask.tracking.tracker import NullTracker
+
+folder, settings = Path(sys.argv[1]), small_settings(epochs=1)
+geometry = settings.clips.geometry(settings.model.backbone)
+content = export(build(settings.model.backbone, dropout=0.0), geometry)
+clip = np.zeros((3, geometry.frames, geometry.side_px, geometry.side_px), np.float32)
+nets = [OpenVinoNet(content, threads=2), OpenVinoNet(content, threads=2)]
+for net in nets:
+    list(net.run([clip] * 3))
+del net
+while nets:
+    del nets[0]
+chunk, scratch = make_chunk(folder / "crops"), folder / "scratch"
+planned = plan([chunk], settings, scratch=scratch, weights_cache=folder)
+fitted = fit([chunk], settings, NullTracker(), plan=planned, scratch=scratch, workers=2,
+             weights_cache=folder)
+print(len(fitted.history))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

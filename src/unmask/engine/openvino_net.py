@@ -1,15 +1,17 @@
 """Portable nets on the CPU, by OpenVINO (owns openvino)."""
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unmask.engine.net import Outputs, Values
-from unmask.errors import WeightsError
+from unmask.errors import UnmaskError, WeightsError
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest
@@ -26,12 +28,12 @@ class OpenVinoNet:
     So an output has the same bits whatever else is asked for, on however many threads.
 
     Raises:
+        UnmaskError: the process was forked from one that had used such nets.
         WeightsError: the content is no net.
     """
 
     def __init__(self, content: bytes, *, threads: int) -> None:
-        self._core = _core()
-        self._model = _read(self._core, content)
+        self._model = _read(_core(), content)
         self._threads = threads
         self._compiled: dict[tuple[int, ...], CompiledModel] = {}
         self.outputs = tuple(output.get_any_name() for output in self._model.outputs)
@@ -41,10 +43,11 @@ class OpenVinoNet:
         if shape not in self._compiled:
             self._model.reshape([1, *shape])
             threads = {"NUM_STREAMS": self._threads, "INFERENCE_NUM_THREADS": self._threads}
-            self._compiled[shape] = self._core.compile_model(self._model, "CPU", _EXACT | threads)
+            self._compiled[shape] = _core().compile_model(self._model, "CPU", _EXACT | threads)
 
     def run(self, inputs: Iterable[Values]) -> Iterator[Outputs]:
         """Yield what the net makes of each input, in order."""
+        _core()  # in a forked process its threads are missing, and nothing would ever come
         free: dict[tuple[int, ...], list[InferRequest]] = {}
         busy: deque[tuple[InferRequest, tuple[int, ...]]] = deque()
 
@@ -85,6 +88,7 @@ class BatchNet:
     More threads might change a sum's last digit.
 
     Raises:
+        UnmaskError: the process was forked from one that had used such nets.
         WeightsError: the content is no net.
     """
 
@@ -96,11 +100,29 @@ class BatchNet:
 
     def __call__(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
         """Return the outputs, in the net's order. Not safe for two threads at a time."""
+        _core()
         made = self._request.infer([np.ascontiguousarray(batch)])
         return tuple(np.array(values, np.float32) for values in made.values())
 
 
 def _core() -> "Core":
+    core, process = _core_and_process()
+    if process != os.getpid():
+        raise UnmaskError(
+            "Asked a net for an answer in a process that was forked from one that had used nets; "
+            "OpenVINO's threads are not there. Start the process by multiprocessing's \"spawn\" or "
+            '"forkserver", or use no net before the fork.'
+        )
+    return core
+
+
+@cache
+def _core_and_process() -> "tuple[Core, int]":
+    # One Core, as long as the process lives. On processors with AMX each gives the thread that
+    # makes it a stack for signals, and when it goes restores the stack of before. If of two Cores
+    # the first goes first, the second restores a stack that is freed, and the next signal that
+    # Python hears ends the process.
+    #
     # Its converters would be imported too, which take a third of the time and bring along a package
     # that can tell its makers of their use. Nothing is converted here.
     hidden = _CONVERTERS not in sys.modules
@@ -111,7 +133,7 @@ def _core() -> "Core":
     finally:
         if hidden:
             del sys.modules[_CONVERTERS]
-    return Core()
+    return Core(), os.getpid()
 
 
 def _read(core: "Core", content: bytes) -> Any:
