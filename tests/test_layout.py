@@ -83,6 +83,7 @@ OWNERS = {
         "answers.model_source",
     },
     "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "cryptography": {"answers.signatures"},
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
@@ -190,6 +191,7 @@ SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
         "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/predict", "cli/serve",
+        "cli/verify",
         "runtime/terminal",
     )
 }  # fmt: skip

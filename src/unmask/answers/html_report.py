@@ -151,8 +151,10 @@ class FaceView:
     pictures: list[Shown]
 
 
-def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, source: Source) -> None:
-    """Write the page; crops_dir is the folder that the tracks' crop files lie in.
+def write(
+    out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, source: Source
+) -> bytes:
+    """Write the page and return its bytes; crops_dir is the folder of the tracks' crop files.
 
     Raises:
         DatasetError: a crop file holds fewer frames than its row says.
@@ -200,7 +202,9 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         clock=timeline.clock,
         sizes=timeline,
     )
-    write_atomically(out, verify.seal(page))
+    content = verify.seal(page).encode()
+    write_atomically(out, content)
+    return content
 
 
 def page_data(
