@@ -64,7 +64,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
-    "jinja2": {"answers.html_report", "evaluation.benchmarks.page"},
+    "jinja2": {"answers.html_report", "answers.index_page", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
     "openvino": {"engine.openvino_net"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's

@@ -114,6 +114,9 @@ MISTAKES = [
     (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
     (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
     (["a.mp4", "--sign", "key.pem"], 2, "add --report"),
+    (["a.mp4", "--index", "page.htm"], 2, "does not end in .html"),
+    (["a.mp4", "--index", "notes.html"], 1, "a file that unmask did not write is there"),
+    (["a.mp4", "--report", "a.html", "--index", "./a.html"], 2, "is the report of a video"),
     (["a.mp4", "--report", "a.html", "--sign", "gone.pem"], 1, "asked for a private key"),
     (["a.mp4", "--report", "a.html", "--sign", "notes.txt"], 1, "no key that can be read"),
     (["-", "--model", "."], 1, "the list is empty"),
@@ -416,3 +419,26 @@ def test_reports_are_signed_and_the_passphrase_reaches_no_other_process(
     refused = predict(*words)
     assert refused.exit_code == 1
     assert "a file that unmask did not write is there" in refused.output
+
+
+def test_an_index_links_to_reports_and_is_made_of_kept_answers_without_scoring(
+    folder, models, video
+):
+    copy(video, folder / "clip.mp4")
+    words = ("clip.mp4", "gone.mp4", "--workers", 1, "--index", "index.html")
+    made = predict(*words, "--model", models / "fake", "--report", "pages", "--out", "a.csv")
+    assert made.exit_code == 3, made.output
+    page = Path("index.html").read_text(encoding="utf-8")
+    assert 'href="./pages/clip.html"' in page
+    assert 'href="./pages/gone.html"' in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    rows = Path("a.csv").read_bytes()
+    assert predict(*words, "--model", models / "fake", "--out", "a.csv").exit_code == 3
+    assert Path("a.csv").read_bytes() == rows
+    kept = Path("index.html").read_text(encoding="utf-8")
+    assert "href=" not in kept
+    assert kept.count("data:image/jpeg;base64,") == 1
+    for each in (page, kept):
+        assert re.findall(r'class="card is-(\w+)', each) == ["fake", "none"]
+        assert "clip.mp4" in each
+        assert "missing" in each

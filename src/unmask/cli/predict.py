@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
     from unmask.answers.answers_file import AnswersFile, Form, Row, RunInfo
     from unmask.answers.html_report import Source
+    from unmask.answers.index_page import Entry
     from unmask.answers.signatures import SigningKey
     from unmask.models.predict import Predictor
 
@@ -87,6 +89,10 @@ class _Request:
     "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
     help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
 )  # fmt: skip
+@click.option(
+    "--index", type=click.Path(path_type=Path), metavar="FILE",
+    help="List all videos with thumbnails on a page, FILE.html, with links to --report's pages.",
+)  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def predict(
     paths: tuple[str, ...],
@@ -99,6 +105,7 @@ def predict(
     report: Path | None,
     sign: Path | None,
     annotate: Path | None,
+    index: Path | None,
     workers: int | None,
 ) -> None:
     """Say of each video whether it shows a fake face, how likely, when it is worst, or why not.
@@ -135,15 +142,21 @@ def predict(
             _targets(found.videos, report, ".html", provenance.is_page),
             _targets(found.videos, annotate, ".mp4", provenance.is_annotated),
         )
+        if index:
+            _check_index(index, found.videos, pages)
         if key:
             _refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
         request = _Request(found.videos, model_dir, pages, clips, key, workers or common.workers())
-        is_calibrated = True
+        is_calibrated, entries = True, []
         for row in _answered(request, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
             is_calibrated = is_calibrated and Doubt.NOT_CALIBRATED not in row["doubts"]
+            if index:
+                entries.append(_entry(row, pages))
         terminal.echo(answers_file.summary(counts), err=True)
+        if index:
+            _write_index(index, entries, request)
         if key:
             public = key.public
             said = f"Signed by key {public.name}. For minisign -P: {public.minisign_text}"
@@ -200,15 +213,25 @@ def _targets(
                 file = target / f"{video.stem}-{number}{ending}"
             taken.add(file)
             files[video] = file
+    _check_places(files.values(), videos, ending, is_ours)
+    return files
+
+
+def _check_places(
+    files: Collection[Path],
+    videos: Sequence[Path],
+    ending: str,
+    is_ours: Callable[[Path], bool],
+) -> None:
+    """Refuse places that can't be written, before the first video is scored; make their folders."""
     originals = {os.path.realpath(video) for video in videos}
-    for file in files.values():
+    for file in files:
         if os.path.realpath(file) in originals:
             raise UnmaskError(
                 f"Asked to write {file}; that is a video to be read. Name another place."
             )
-    _refuse_others(files.values(), is_ours)
-    # Told now, and not once the first video was scored.
-    for folder in {file.parent for file in files.values()}:
+    _refuse_others(files, is_ours)
+    for folder in {file.parent for file in files}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             said = None if os.access(folder, os.W_OK | os.X_OK) else "you may not write there"
@@ -219,7 +242,6 @@ def _targets(
                 f"Asked to write into the folder {folder}; the system said: {said}. Name another, "
                 f"or a file that ends in {ending}."
             )
-    return files
 
 
 def _refuse_others(files: Iterable[Path], is_ours: Callable[[Path], bool]) -> None:
@@ -232,6 +254,16 @@ def _refuse_others(files: Iterable[Path], is_ours: Callable[[Path], bool]) -> No
             )
 
 
+def _check_index(index: Path, videos: Sequence[Path], pages: Mapping[Path, Path]) -> None:
+    from unmask.answers import provenance
+
+    if index.suffix.lower() != ".html":
+        raise click.UsageError(f"{index} does not end in .html, as --index's page does.")
+    if os.path.realpath(index) in {os.path.realpath(page) for page in pages.values()}:
+        raise click.UsageError(f"{index} is the report of a video. Name another file for --index.")
+    _check_places([index], videos, ".html", provenance.is_index)
+
+
 # ---------------------------------------------------------------- answers, as they come
 
 
@@ -241,13 +273,8 @@ def _answered(
     """Yield the row of each video in order, after it was written and printed."""
     from unmask.answers import answers_file
     from unmask.cli import common
-    from unmask.models import checkpoint
-    from unmask.runtime import digests
 
-    settings = checkpoint.read_settings(request.model_dir)
-    run_info = answers_file.RunInfo(
-        digests.model_digest(request.model_dir), version("unmask"), settings.licence
-    )
+    run_info = _run_info(request.model_dir)
     names = [shown_name(str(video)) for video in request.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
@@ -268,6 +295,15 @@ def _answered(
             with common.above_bar():
                 _show(row, None if out else form, width)
             yield row
+
+
+def _run_info(model_dir: Path) -> "RunInfo":
+    from unmask.answers.answers_file import RunInfo
+    from unmask.models import checkpoint
+    from unmask.runtime import digests
+
+    settings = checkpoint.read_settings(model_dir)
+    return RunInfo(digests.model_digest(model_dir), version("unmask"), settings.licence)
 
 
 def _in_order(
@@ -384,3 +420,18 @@ def _write_clip(out: Path, answer: "Answer") -> None:
             pass
     except DecodeError as error:
         terminal.echo(f"{out} was not made: {error}", err=True)
+
+
+def _entry(row: "Row", pages: Mapping[Path, Path]) -> "Entry":
+    from unmask.answers.index_page import Entry
+
+    return Entry.of(row, pages.get(Path(row["path"])))
+
+
+def _write_index(out: Path, entries: "Sequence[Entry]", request: _Request) -> None:
+    from unmask.answers import index_page
+
+    index_page.write(
+        out, entries, _run_info(request.model_dir), workers=request.workers,
+        made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
