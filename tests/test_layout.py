@@ -65,7 +65,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
-    "jinja2": {"answers.html_report", "evaluation.benchmarks.page"},
+    "jinja2": {"answers.html_report", "answers.index_page", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
     "openvino": {"engine.openvino_net"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
@@ -84,6 +84,7 @@ OWNERS = {
         "answers.model_source",
     },
     "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "cryptography": {"answers.signatures"},
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
@@ -207,7 +208,7 @@ SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
         "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/notice", "cli/predict",
-        "cli/sagemaker", "cli/serve", "cli/training",
+        "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
         "runtime/terminal",
     )
 }  # fmt: skip

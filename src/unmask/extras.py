@@ -18,6 +18,7 @@ EXTRAS = {
     "serve": ("gradio", "httpx"),
     "aws": ("sagemaker", "boto3", "botocore"),
     "federated": ("substra", "substratools", "hatchling", "docker", "requests"),
+    "sign": ("cryptography",),
     "wandb": ("wandb",),
 }  # fmt: skip
 _EXTRA_OF = {library: extra for extra, libraries in EXTRAS.items() for library in libraries}

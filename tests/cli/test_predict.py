@@ -113,6 +113,12 @@ MISTAKES = [
     (["a.mp4", "--report", "notes.txt"], 2, "what is written ends in .html"),
     (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
     (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
+    (["a.mp4", "--sign", "key.pem"], 2, "add --report"),
+    (["a.mp4", "--index", "page.htm"], 2, "does not end in .html"),
+    (["a.mp4", "--index", "notes.html"], 1, "a file that unmask did not write is there"),
+    (["a.mp4", "--report", "a.html", "--index", "./a.html"], 2, "is the report of a video"),
+    (["a.mp4", "--report", "a.html", "--sign", "gone.pem"], 1, "asked for a private key"),
+    (["a.mp4", "--report", "a.html", "--sign", "notes.txt"], 1, "no key that can be read"),
     (["-", "--model", "."], 1, "the list is empty"),
     (["empty"], 1, "no file in it ends like one"),
     (["a.mp4"], 1, "make repro"),
@@ -349,7 +355,7 @@ def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder,
     )
     known = {name for option in main.commands["verify"].params for name in option.opts}
     asked = {word for words in told for word in words.split() if word.startswith("--")}
-    assert {"--score", "--model"} == asked <= known
+    assert {"--score", "--model", "--key"} == asked <= known
 
     def verify(*arguments):
         return CliRunner().invoke(main, ["verify", "pages/clip.html", *map(str, arguments)])
@@ -364,3 +370,75 @@ def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder,
     assert verify("clip.mp4", "--model", models / "real").exit_code == 5
     assert verify("seen/clip.mp4").exit_code == 4
     assert verify("--score").exit_code == 2
+
+
+def test_reports_are_signed_and_the_passphrase_reaches_no_other_process(
+    folder, models, video, monkeypatch
+):
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    key = Ed25519PrivateKey.generate()
+    locked = BestAvailableEncryption(b"correct horse")
+    Path("key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+    Path("public.pem").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    copy(video, folder / "clip.mp4")
+    words = (
+        "clip.mp4", "gone.mp4", "--model", models / "fake", "--workers", 1, "--report", "pages",
+        "--sign", "key.pem",
+    )  # fmt: skip
+    refused = predict(*words)
+    assert refused.exit_code == 1
+    assert "UNMASK_SIGN_PASSPHRASE" in refused.output
+    monkeypatch.setenv("UNMASK_SIGN_PASSPHRASE", "correct horse")
+    done = predict(*words)
+    assert done.exit_code == 3, done.output
+    assert "UNMASK_SIGN_PASSPHRASE" not in os.environ  # which child processes inherit
+    assert "correct horse" not in done.output
+    assert re.search(r"Signed by key [0-9A-F]{16}\. For minisign -P: RW\S{54}", done.stderr)
+    assert {path.name for path in Path("pages").iterdir()} == {
+        "clip.html", "clip.html.minisig", "gone.html", "gone.html.minisig",
+    }  # fmt: skip
+    for name in ("clip", "gone"):
+        asked = ["verify", f"pages/{name}.html", "--key", "public.pem"]
+        assert CliRunner().invoke(main, asked).exit_code == 0
+    page = Path("pages/clip.html")
+    page.write_bytes(page.read_bytes().replace(b"Likely", b"Surely", 1))
+    asked = ["verify", "pages/clip.html", "--key", "public.pem"]
+    assert CliRunner().invoke(main, asked).exit_code == 7
+    page.unlink()
+    Path("pages/clip.html.minisig").write_text("a note of mine")
+    monkeypatch.setenv("UNMASK_SIGN_PASSPHRASE", "correct horse")
+    refused = predict(*words)
+    assert refused.exit_code == 1
+    assert "a file that unmask did not write is there" in refused.output
+
+
+def test_an_index_links_to_reports_and_is_made_of_kept_answers_without_scoring(
+    folder, models, video
+):
+    copy(video, folder / "clip.mp4")
+    words = ("clip.mp4", "gone.mp4", "--workers", 1, "--index", "index.html")
+    made = predict(*words, "--model", models / "fake", "--report", "pages", "--out", "a.csv")
+    assert made.exit_code == 3, made.output
+    page = Path("index.html").read_text(encoding="utf-8")
+    assert 'href="./pages/clip.html"' in page
+    assert 'href="./pages/gone.html"' in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    rows = Path("a.csv").read_bytes()
+    assert predict(*words, "--model", models / "fake", "--out", "a.csv").exit_code == 3
+    assert Path("a.csv").read_bytes() == rows
+    kept = Path("index.html").read_text(encoding="utf-8")
+    assert "href=" not in kept
+    assert kept.count("data:image/jpeg;base64,") == 1
+    for each in (page, kept):
+        assert re.findall(r'class="card is-(\w+)', each) == ["fake", "none"]
+        assert "clip.mp4" in each
+        assert "missing" in each

@@ -1,5 +1,6 @@
 """Boxes and words on pictures: how a verdict looks, told by word and line as well as colour."""
 
+import base64
 from dataclasses import dataclass
 
 import cv2
@@ -45,6 +46,14 @@ def draw(picture_HWC: Picture, faces: list[Marked]) -> Picture:
     for face in faces:
         _draw_label(drawn, face, letter_px, line_px)
     return drawn
+
+
+def as_jpeg_uri(picture_HWC: Picture, quality: int) -> str:
+    """Return the picture as a `data:` address with all of it in it; quality is 1 to 100."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    is_coded, coded = cv2.imencode(".jpg", picture_HWC[..., ::-1], options)
+    assert is_coded
+    return f"data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}"
 
 
 def _draw_box(picture_HWC: Picture, face: Marked, line_px: int) -> None:

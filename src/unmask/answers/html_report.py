@@ -1,6 +1,5 @@
 """One video's answer as one page that can be mailed: nothing in it asks for another file."""
 
-import base64
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from unmask.answers import benchmark_results, evidence, messages, timeline, veri
 from unmask.answers import provenance as answer_provenance
 from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
-from unmask.answers.drawing import WORDS, Marked, Picture, draw
+from unmask.answers.drawing import WORDS, Marked, Picture, as_jpeg_uri, draw
 from unmask.answers.evidence import Evidence
 from unmask.errors import NoMapError
 from unmask.models.predict import Predictor
@@ -151,8 +150,10 @@ class FaceView:
     pictures: list[Shown]
 
 
-def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, source: Source) -> None:
-    """Write the page; crops_dir is the folder that the tracks' crop files lie in.
+def write(
+    out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, source: Source
+) -> bytes:
+    """Write the page and return its bytes; crops_dir is the folder of the tracks' crop files.
 
     Raises:
         DatasetError: a crop file holds fewer frames than its row says.
@@ -200,7 +201,9 @@ def write(out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, sour
         clock=timeline.clock,
         sizes=timeline,
     )
-    write_atomically(out, verify.seal(page))
+    content = verify.seal(page).encode()
+    write_atomically(out, content)
+    return content
 
 
 def page_data(
@@ -470,10 +473,7 @@ def _uri(picture_HWC: Picture, max_side_px: int) -> str:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         picture_HWC = cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    is_coded, coded = cv2.imencode(".jpg", picture_HWC[..., ::-1], quality)
-    assert is_coded
-    return f"data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}"
+    return as_jpeg_uri(picture_HWC, _JPEG_QUALITY)
 
 
 def _size(path: Path) -> int | None:

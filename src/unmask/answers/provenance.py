@@ -32,6 +32,7 @@ PACKAGES = (
     "numpy", "opencv-python-headless", "pillow",
 )  # fmt: skip
 ANNOTATED = "boxes and scores by unmask predict --annotate"  # in the metadata of such a clip
+INDEX_MARK = '<meta name="generator" content="unmask predict --index">'  # in such a page
 COMPARISON = "metrics/comparison.json"  # benchmarks/compare.py writes it
 RUN_TAG = "unmask.run"  # as track_mlflow writes a training's key
 
@@ -152,6 +153,11 @@ def is_page(path: Path) -> bool:
 def is_annotated(path: Path) -> bool:
     """Say whether a file is a clip with boxes that was written here."""
     return _holds(path, ANNOTATED.encode())
+
+
+def is_index(path: Path) -> bool:
+    """Say whether a file is a page that lists videos and was written here."""
+    return _holds(path, INDEX_MARK.encode())
 
 
 def _holds(path: Path, mark: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Whether a report, a video and a model belong together, by the digests in the report's page.
 
-Digests show what was mixed up, cut short or altered in transit. They are no signature: whoever
-forges a page can put a new digest into it.
+Digests show what was mixed up, cut short or altered in transit. Whoever forges a page can put a new
+digest into it; only a signature beside the page, checked with its author's key, shows that.
 """
 
 import errno
@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from unmask.answers import signatures
 from unmask.answers.analysis import Answer, analyse
 from unmask.errors import UnmaskError
 from unmask.models.predict import Predictor
@@ -21,6 +22,9 @@ from unmask.records import Reason
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import content_digest, read_regular
 from unmask.scoring.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from unmask.answers.signatures import PublicKey
 
 FORMAT = 1
 TOLERANCE = 0.01  # between machines: decoders, boxes and sums differ in their last digits
@@ -32,7 +36,7 @@ _DIGEST = b'"page_sha256": "'
 _MAX_BYTES = 64 * 2**20  # a report has a few millions
 
 # The exit code of the first part that does not match, in this order. 1 is for what can't be read.
-EXIT_CODES = {"report": 3, "file": 4, "model": 5, "score": 6}
+EXIT_CODES = {"signature": 7, "report": 3, "file": 4, "model": 5, "score": 6}
 
 
 class ReportError(UnmaskError):
@@ -87,15 +91,20 @@ class Verification:
         return next((EXIT_CODES[c.part] for c in self.checks if c.matches is False), 0)
 
 
-def check(report: Path, video: Path | None, model: Path | None) -> Verification:
+def check(
+    report: Path, video: Path | None, model: Path | None, *, key: "PublicKey | None" = None
+) -> Verification:
     """Return whether the page is as it was written, and whether file and model are its own.
+
+    With a key, also whether the signature beside the page is of this page by that key.
 
     Raises:
         ReportError: the file is no report of this version, or can't be read.
+        SignatureError: there is a key, and no signature that can be read.
         UnmaskError: the video or the model can't be read.
     """
     page, claims = _read(report)
-    checks = [_check_page(page, claims)]
+    checks = [*_check_signature(report, page, key), _check_page(page, claims)]
     wanted = claims.video.sha256
     if video is None:
         checks.append(Check("file", None, "no video was given"))
@@ -111,16 +120,21 @@ def check(report: Path, video: Path | None, model: Path | None) -> Verification:
 
 
 def check_again(
-    report: Path, video: Path, model: Path | None, predictor: Predictor
+    report: Path,
+    video: Path,
+    model: Path | None,
+    predictor: Predictor,
+    *,
+    key: "PublicKey | None" = None,
 ) -> Verification:
     """Return what check does, and whether the predictor gives the video the report's score.
 
     Scores match that differ by TOLERANCE at most.
 
     Raises:
-        ReportError, UnmaskError: as check does.
+        ReportError, SignatureError, UnmaskError: as check does.
     """
-    found = check(report, video, model)
+    found = check(report, video, model, key=key)
     (answer,) = analyse(predictor, [video])
     return replace(found, checks=(*found.checks, _check_score(found.claims.answer, answer)))
 
@@ -170,6 +184,18 @@ def _no_report(path: Path, found: str) -> ReportError:
         f"{path}: asked for a page of `unmask predict --report`, found {found}. Ask for the file "
         "as it was sent, as an attachment and not as text."
     )
+
+
+def _check_signature(report: Path, page: bytes, key: "PublicKey | None") -> list[Check]:
+    place = signatures.beside(report)
+    if key is None:
+        unused = "there is a signature, and no key was given"
+        return [Check("signature", None, unused)] if place.is_file() else []
+    signature = signatures.read_signature(place)
+    if fault := signatures.fault(signature, page, key):
+        return [Check("signature", False, fault)]
+    detail = f"by key {key.name}; signed with it: {signature.shown_comment}"
+    return [Check("signature", True, detail)]
 
 
 def _check_page(page: bytes, claims: Claims) -> Check:

@@ -17,6 +17,7 @@ from unmask.cli import (
     sagemaker,
     serve,
     training,
+    verify,
 )
 from unmask.cli.command_group import CommandGroup, needs
 from unmask.errors import UnmaskError
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 for command in (
-    predict.predict, predict.verify, calibrate.calibrate, serve.serve, gate.gate,
+    predict.predict, verify.verify, calibrate.calibrate, serve.serve, gate.gate,
     federated.federated, adopt.adopt, benchmark.benchmark, sagemaker.sagemaker, notice.notice,
     training.pretrain, training.split_study,
 ):  # fmt: skip

@@ -1,12 +1,14 @@
-"""`unmask predict` and `unmask verify`. Heavy imports stand inside them."""
+"""`unmask predict`. Heavy imports stand inside it."""
 
 import os
 import signal
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
     from unmask.answers.answers_file import AnswersFile, Form, Row, RunInfo
     from unmask.answers.html_report import Source
+    from unmask.answers.index_page import Entry
+    from unmask.answers.signatures import SigningKey
     from unmask.models.predict import Predictor
 
 FAKE, UNANSWERED, TERMINATED = 3, 4, 143
 _ENDINGS: "Mapping[str, Form]" = {".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
+PASSPHRASE = "UNMASK_SIGN_PASSPHRASE"  # noqa: S105  # the variable's name
 _WIDEST_NAME = 60  # beyond it columns are not kept
 
 _NOT_CALIBRATED = (
@@ -54,6 +59,7 @@ class _Request:
     model_dir: Path
     pages: Mapping[Path, Path]  # video -> report
     clips: Mapping[Path, Path]  # video -> annotated video
+    signing_key: "SigningKey | None"  # what reports are signed with
     workers: int
 
 
@@ -75,8 +81,17 @@ class _Request:
     help="Write a page on the video to FILE.html, or on each into FOLDER.",
 )  # fmt: skip
 @click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="KEY",
+    help="Sign each report, in REPORT.minisig, with an Ed25519 key in PEM. The passphrase of an "
+    f"encrypted key is in {PASSPHRASE}.",
+)  # fmt: skip
+@click.option(
     "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
     help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
+)  # fmt: skip
+@click.option(
+    "--index", type=click.Path(path_type=Path), metavar="FILE",
+    help="List all videos with thumbnails on a page, FILE.html, with links to --report's pages.",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def predict(
@@ -88,7 +103,9 @@ def predict(
     out: Path | None,
     again: bool,
     report: Path | None,
+    sign: Path | None,
     annotate: Path | None,
+    index: Path | None,
     workers: int | None,
 ) -> None:
     """Say of each video whether it shows a fake face, how likely, when it is worst, or why not.
@@ -100,16 +117,21 @@ def predict(
         raise click.UsageError("Missing PATHS: name files, folders or globs, or - for stdin.")
     if again and not out:
         raise click.UsageError("--again is for --out: name the file to begin anew.")
+    if sign and not report:
+        raise click.UsageError("--sign signs reports: add --report.")
+    # Taken out of the environment, which processes that decode strangers' videos inherit.
+    passphrase = os.environ.pop(PASSPHRASE, None)
     if out:
         form = _form_of(out, form)
     counts: Counter[str] = Counter()
     # Then the faces that were cut out are deleted on the way out, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        from unmask.answers import answers_file, inputs, model_source, provenance
+        from unmask.answers import answers_file, inputs, model_source, provenance, signatures
         from unmask.cli import common
 
         common.set_up_logging()
+        key = signatures.read_signing_key(sign, passphrase, PASSPHRASE) if sign else None
         names = (*paths, *[inputs.STDIN] * from_stdin)
         listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
         found = inputs.find_videos(names, listed)
@@ -120,13 +142,25 @@ def predict(
             _targets(found.videos, report, ".html", provenance.is_page),
             _targets(found.videos, annotate, ".mp4", provenance.is_annotated),
         )
+        if index:
+            _check_index(index, found.videos, pages)
+        if key:
+            _refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
-        request = _Request(found.videos, model_dir, pages, clips, workers or common.workers())
-        is_calibrated = True
+        request = _Request(found.videos, model_dir, pages, clips, key, workers or common.workers())
+        is_calibrated, entries = True, []
         for row in _answered(request, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
             is_calibrated = is_calibrated and Doubt.NOT_CALIBRATED not in row["doubts"]
+            if index:
+                entries.append(_entry(row, pages))
         terminal.echo(answers_file.summary(counts), err=True)
+        if index:
+            _write_index(index, entries, request)
+        if key:
+            public = key.public
+            said = f"Signed by key {public.name}. For minisign -P: {public.minisign_text}"
+            terminal.echo(said, err=True)
         if not is_calibrated:
             terminal.echo(_NOT_CALIBRATED, err=True)
     except KeyboardInterrupt:
@@ -179,19 +213,25 @@ def _targets(
                 file = target / f"{video.stem}-{number}{ending}"
             taken.add(file)
             files[video] = file
+    _check_places(files.values(), videos, ending, is_ours)
+    return files
+
+
+def _check_places(
+    files: Collection[Path],
+    videos: Sequence[Path],
+    ending: str,
+    is_ours: Callable[[Path], bool],
+) -> None:
+    """Refuse places that can't be written, before the first video is scored; make their folders."""
     originals = {os.path.realpath(video) for video in videos}
-    for file in files.values():
+    for file in files:
         if os.path.realpath(file) in originals:
             raise UnmaskError(
                 f"Asked to write {file}; that is a video to be read. Name another place."
             )
-        if os.path.lexists(file) and not is_ours(file):
-            raise UnmaskError(
-                f"Asked to write {file}; a file that unmask did not write is there. Move it away, "
-                "or name another place."
-            )
-    # Told now, and not once the first video was scored.
-    for folder in {file.parent for file in files.values()}:
+    _refuse_others(files, is_ours)
+    for folder in {file.parent for file in files}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             said = None if os.access(folder, os.W_OK | os.X_OK) else "you may not write there"
@@ -202,7 +242,26 @@ def _targets(
                 f"Asked to write into the folder {folder}; the system said: {said}. Name another, "
                 f"or a file that ends in {ending}."
             )
-    return files
+
+
+def _refuse_others(files: Iterable[Path], is_ours: Callable[[Path], bool]) -> None:
+    """Refuse to replace a file that no earlier run wrote, by is_ours."""
+    for file in files:
+        if os.path.lexists(file) and not is_ours(file):
+            raise UnmaskError(
+                f"Asked to write {file}; a file that unmask did not write is there. Move it away, "
+                "or name another place."
+            )
+
+
+def _check_index(index: Path, videos: Sequence[Path], pages: Mapping[Path, Path]) -> None:
+    from unmask.answers import provenance
+
+    if index.suffix.lower() != ".html":
+        raise click.UsageError(f"{index} does not end in .html, as --index's page does.")
+    if os.path.realpath(index) in {os.path.realpath(page) for page in pages.values()}:
+        raise click.UsageError(f"{index} is the report of a video. Name another file for --index.")
+    _check_places([index], videos, ".html", provenance.is_index)
 
 
 # ---------------------------------------------------------------- answers, as they come
@@ -214,13 +273,8 @@ def _answered(
     """Yield the row of each video in order, after it was written and printed."""
     from unmask.answers import answers_file
     from unmask.cli import common
-    from unmask.models import checkpoint
-    from unmask.runtime import digests
 
-    settings = checkpoint.read_settings(request.model_dir)
-    run_info = answers_file.RunInfo(
-        digests.model_digest(request.model_dir), version("unmask"), settings.licence
-    )
+    run_info = _run_info(request.model_dir)
     names = [shown_name(str(video)) for video in request.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
@@ -241,6 +295,15 @@ def _answered(
             with common.above_bar():
                 _show(row, None if out else form, width)
             yield row
+
+
+def _run_info(model_dir: Path) -> "RunInfo":
+    from unmask.answers.answers_file import RunInfo
+    from unmask.models import checkpoint
+    from unmask.runtime import digests
+
+    settings = checkpoint.read_settings(model_dir)
+    return RunInfo(digests.model_digest(model_dir), version("unmask"), settings.licence)
 
 
 def _in_order(
@@ -301,7 +364,10 @@ def _fresh(
         with closing(answers):  # type: ignore[type-var]  # it is a generator
             for answer in answers:
                 if source and crops_dir:
-                    _write_page(request.pages[answer.path], answer, predictor, crops_dir, source)
+                    out = request.pages[answer.path]
+                    page = _write_page(out, answer, predictor, crops_dir, source)
+                    if request.signing_key:
+                        _sign(out, page, request.signing_key)
                 if request.clips:
                     _write_clip(request.clips[answer.path], answer)
                 row = answers_file.to_row(answer, stamps[answer.path], run_info)
@@ -325,12 +391,21 @@ def _source(model_dir: Path, predictor: "Predictor") -> "Source":
 
 def _write_page(
     out: Path, answer: "Answer", predictor: "Predictor", crops_dir: Path, source: "Source"
-) -> None:
+) -> bytes:
     from unmask.answers import html_report
 
-    html_report.write(out, answer, predictor, crops_dir, source)
+    page = html_report.write(out, answer, predictor, crops_dir, source)
     for face in answer.faces:
         (crops_dir / face.track.file).unlink()
+    return page
+
+
+def _sign(out: Path, page: bytes, key: "SigningKey") -> None:
+    from unmask.answers import signatures
+    from unmask.runtime.disk import write_atomically
+
+    signature = key.sign(page, name=out.name, time_s=int(time.time()))
+    write_atomically(signatures.beside(out), signature)
 
 
 def _write_clip(out: Path, answer: "Answer") -> None:
@@ -347,54 +422,16 @@ def _write_clip(out: Path, answer: "Answer") -> None:
         terminal.echo(f"{out} was not made: {error}", err=True)
 
 
-# ---------------------------------------------------------------- verify
+def _entry(row: "Row", pages: Mapping[Path, Path]) -> "Entry":
+    from unmask.answers.index_page import Entry
+
+    return Entry.of(row, pages.get(Path(row["path"])))
 
 
-_VERIFY_CODES = """
-\b
-Exit codes:
-    0  all that was compared matches
-    1  an error: no report of this version, an unreadable file ...
-    2  a mistyped command
-    3  the report was changed after it was written
-    4  the video is another one
-    5  the model is another one
-    6  the video's score is another one
-"""
+def _write_index(out: Path, entries: "Sequence[Entry]", request: _Request) -> None:
+    from unmask.answers import index_page
 
-
-@click.command(epilog=_VERIFY_CODES)
-@click.argument("report", type=click.Path(path_type=Path))
-@click.argument("video", required=False, type=click.Path(path_type=Path))
-@click.option("--model", help="The model to compare: a folder or one of MLflow's, as in predict.")
-@with_rev
-@click.option("--score", is_flag=True, help="Score the video again, by that model, too.")
-def verify(
-    report: Path, video: Path | None, model: str | None, rev: str | None, score: bool
-) -> None:
-    """Say whether REPORT, VIDEO and a model belong together, by the digests in the report.
-
-    They show what was mixed up or changed in transit. They are no signature: whoever forges a
-    report can write new ones into it.
-    """
-    if score and not (video and (model or rev)):
-        raise click.UsageError("--score is of a video by a model: add VIDEO and --model.")
-    from unmask.answers import model_source
-    from unmask.cli import common
-
-    common.set_up_logging()
-    folder = None
-    if model or rev:
-        folder = model_source.named(model, rev, cache=common.weights_cache())
-    from unmask.answers import verify as verification
-    from unmask.models.predict import Predictor
-
-    if score and video and folder:
-        predictor = Predictor.load(folder)
-        found = verification.check_again(report, video, folder, predictor)
-    else:
-        found = verification.check(report, video, folder)
-    words = {True: "matches", False: "DIFFERS", None: "not compared"}
-    for check in found.checks:
-        terminal.echo(f"{check.part:<7} {words[check.matches]:<13} {check.detail}")
-    sys.exit(found.exit_code)
+    index_page.write(
+        out, entries, _run_info(request.model_dir), workers=request.workers,
+        made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
