@@ -17,7 +17,7 @@ import yaml
 
 from unmask.data import fingerprints
 from unmask.data.fingerprints import digest_pictures, fingerprint_videos, hash_picture, hash_video
-from unmask.data.leakage import PICTURE_BITS
+from unmask.data.near_hashes import PICTURE_BITS
 from unmask.records import Fingerprint
 from unmask.runtime.disk import content_digest
 from unmask.runtime.record_files import read_fingerprints, write_fingerprints

@@ -1,5 +1,6 @@
 """Copies that were encoded anew, and fakes, which differ from their originals in one place."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unmask import params
-from unmask.data import same_pictures
+from unmask.data import near_hashes, same_pictures
 from unmask.data.copies import Listing
 from unmask.data.fingerprints import hash_video
 from unmask.data.same_pictures import find_recoded, shows_nothing_else
@@ -104,6 +105,54 @@ def test_only_a_fake_and_a_real_video_are_compared(tmp_path: Path) -> None:
         "c/a.mp4 REAL = c/d.mp4 FAKE (encoded again)",
     ]
     assert not list(find_recoded([rows], {"c": tmp_path / "gone"}, 0.08, workers=1))
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_real_videos_that_a_fake_is_compared_with_are_those_of_a_plain_loop(
+    seed: int, across: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three whose hashes are closest, and of equally close ones the first."""
+    monkeypatch.setattr(near_hashes, "_choose_parts", lambda *_: (None, 11)[seed % 2])
+    rng, limit = random.Random(seed), 20
+    scenes = [rng.getrandbits(256) for _ in range(5)]
+    listings = []
+    for chunk in ("a", "b"):
+        records, prints = [], {}
+        for number in range(40):
+            name = f"{chunk}{number:02}"
+            records.append(VideoRecord(name, f"{name}.mp4", number % 2, name, "m", "train"))
+            pictures = dict.fromkeys(
+                f"{rng.choice(scenes) ^ (1 << rng.randrange(256)):064x}"
+                if rng.random() < 0.8 else rng.randbytes(32).hex()
+                for _ in range(rng.randrange(4))
+            )  # fmt: skip
+            stream = rng.choice(["", "s1", "s2", *(f"{name}{n}" for n in range(5))])
+            prints[name] = Fingerprint(name, name, "", tuple(pictures), stream)
+        rng.shuffle(records)
+        listings.append(Listing(chunk, records, prints))
+
+    videos = [
+        (each.chunk, record, each.fingerprints[record.video_id])
+        for each in listings if each.fingerprints
+        for record in sorted(each.records, key=lambda record: record.file)
+    ]  # fmt: skip
+    expected = []
+    for chunk, fake, own in videos:
+        found = []
+        for place, (other, real, its) in enumerate(videos):
+            bits = [
+                (int(one, 16) ^ int(two, 16)).bit_count()
+                for one in own.pictures for two in its.pictures
+            ]  # fmt: skip
+            is_one = own.sha256 == its.sha256 or "" != own.stream == its.stream
+            is_passed_over = is_one or (across and chunk == other)
+            if not real.label and not is_passed_over and min(bits, default=257) <= limit:
+                found.append((min(bits), place, real.video_id))
+        expected += [(fake.video_id, name) for _, _, name in sorted(found)[:3] if fake.label]
+    pairs = same_pictures._pair_up(listings, limit, across)
+    assert [(f.record.video_id, r.record.video_id) for f, r in pairs] == expected
+    assert expected
 
 
 def test_chunks_that_label_one_scene_in_two_ways_are_refused(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unmask.data.copies import EMPTY, Listing, Video
+from unmask.data.near_hashes import PICTURE_BITS, find_closest
 from unmask.data.words import key_of
 from unmask.errors import DatasetError
 from unmask.params import Raw
@@ -20,8 +18,6 @@ from unmask.records import SPLITS, Fingerprint, Split, VideoRecord
 from unmask.runtime.record_files import read_fingerprints, read_index
 
 MAX_NAMED = 5  # leaks of one kind that a message names
-PICTURE_BITS = 256  # of a perceptual hash
-TILE = 256, 2048  # hashes compared at once: what is between the steps stays in the CPU's cache
 
 
 @dataclass(frozen=True)
@@ -174,7 +170,7 @@ def _find_twins_among(
         if fingerprint.sha256 != EMPTY:
             by_content[fingerprint.sha256].append(video)
     prints, other_prints = ([each for _, each in group] for group in (videos, others))
-    closest = _find_closest(prints, other_prints, limit)
+    closest = find_closest(prints, other_prints, limit)
     for number, (video, fingerprint) in enumerate(videos):
         same = (o for o in by_content[fingerprint.sha256] if not _are_related(video, o))
         if other := next(same, None):
@@ -188,48 +184,6 @@ def _find_twins_among(
 def _are_related(first: Video, second: Video) -> bool:
     people = {key_of(identity) for identity in first.record.identities}
     return not people.isdisjoint(map(key_of, second.record.identities))
-
-
-def _find_closest(
-    fingerprints: Sequence[Fingerprint], others: Sequence[Fingerprint], limit: int
-) -> dict[int, tuple[int, int]]:
-    """Return, by video number, the smallest difference in bits to another video, and its number.
-
-    Only videos with a difference of at most limit are included.
-    """
-    hashes_N4, owners_N = stack_hashes(fingerprints)
-    others_M4, other_owners_M = stack_hashes(others)
-    closest: dict[int, tuple[int, int]] = {}
-    for row in range(0, len(hashes_N4), TILE[0]):
-        for column in range(0, len(others_M4), TILE[1]):
-            bits_NM = count_differing(
-                hashes_N4[row : row + TILE[0]], others_M4[column : column + TILE[1]]
-            )
-            for i in np.flatnonzero(bits_NM.min(axis=1) <= limit):
-                j, owner = bits_NM[i].argmin(), int(owners_N[row + i])
-                pair = int(bits_NM[i, j]), int(other_owners_M[column + j])
-                closest[owner] = min(closest.get(owner, pair), pair)
-    return closest
-
-
-def stack_hashes(
-    fingerprints: Sequence[Fingerprint],
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return all hashes as four words each, and the number of the video each belongs to."""
-    digits = "".join("".join(fingerprint.pictures) for fingerprint in fingerprints)
-    words_N4 = np.frombuffer(bytes.fromhex(digits), np.uint64).reshape(-1, PICTURE_BITS // 64)
-    counts = [len(fingerprint.pictures) for fingerprint in fingerprints]
-    return words_N4, np.repeat(np.arange(len(fingerprints)), counts)
-
-
-def count_differing(
-    hashes_N4: NDArray[np.uint64], others_M4: NDArray[np.uint64]
-) -> NDArray[np.uint16]:
-    """Return in how many bits each hash differs from each of the others."""
-    bits_NM = np.zeros((len(hashes_N4), len(others_M4)), np.uint16)  # 256 would be 0 in a byte
-    for word in range(hashes_N4.shape[1]):
-        bits_NM += np.bitwise_count(hashes_N4[:, None, word] ^ others_M4[None, :, word])
-    return bits_NM
 
 
 # ---------------------------------------------------------------- the table

@@ -5,10 +5,12 @@ sample's 100 pairs eight have frames whose hashes are equal. So the pictures are
 block. Encoding changes all blocks a little, a forger changes those of a face a lot.
 """
 
+import heapq
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, repeat, zip_longest
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.data.copies import MAX_NAMED, RECODED, Copies, Listing, Video
-from unmask.data.leakage import PICTURE_BITS, count_differing, stack_hashes
+from unmask.data.near_hashes import PICTURE_BITS, near_pairs, stack_hashes
 from unmask.errors import DatasetError
 from unmask.params import Raw
 from unmask.records import Fingerprint
@@ -173,18 +175,53 @@ def _pair_up(
     reals, fakes = videos
     if not reals:
         return
-    hashes_M4, owners_M = stack_hashes([found for _, found in reals])
-    for fake, fake_print in fakes:
-        hashes_N4, _ = stack_hashes([fake_print])
-        bits_R = np.full(len(reals), PICTURE_BITS + 1, np.uint16)
-        np.minimum.at(bits_R, owners_M, count_differing(hashes_N4, hashes_M4).min(axis=0))
-        near = [
-            number for number in np.flatnonzero(bits_R <= limit)
+    owners: dict[str, list[int]] = defaultdict(list)
+    for number, (_, real_print) in enumerate(reals):
+        for picture in real_print.pictures:
+            owners[picture].append(number)
+    near = _find_near([found for _, found in fakes], list(owners), limit)
+    for (fake, fake_print), pictures in zip(fakes, near, strict=True):
+        # Those with the fewest bits first, and of these the first in order.
+        closest = heapq.merge(
+            *(zip(repeat(bits), owners[picture]) for picture, bits in pictures.items())
+        )
+        others = (
+            number for number in _each_once(number for _, number in closest)
             if not _is_one(fake_print, reals[number][1])
             and not (across and reals[number][0].chunk == fake.chunk)
-        ]  # fmt: skip
-        for number in sorted(near, key=lambda number: (bits_R[number], number))[:_CANDIDATES]:
+        )  # fmt: skip
+        for number in islice(others, _CANDIDATES):
             yield fake, reals[number][0]
+
+
+def _each_once(numbers: Iterable[int]) -> Iterator[int]:
+    seen: set[int] = set()
+    for number in numbers:
+        if number not in seen:
+            seen.add(number)
+            yield number
+
+
+def _find_near(
+    fingerprints: Sequence[Fingerprint], pictures: Sequence[str], limit: int
+) -> Iterator[dict[str, int]]:
+    """Yield for each video which of the pictures are close to one of its own, and by how many bits.
+
+    Of several pictures of a video the closest counts.
+    """
+    own = list(dict.fromkeys(each for found in fingerprints for each in found.pictures))
+    near: dict[str, dict[str, int]] = defaultdict(dict)
+    for rows_P, columns_P, bits_P in near_pairs(stack_hashes(own), stack_hashes(pictures), limit):
+        for row, column, bits in zip(
+            rows_P.tolist(), columns_P.tolist(), bits_P.tolist(), strict=True
+        ):
+            near[own[row]][pictures[column]] = bits
+    for found in fingerprints:
+        of_video: dict[str, int] = {}
+        for picture in found.pictures:
+            for other, bits in near.get(picture, {}).items():
+                of_video[other] = min(bits, of_video.get(other, bits))
+        yield of_video
 
 
 def _is_one(first: Fingerprint, second: Fingerprint) -> bool:

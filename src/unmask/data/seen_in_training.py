@@ -9,7 +9,7 @@ import csv
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -65,12 +65,13 @@ def find_shared(trained: Sequence[Listing], benchmark: Listing, alike_ratio: flo
         for record in listing.records:
             for who in record.identities:
                 people.setdefault(key_of(who), f"{who} ({listing.chunk}: {record.split})")
+    originals = {Video(one.chunk, r).place: r for one in seen for r in one.records}
     found = []
     for record in benchmark.records:
         known = next((people[key_of(w)] for w in record.identities if key_of(w) in people), None)
         if twin := twins.get(record.video_id):
             kind: Kind = "file" if twin.differing_bits is None else "pictures"
-            found.append(Shared(record, kind, _say(twin, seen)))
+            found.append(Shared(record, kind, _say(twin, originals)))
         elif known:
             found.append(Shared(record, "identity", known))
     return found
@@ -92,15 +93,10 @@ def _find_twins(seen: Sequence[Listing], benchmark: Listing, alike_ratio: float)
     )  # fmt: skip
 
 
-def _say(twin: Twins, seen: Sequence[Listing]) -> str:
+def _say(twin: Twins, originals: Mapping[tuple[str, str], VideoRecord]) -> str:
     """Return the training video with the split that it really stands in."""
-    chunk, video_id = twin.second.place
-    record = next(
-        record for listing in seen if listing.chunk == chunk
-        for record in listing.records if record.video_id == video_id
-    )  # fmt: skip
     differing = f", {twin.differing_bits} bits differ" if twin.differing_bits else ""
-    return f"{Video(chunk, record)}{differing}"
+    return f"{Video(twin.second.chunk, originals[twin.second.place])}{differing}"
 
 
 def settle(
