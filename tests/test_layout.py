@@ -52,6 +52,7 @@ OWNERS = {
     "httpx": {"serve.page"},  # asks Gradio's app for its page
     "av": {
         "video.ahead",
+        "video.codec_pass",
         "video.coded",
         "video.colour",
         "video.decode",
