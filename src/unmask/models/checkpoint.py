@@ -255,8 +255,8 @@ def read_settings(folder: Path) -> Checkpoint:
         ) from error
     except (OSError, *MALFORMED) as error:
         raise WeightsError(
-            f"{path} is not a model's settings: {say_problems(error):.500}. Run `dvc repro` to make "
-            "it again."
+            f"{path} is not a model's settings: {say_problems(error):.500}. Run `dvc repro` to "
+            "make it again."
         ) from error
 
 
