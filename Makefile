@@ -95,8 +95,11 @@ experiments: install  ## the table: each one's metrics and the params it changed
 compare: install  ## docs/backbones.md's table: each trained as an experiment, its speed measured here
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/compare.py
 
+# PORTRAITS: a folder with the files of weights/portraits.csv, as further people; see docs/pretrain.md.
+PORTRAITS ?=
+
 pretrain: install  ## makes weights/x3d_xs.safetensors again: an hour or so on two cores
-	$(BIN)/unmask pretrain
+	$(BIN)/unmask pretrain $(if $(PORTRAITS),--portraits "$(PORTRAITS)")
 
 install: $(INSTALLED)
 

@@ -29,14 +29,14 @@ _ARCHITECTURE: dict[str, Any] = {
     "on_unit_sphere": True, "mean": [0.5, 0.5, 0.5], "deviation": [0.5, 0.5, 0.5],
     "channels": "rgb", "pooling": "probabilities", "padded_for_px": None, "stem_padding": True,
 }  # fmt: skip
-_ADOPTED: dict[str, Any] = {
+ADOPTED: dict[str, Any] = {
     "adapter": "gend-clip-l-14", "title": "GenD", "source": "hf:a/b", "commit": "0" * 40,
     "file": "model.safetensors", "sha256": "0" * 64,
     "licence": {"code": "MIT", "weights": "MIT", "free": True, "why": ""},
     "licence_accepted": False, "trained_on": "", "architecture": _ARCHITECTURE,
 }  # fmt: skip
 _OTHERS = _VALUES | {
-    "model": None, "adopted": _ADOPTED,
+    "model": None, "adopted": ADOPTED,
     "clips": _VALUES["clips"] | {"frames": 4, "interval_s": 0.4, "side_px": 224},
 }  # fmt: skip
 _COLD: list[Any] = [0, -1, "nan", 10**400]
@@ -50,12 +50,12 @@ SEEDS = [
     SETTINGS.replace(b"1.5", b"[" * 2000),
     json.dumps(_OTHERS).encode(),
     json.dumps(_OTHERS | {"clips": _VALUES["clips"]}).encode(),  # of no known backbone
-    *(json.dumps(_OTHERS | {"adopted": _ADOPTED | {key: 10**400}}).encode() for key in _ADOPTED),
+    *(json.dumps(_OTHERS | {"adopted": ADOPTED | {key: 10**400}}).encode() for key in ADOPTED),
     b"[]",
     b"\xff",
 ]
 _SECTIONS = (_VALUES, asdict(_LIMITS), *(_VALUES[name] for name in ("faces", "clips", "model")))
-_SECTIONS += (_ADOPTED, _ARCHITECTURE)
+_SECTIONS += (ADOPTED, _ARCHITECTURE)
 TOKENS = [f'"{name}"' for section in _SECTIONS for name in section]
 TOKENS += ["null", "true", "NaN", "Infinity", "1e999"]
 

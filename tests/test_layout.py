@@ -53,6 +53,7 @@ OWNERS = {
     "httpx": {"serve.page"},  # asks Gradio's app for its page
     "av": {
         "video.ahead",
+        "video.codec_pass",
         "video.coded",
         "video.colour",
         "video.decode",

@@ -498,3 +498,14 @@ def test_a_benchmark_that_is_not_there_is_named_under_its_own_key(tmp_path: Path
     (tmp_path / "celeb").mkdir()
     with pytest.raises(ParamsError, match=r"benchmarks: cleeb is not in .*; did you mean celeb\?"):
         params.check_chunks(["cleeb"], tmp_path, made=["sample"], key="benchmarks")
+
+
+def test_what_a_schema_refuses_is_said_in_one_line() -> None:
+    with pytest.raises(ValidationError) as raised:
+        params.Augment.model_validate({"flip": "maybe", "two\nlines": 1})
+    said = params.say_problems(raised.value)
+    assert "flip" in said
+    assert "two\\nlines: Extra inputs are not permitted" in said
+    assert said.isprintable()
+    assert params.say_problems(KeyError("net")) == "'net'"
+    assert params.say_problems(ValueError("a\n  b")) == "a b"

@@ -508,6 +508,18 @@ def check_chunks(
         )
 
 
+def say_problems(error: Exception) -> str:
+    """Return what an error says in one line: of a schema's, each place and what is wrong there."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    said = []
+    for problem in error.errors(include_url=False, include_input=False):
+        where = ".".join(ascii(part).strip("'") for part in problem["loc"]) or "the whole"
+        words = " ".join(problem["msg"].removeprefix("Value error, ").split())
+        said.append(f"{where}: {words}")
+    return "; ".join(said)
+
+
 def _explain(problem: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     if problem["type"] == "extra_forbidden":

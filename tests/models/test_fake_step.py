@@ -1,20 +1,28 @@
 """The memory of a laid-out step, against what a real step keeps and what a process took."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from adopted import adopt_made_up, described
 
 from tests.models.test_memory import sections
+from unmask.errors import ParamsError
 from unmask.geometry import Geometry, training_bytes
+from unmask.models.adopt.record import Architecture
 from unmask.models.fake_step import timm_pixel_bytes
 from unmask.models.frame_net import FrameNet, timm_row
+from unmask.models.memory import check_memory
 from unmask.models.tuning import freeze_but, head_parameters, keep_statistics
 
 SIDE_PX = 64
 
 
-def really_kept_bytes(name: str, tune: str, layers: int) -> int:
+def really_kept_bytes(
+    name: str, tune: str, layers: int, published: Architecture | None = None
+) -> int:
     """Return what autograd keeps when a net of random weights sees one frame."""
-    row = timm_row(name, side_px=SIDE_PX, colours=None)
+    row = timm_row(name, side_px=SIDE_PX, colours=None, published=published)
     net = FrameNet(row, dropout=0.5).train()
     keep_statistics(net)
     if tune == "milestones":
@@ -51,6 +59,33 @@ def test_it_is_what_a_real_step_keeps(name: str, tune: str, layers: int) -> None
     given = sections(name, SIDE_PX, tune=tune, unfreeze_top_layers=layers)
     said = timm_pixel_bytes(*given) * SIDE_PX**2
     assert said == pytest.approx(really_kept_bytes(name, tune, layers), rel=0.02)
+
+
+def test_a_net_that_others_built_with_smaller_patches_keeps_what_theirs_does(
+    tmp_path: Path,
+) -> None:
+    """Patches of 8 px instead of 16 are four times as many, and so is what all layers keep."""
+    theirs = described(options={"patch_size": 8})
+    folder = adopt_made_up(tmp_path / "there", theirs)
+    name = "timm/vit_tiny_patch16_224"
+    clips, model, train = sections(name, SIDE_PX, tune="all")
+    usual = timm_pixel_bytes(clips, model, train)
+    for weights in (folder, folder / "weights.safetensors"):
+        start = model.model_copy(update={"weights": str(weights)})
+        said = timm_pixel_bytes(clips, start, train)
+        expected = really_kept_bytes(name, "all", 0, theirs) / SIDE_PX**2
+        assert said == pytest.approx(expected, rel=0.02)
+        assert said > 3.5 * usual
+        with pytest.raises(ParamsError, match=r"100 clips .* all layers"):
+            check_memory(
+                clips, start, train,
+                available_bytes=int(2 * 100 * clips.geometry(name).frames * SIDE_PX**2 * usual),
+            )  # fmt: skip
+    # The training tells that these are another net's, or not there.
+    for weights in (str(folder), str(tmp_path / "none.safetensors")):
+        other = sections("timm/vit_small_patch16_224", SIDE_PX, tune="all")
+        start = other[1].model_copy(update={"weights": weights})
+        assert timm_pixel_bytes(other[0], start, other[2]) == timm_pixel_bytes(*other)
 
 
 def test_where_the_head_alone_learns_it_is_a_layers_input_and_output() -> None:

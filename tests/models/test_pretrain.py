@@ -1,22 +1,27 @@
 """The starting checkpoint: fitting on tiny made pairs, interruptions, what is written."""
 
 import shutil
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from tests.models.test_pretrain_bank import DETECT, MASK_PX, save_bank, sources
+from tests.models.test_pretrain_bank import MASK_PX, save_bank
+from tests.models.test_pretrain_faces import DETECT, material
 from tests.test_layout import ROOT, import_closure
+from unmask.errors import DatasetError
 from unmask.models import backbones, pretrain
 from unmask.models.image_net import ImageX3D
 from unmask.models.pretrain_bank import BANK_PX, MASK_STEP, Bank
+from unmask.models.pretrain_faces import Material
 from unmask.params import Pretrain
 from unmask.runtime import code
 
-__all__ = ["sources"]  # a fixture
+__all__ = ["material"]  # a fixture
 
 
 def settings(**changes):
@@ -107,11 +112,14 @@ def test_an_interrupted_run_ends_with_the_same_weights(easy, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_the_run_leaves_weights_that_load_and_a_card(sources, tmp_path, monkeypatch):
+def test_the_run_leaves_weights_that_load_and_a_card(material, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "VALIDATION_PAIRS", 3)
     weights = tmp_path / "weights/x3d_xs.safetensors"
     wanted = settings(pairs=4, pictures=24)
-    steps = list(pretrain.run(sources, weights, wanted, DETECT, margin_ratio=0.1, workers=1))
+    other_run = weights.parent / ".pretraining-0123456789ab/train"
+    other_run.mkdir(parents=True)  # of other params, and never finished
+    (other_run / "crops.npy").write_bytes(b"forged pictures")
+    steps = list(pretrain.run(material, weights, wanted, DETECT, margin_ratio=0.1, workers=1))
     assert len(steps) == pretrain.count_steps(wanted) == 2 + 3
     assert sorted(path.name for path in weights.parent.iterdir()) == [
         "x3d_xs.md", "x3d_xs.safetensors",
@@ -128,62 +136,94 @@ def test_the_run_leaves_weights_that_load_and_a_card(sources, tmp_path, monkeypa
         assert torch.isfinite(net.eval()(torch.zeros(1, 3, 4, 64, 64))).all()
 
     card = weights.with_suffix(".md").read_text()
-    for words in ("4 rendered pairs", "24 pictures of 64 px", "6 single pictures", "CC BY 4.0"):
+    for words in (
+        "4 rendered pairs", "24 pictures of 64 px", "6 single pictures", "CC BY 4.0",
+        "from data/sources and 2 portraits", "**Portraits**: 2 official portraits",
+    ):  # fmt: skip
         assert words in " ".join(card.split())
 
 
 # ---------------------------------------------------------------- what an interrupted run takes up
 
 
-def key_of(sources, *, margin_ratio=0.1, **changes):
-    return pretrain.run_key(sources, settings(**changes), DETECT, margin_ratio)
+def key_of(material, *, margin_ratio=0.1, **changes):
+    return pretrain.run_key(material, settings(**changes), DETECT, margin_ratio)
 
 
 @pytest.fixture
-def own_sources(sources, tmp_path):
-    """The sources as a copy that may be changed."""
-    return shutil.copytree(sources, tmp_path / "sources")
+def own(material, tmp_path):
+    """The material as a copy that may be changed."""
+    return Material(
+        sources=shutil.copytree(material.sources, tmp_path / "sources"),
+        mesh_points=Path(shutil.copy(material.mesh_points, tmp_path)),
+        portraits_list=Path(shutil.copy(material.portraits_list, tmp_path)),
+        portraits=shutil.copytree(material.portraits, tmp_path / "portraits"),
+    )
 
 
-def test_params_have_keys_of_their_own(sources):
+def test_params_have_keys_of_their_own(material):
     keys = [
-        key_of(sources), key_of(sources, seed=2), key_of(sources, pairs=9),
-        key_of(sources, margin_ratio=0.2),
-        pretrain.run_key(sources, settings(), DETECT.model_copy(update={"min_score": 0.8}), 0.1),
+        key_of(material), key_of(material, seed=2), key_of(material, pairs=9),
+        key_of(material, margin_ratio=0.2),
+        pretrain.run_key(material, settings(), DETECT.model_copy(update={"min_score": 0.8}), 0.1),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
-    assert key_of(sources) == keys[0]
+    assert key_of(material) == keys[0]
+
+
+def test_portraits_and_mesh_points_count(own):
+    whole, without = key_of(own), key_of(replace(own, portraits=None))
+    assert whole != without
+    lines = own.portraits_list.read_text().splitlines(keepends=True)
+    own.portraits_list.write_text("".join(lines[:-1]))
+    assert key_of(own) not in {whole, without}
+    assert key_of(replace(own, portraits=None)) == without  # a list that is not used
+    with own.mesh_points.open("ab") as points:
+        points.write(b"more")
+    assert key_of(replace(own, portraits=None)) != without
+
+
+def test_a_portrait_that_is_not_the_listed_one_is_refused_before_any_work(own, tmp_path):
+    (own.portraits / "003.jpg").write_bytes(b"somebody else")
+    weights = tmp_path / "weights/x3d_xs.safetensors"
+    steps = pretrain.run(own, weights, settings(), DETECT, margin_ratio=0.1, workers=1)
+    with pytest.raises(DatasetError, match=r"1 with another SHA-256 \(003\.jpg\)"):
+        next(steps)
+    assert not weights.parent.exists()
 
 
 @pytest.mark.parametrize("person", ["001", "007"])
-def test_another_picture_of_a_person_who_is_used_has_another_key(own_sources, person):
-    before = key_of(own_sources)
-    with (own_sources / f"{person}_neutral.jpg").open("ab") as still:
+def test_another_picture_of_a_person_who_is_used_has_another_key(own, person):
+    before = key_of(own)
+    with (own.sources / f"{person}_neutral.jpg").open("ab") as still:
         still.write(b"more")
-    assert key_of(own_sources) != before
+    assert key_of(own) != before
 
 
-def test_a_person_of_another_split_has_another_key(own_sources):
-    before, listing = key_of(own_sources), own_sources / "sources.csv"
+def test_a_person_of_another_split_has_another_key(own):
+    before, listing = key_of(own), own.sources / "sources.csv"
     listing.write_text(listing.read_text().replace("p005,train", "p005,test"))
-    assert key_of(own_sources) != before
+    assert key_of(own) != before
 
 
-def test_pictures_of_test_people_do_not_count(own_sources):
-    before = key_of(own_sources)
-    (own_sources / "009_neutral.jpg").write_bytes(b"other")
-    assert key_of(own_sources) == before
+def test_pictures_of_test_people_do_not_count(own):
+    before = key_of(own)
+    (own.sources / "009_neutral.jpg").write_bytes(b"other")
+    assert key_of(own) == before
 
 
-@pytest.mark.parametrize("module", ["forgeries/blend", "forgeries/sample", "models/pretrain_bank"])
-def test_an_edit_of_the_code_that_renders_has_another_key(sources, tmp_path, monkeypatch, module):
-    before = key_of(sources)
+@pytest.mark.parametrize(
+    "module",
+    ["forgeries/blend", "forgeries/mesh_hulls", "forgeries/sample", "models/pretrain_bank"],
+)
+def test_an_edit_of_the_code_that_renders_has_another_key(material, tmp_path, monkeypatch, module):
+    before = key_of(material)
     edited = shutil.copytree(code.PACKAGE, tmp_path / "unmask")
     monkeypatch.setattr(code, "PACKAGE", edited)
-    assert key_of(sources) == before
+    assert key_of(material) == before
     with (edited / f"{module}.py").open("a") as source:
         source.write("# edited\n")
-    assert key_of(sources) != before
+    assert key_of(material) != before
 
 
 def test_the_code_that_counts_is_what_pretraining_imports_but_what_cannot_change_weights():
@@ -193,6 +233,7 @@ def test_the_code_that_counts_is_what_pretraining_imports_but_what_cannot_change
         "errors", "runtime.child", "runtime.confinement", "runtime.disk", "runtime.processes",
         "runtime.resume_manifest", "runtime.wire", "video.encode",
         "runtime.without_compiler",  # how soon torchvision is imported
+        "engine.net",  # a protocol
         "timm_facts",  # nets of timm's that are no table's
         # Weights that others trained.
         "models.adopt.padding", "models.adopt.record", "models.adopt.start", "runtime.digests",
@@ -207,14 +248,14 @@ def test_the_code_that_counts_is_what_pretraining_imports_but_what_cannot_change
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_its_own_pictures_and_never_with_those_of_another_forger(
-    own_sources, tmp_path, monkeypatch
+    own, tmp_path, monkeypatch
 ):
     """Each run is broken off once the training people's bank is rendered."""
     monkeypatch.setattr(pretrain, "VALIDATION_PAIRS", 1)
     wanted, weights = settings(pairs=1), tmp_path / "weights/x3d_xs.safetensors"
 
     def break_off(steps_done=2):
-        steps = pretrain.run(own_sources, weights, wanted, DETECT, margin_ratio=0.1, workers=1)
+        steps = pretrain.run(own, weights, wanted, DETECT, margin_ratio=0.1, workers=1)
         list(islice(steps, steps_done))
         steps.close()
         return {path.parents[1].name: path.stat().st_mtime_ns
@@ -222,7 +263,7 @@ def test_a_run_goes_on_with_its_own_pictures_and_never_with_those_of_another_for
 
     first = break_off()
     [name] = first
-    assert name == f".pretraining-{pretrain.run_key(own_sources, wanted, DETECT, 0.1)[:12]}"
+    assert name == f".pretraining-{pretrain.run_key(own, wanted, DETECT, 0.1)[:12]}"
     assert break_off(1) == first  # taken up: the first step is validation's
     edited = shutil.copytree(code.PACKAGE, tmp_path / "unmask")
     (edited / "forgeries/blend.py").write_text("# another forger\n")

@@ -1,6 +1,6 @@
 """Rendered pairs of a real face and its forgery, and the batches that are cut from them."""
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from unmask.forgeries.blend import forge_frame
+from unmask.forgeries.mesh_hulls import POINTS
 from unmask.models import pretrain_bank
-from unmask.models.pretrain_bank import BANK_PX, MASK_STEP, Bank, BaseFace
-from unmask.params import Detect
+from unmask.models.pretrain_bank import BANK_PX, MASK_STEP, SHARES, Bank, Shares
+from unmask.models.pretrain_faces import BaseFace
 
 STILLS = Path(__file__).parents[2] / "data/sources/stills"
 MASK_PX = BANK_PX // MASK_STEP
@@ -23,28 +25,15 @@ FOUND = {
             ((205.0, 201.0), (310.0, 207.0), (253.5, 261.0), (208.0, 319.0), (293.5, 324.0))),
 }  # fmt: skip
 
-DETECT = Detect(max_side_px=512, min_face_px=30, thresholds=(0.6, 0.7, 0.7), min_score=0.9)
-PEOPLE = {"train": ("001", "005"), "validation": ("007", "008"), "test": ("009",)}
+PLAIN = Shares(dark=0, coded=0, hulls=0)
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sources")
-    rows = ["file,person,split"]
-    for split, people in PEOPLE.items():
-        for person in people:
-            shutil.copy(STILLS / f"{person}_neutral.jpg", folder)
-            rows.append(f"{person}_neutral.jpg,p{person},{split}")
-    (folder / "sources.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def base_faces(*, still):
+def base_faces(*, still, **facts):
     """Return two people's faces, as moved stills or as frames of genuine videos."""
     return [
         BaseFace(
             cv2.imread(str(STILLS / f"{person}_neutral.jpg"), cv2.IMREAD_COLOR_RGB),
-            np.array(points, np.float32), np.array(box, np.float32), person, still,
+            np.array(points, np.float32), np.array(box, np.float32), person, still, **facts,
         )
         for person, (box, points) in FOUND.items()
     ]  # fmt: skip
@@ -57,7 +46,7 @@ def base_faces(*, still):
 def test_a_pair_depends_on_the_generator_alone(still):
     faces = base_faces(still=still)
     first, again, other = (
-        pretrain_bank.render_pair(faces, 0.1, np.random.default_rng([1, index]))
+        pretrain_bank.render_pair(faces, 0.1, np.random.default_rng([1, index]), SHARES)
         for index in (5, 5, 6)
     )
     assert first[0].shape == (2, BANK_PX, BANK_PX, 3)
@@ -72,7 +61,9 @@ def test_a_pair_depends_on_the_generator_alone(still):
 def test_the_two_of_a_pair_differ_only_where_the_mask_says(still, noise_levels):
     faces = base_faces(still=still)
     for seed in range(12):
-        (real, fake), mask = pretrain_bank.render_pair(faces, 0.1, np.random.default_rng(seed))
+        (real, fake), mask = pretrain_bank.render_pair(
+            faces, 0.1, np.random.default_rng(seed), PLAIN
+        )
         fine = cv2.resize(mask, (BANK_PX, BANK_PX), interpolation=cv2.INTER_NEAREST)
         # JPEG carries a change through its block of 16 x 16.
         outside = cv2.dilate(fine, np.ones((33, 33))) == 0
@@ -87,11 +78,96 @@ def test_the_two_of_a_pair_differ_only_where_the_mask_says(still, noise_levels):
 def test_a_crop_shows_the_face_in_its_middle():
     for seed in range(8):
         _, mask = pretrain_bank.render_pair(
-            base_faces(still=True), 0.1, np.random.default_rng([2, seed])
+            base_faces(still=True), 0.1, np.random.default_rng([2, seed]), SHARES
         )
         rows, columns = np.indices(mask.shape) + 0.5
         centre = np.array([(mask * rows).sum(), (mask * columns).sum()]) / mask.sum()
-        assert centre == pytest.approx([MASK_PX / 2] * 2, abs=0.12 * MASK_PX)
+        assert centre == pytest.approx([MASK_PX / 2] * 2, abs=0.15 * MASK_PX)
+
+
+def pair(faces, seed, **shares):
+    wanted = Shares(**({"dark": 0, "coded": 0, "hulls": 0} | shares))
+    return pretrain_bank.render_pair(faces, 0.1, np.random.default_rng(seed), wanted)
+
+
+def far_from(mask, px):
+    fine = cv2.resize(mask, (BANK_PX, BANK_PX), interpolation=cv2.INTER_NEAREST)
+    return cv2.dilate(fine, np.ones((2 * px + 1, 2 * px + 1))) == 0
+
+
+def test_both_pictures_of_a_dark_pair_have_lost_the_same_light():
+    for seed in range(8):
+        (bright, _), mask = pair(base_faces(still=False), seed)
+        (real, fake), same_mask = pair(base_faces(still=False), seed, dark=1)
+        assert np.array_equal(mask, same_mask)
+        gain = real.mean() / bright.mean()
+        assert 0.28 < gain < 0.92  # drawn from .3 to .9
+        outside = far_from(mask, 16)
+        assert fake[outside].mean() == pytest.approx(real[outside].mean(), rel=0.01)
+
+
+def sharpness(picture, where):
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(cv2.Laplacian(grey, cv2.CV_32F)[where].var())
+
+
+def test_both_pictures_of_a_coded_pair_have_lost_the_same_detail():
+    """Frames of videos have no noise of their own: outside the mask the two show the same."""
+    lost = []
+    for seed in range(8):
+        (real, fake), mask = pair(base_faces(still=False), seed, coded=1)
+        (clear, _), same_mask = pair(base_faces(still=False), seed)
+        assert np.array_equal(mask, same_mask)
+        outside = far_from(mask, 24)
+        assert sharpness(fake, outside) == pytest.approx(sharpness(real, outside), rel=0.35)
+        lost.append(sharpness(real, outside) / sharpness(clear, outside))
+    assert np.median(lost) < 0.8
+
+
+def test_a_mask_follows_the_mesh_where_one_is_known():
+    """The mesh is a square of 120 of the still's pixels about the face's centre."""
+    faces = [
+        replace(face, mesh_P2=square_mesh(face.points_52.mean(axis=0), half_px=60.0))
+        for face in base_faces(still=True)
+    ]
+    for seed in range(6):
+        _, hull = pair(faces, seed, hulls=1)
+        _, oval = pair(faces, seed)
+        assert 0 < (hull > 0.25).sum() < 0.6 * (oval > 0.25).sum()
+        _, unknown = pair(base_faces(still=True), seed, hulls=1)
+        assert np.array_equal(unknown, pair(base_faces(still=True), seed)[1])
+
+
+def square_mesh(centre_xy, *, half_px):
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32) * half_px
+    return np.resize(corners, (len(POINTS), 2)) + centre_xy.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("portraits", "found"),
+    [
+        ((False, False), {"itself", "001", "005"}),
+        ((True, False), {"itself"}),  # 005 has nobody else who may give a face
+        ((True, True), {"itself"}),
+    ],
+)
+def test_a_portrait_is_never_swapped_nor_gives_its_face(portraits, found, monkeypatch):
+    """Person 001 is the first of the two, 005 the other: who is pasted onto whom?"""
+    faces = [
+        replace(face, portrait=portrait)
+        for face, portrait in zip(base_faces(still=True), portraits, strict=True)
+    ]
+    owner = {id(face.picture_HWC): face.person for face in faces}
+    donors = []
+
+    def recorded(frame_HWC, points_52, recipe, rng, *, donor):
+        donors.append("itself" if donor is None else owner[id(donor[0])])
+        return forge_frame(frame_HWC, points_52, recipe, rng, donor=donor)
+
+    monkeypatch.setattr(pretrain_bank, "forge_frame", recorded)
+    for seed in range(24):
+        pair(faces, seed)
+    assert set(donors) == found
 
 
 @pytest.mark.slow
@@ -103,7 +179,8 @@ def test_a_bank_holds_the_pairs_of_its_seed_in_order(tmp_path, monkeypatch):
     crops, masks = np.load(tmp_path / "crops.npy"), np.load(tmp_path / "masks.npy")
     assert (len(crops), len(masks)) == (3, 3)
     for index in range(3):
-        crop, mask = pretrain_bank.render_pair(faces, 0.1, np.random.default_rng([7, index]))
+        rng = np.random.default_rng([7, index])
+        crop, mask = pretrain_bank.render_pair(faces, 0.1, rng, SHARES)
         assert np.array_equal(crops[index], crop)
         assert np.abs(masks[index] / 255 - mask).max() <= 0.5 / 255 + 1e-6
 
@@ -179,15 +256,3 @@ def test_without_a_generator_the_centre_is_taken_unflipped(telling):
     frames, _, _ = bank.batch(np.array([1]), None)
     seen = colours(frames).round().permute(0, 2, 3, 1).numpy()
     assert np.array_equal(seen, bank.crops[1, :, 8:168, 8:168])
-
-
-# ---------------------------------------------------------------- where faces come from
-
-
-def test_the_faces_of_a_split_are_collected(sources):
-    faces = pretrain_bank.collect_faces(sources, "train", DETECT)
-    assert [face.person for face in faces] == ["p001", "p005"]
-    for face, (box, points) in zip(faces, FOUND.values(), strict=True):
-        assert face.still
-        assert face.points_52 == pytest.approx(np.array(points), abs=8)  # of 512
-        assert face.box_xyxy == pytest.approx(np.array(box), abs=8)

@@ -12,16 +12,29 @@ from unmask.runtime import terminal
 @click.command()
 @click.option("--sources", default="data/sources", type=click.Path(path_type=Path))
 @click.option("--weights", default="weights/x3d_xs.safetensors", type=click.Path(path_type=Path))
+@click.option(
+    "--portraits",
+    type=click.Path(path_type=Path),
+    help="A folder with the portraits of weights/portraits.csv, as further training people.",
+)
 @needs("train")
-def pretrain(sources: Path, weights: Path) -> None:
-    """Make the starting checkpoint anew from open faces; an interrupted run goes on."""
+def pretrain(sources: Path, weights: Path, portraits: Path | None) -> None:
+    """Make the starting checkpoint anew from open faces; an interrupted run goes on.
+
+    The forged pictures that it learns from lie beside the weights, in a folder that is deleted when
+    they are written.
+    """
     from unmask.cli.common import progress, set_up_logging, workers
     from unmask.models import pretrain as pretraining
+    from unmask.models.pretrain_faces import Material
 
     set_up_logging()
     settings = params.load()
+    material = Material(
+        sources, Path("weights/mesh_points.npz"), Path("weights/portraits.csv"), portraits
+    )
     steps = pretraining.run(
-        sources, weights, settings.pretrain, settings.sample.detect,
+        material, weights, settings.pretrain, settings.sample.detect,
         margin_ratio=settings.faces.margin_ratio, workers=workers(),
     )  # fmt: skip
     for _ in progress(steps, total=pretraining.count_steps(settings.pretrain), label="pretrain"):

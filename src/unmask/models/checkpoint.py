@@ -20,7 +20,7 @@ from unmask.models.adopt.record import (
     origin_from,
 )
 from unmask.models.net_file import NetFile, net_file_from, write_net
-from unmask.params import Clips, Faces, Model
+from unmask.params import Clips, Faces, Model, say_problems
 from unmask.runtime.disk import content_digest, read_regular, write_atomically
 from unmask.scoring.promises import Promise, promise_from
 from unmask.scoring.verdicts import Limits, limits_from
@@ -255,7 +255,8 @@ def read_settings(folder: Path) -> Checkpoint:
         ) from error
     except (OSError, *MALFORMED) as error:
         raise WeightsError(
-            f"{path} is not a model's settings: {error}. Run `dvc repro` to make it again."
+            f"{path} is not a model's settings: {say_problems(error):.500}. Run `dvc repro` to "
+            "make it again."
         ) from error
 
 

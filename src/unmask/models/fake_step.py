@@ -12,6 +12,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from unmask.models.adopt.record import Adopted, Architecture, read_origin
+from unmask.models.adopt.start import backbone_of
+from unmask.models.backbones import path_of
 from unmask.models.frame_net import FrameNet, timm_row
 from unmask.models.tuning import freeze_but, head_parameters, keep_statistics
 from unmask.params import Clips, Model, Train
@@ -21,14 +24,17 @@ def timm_pixel_bytes(clips: Clips, model: Model, train: Train) -> float:
     """Return the bytes that one pixel of one frame takes in 32 bit values, at least.
 
     That is what is kept for the backward pass; or where that is more, as it is where the head alone
-    learns, what a layer takes and gives.
+    learns, what a layer takes and gives. The net is the one that the training builds: as its makers
+    built it, with their size of patches for instance, where model.weights are theirs.
 
     Raises:
         ParamsError: timm has no such net, or can't build it for these clips, or its layers are not
             known and train.tune is milestones.
+        WeightsError: what model.weights say of their origin can't be read.
     """
     side_px = clips.geometry(model.backbone).side_px
-    row = timm_row(model.backbone, side_px=side_px, colours=None)
+    published = _published(model)
+    row = timm_row(model.backbone, side_px=side_px, colours=None, published=published)
     with torch.device("meta"):  # shapes alone: nothing of a large net is filled
         net = FrameNet(row, dropout=model.dropout)
     if train.tune == "milestones":
@@ -40,6 +46,18 @@ def timm_pixel_bytes(clips: Clips, model: Model, train: Train) -> float:
     else:
         freeze_but(net, train.tune)
     return kept_bytes(net, side_px) / side_px**2
+
+
+def _published(model: Model) -> Architecture | None:
+    """Return how others built the net that a training starts from; None where nobody says.
+
+    Weights that are not there, or are another net's, are told of by the training, which fetches
+    them.
+    """
+    origin = read_origin(path_of(model.weights))
+    if not isinstance(origin, Adopted) or backbone_of(origin) != model.backbone.partition(".")[0]:
+        return None
+    return origin.architecture
 
 
 def kept_bytes(net: nn.Module, side_px: int) -> int:

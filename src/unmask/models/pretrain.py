@@ -20,10 +20,17 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from unmask.forgeries.blend import Floats
+from unmask.forgeries.mesh_hulls import read_mesh_points
 from unmask.forgeries.sample import read_sources
 from unmask.models import backbones
 from unmask.models.image_net import ImageX3D, inflate
-from unmask.models.pretrain_bank import RENDERED_AT_ONCE, Bank, collect_faces, render_bank
+from unmask.models.pretrain_bank import RENDERED_AT_ONCE, SHARES, Bank, render_bank
+from unmask.models.pretrain_faces import (
+    Material,
+    collect_faces,
+    collect_portraits,
+    read_portraits,
+)
 from unmask.params import Detect, Pretrain
 from unmask.runtime.code import code_digest
 from unmask.runtime.disk import content_digest, write_atomically
@@ -37,17 +44,18 @@ VALIDATION_PAIRS = 400
 SAVE_EVERY = 4096  # pictures
 WARM_UP_RATIO = 0.05  # of all steps the rate rises: AdamW's moments know little at first
 MAX_GRADIENT_NORM = 2.0  # so that one odd batch does not undo many steps
+_SCRATCH = ".pretraining-"  # and the run's key: a folder beside the weights
 SMOOTHING = 0.98  # of the loss that is shown: about the mean of the last 50 steps
 
 # What the weights come from, beside params and sources: an interrupted run that finds other code
 # or other libraries begins afresh.
 CODE = (
-    "engine/openvino_net", "faces/cascade", "faces/detector", "faces/mtcnn_source",
-    "faces/torch_cascade", "faces/tracks", "forgeries/blend", "forgeries/sample", "geometry",
+    "engine/openvino_net", "faces/cascade", "faces/detector", "faces/torch_cascade",
+    "faces/tracks", "forgeries/blend", "forgeries/mesh_hulls", "forgeries/sample", "geometry",
     "models/backbones", "models/frame_net", "models/image_net", "models/pretrain",
-    "models/pretrain_bank", "scoring/scores", "video/colour", "video/decode", "video/endings",
-    "video/failures", "video/frame", "video/light", "video/scale", "video/streams",
-    "video/transport",
+    "models/pretrain_bank", "models/pretrain_faces", "scoring/scores", "video/codec_pass",
+    "video/colour", "video/decode", "video/endings", "video/failures", "video/frame",
+    "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 PACKAGES = (
     "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "openvino",
@@ -142,27 +150,28 @@ def count_steps(settings: Pretrain) -> int:
     return rendered + settings.pictures // settings.batch_size
 
 
-def run_key(sources_dir: Path, settings: Pretrain, detect: Detect, margin_ratio: float) -> str:
+def run_key(material: Material, settings: Pretrain, detect: Detect, margin_ratio: float) -> str:
     """Return a digest of all that determines the weights: the same key, the same weights.
 
     A bank or a training state that lies beside the weights is of use for the same key alone: not
-    after a change of the params, of the code that renders or trains, of its libraries, or of a
-    picture or row of a source that is used. Test people are not.
+    after a change of the params, of the code that renders or trains, of its libraries, of the
+    portraits, or of a picture or row of a source that is used. Test people are not.
 
     Raises:
-        DatasetError: sources.csv is not as it should be.
+        DatasetError: sources.csv is not as it should be, or the portraits are not those listed.
     """
     used = [
-        (source, content_digest(sources_dir / source.file))
-        for source in read_sources(sources_dir)
+        (source, content_digest(material.sources / source.file))
+        for source in read_sources(material.sources)
         if source.split in USED
     ]
+    facts = content_digest(material.mesh_points), read_portraits(material)
     libraries = [(name, version(name)) for name in PACKAGES]
-    return key_of(settings, detect, margin_ratio, used, libraries, code_digest(*CODE))
+    return key_of(settings, detect, margin_ratio, used, facts, libraries, code_digest(*CODE))
 
 
 def run(
-    sources_dir: Path,
+    material: Material,
     weights: Path,
     settings: Pretrain,
     detect: Detect,
@@ -172,18 +181,23 @@ def run(
 ) -> Iterator[None]:
     """Pretrain on the sources' training people and write the weights and their card.
 
-    Validation and test people are not seen; validation people only score the result. Banks and
-    the training state lie in a folder beside the weights until it is done, so that an interrupted
-    run goes on.
+    Portraits, where there are any, are further training people. Validation and test people are
+    not seen; validation people only score the result. Banks and the training state lie in a folder
+    beside the weights until it is done, so that an interrupted run goes on. Then that folder is
+    deleted with all that other interrupted runs have left there: no forged picture remains.
     """
-    key = run_key(sources_dir, settings, detect, margin_ratio)
-    scratch = weights.parent / f".pretraining-{key[:12]}"
+    read_mesh_points(material.mesh_points)  # what is wrong with it is said before any work
+    portraits = len(read_portraits(material))
+    key = run_key(material, settings, detect, margin_ratio)
+    scratch = weights.parent / f"{_SCRATCH}{key[:12]}"
     for seed, (split, pairs) in enumerate(
         zip(USED, (settings.pairs, VALIDATION_PAIRS), strict=True), start=settings.seed
     ):
         done = scratch / split / "done"
         if not done.exists():
-            faces = collect_faces(sources_dir, split, detect)
+            faces = collect_faces(material, split, detect)
+            if split == "train":
+                faces += collect_portraits(material, detect)
             for _ in render_bank(
                 faces, scratch / split, pairs=pairs, margin_ratio=margin_ratio, seed=seed,
                 workers=workers,
@@ -198,8 +212,9 @@ def run(
     for _ in fit(model, bank, scratch / "state.pt", settings):
         yield
     labels, logits = score_bank(model, Bank(scratch / "validation", side_px=settings.side_px))
-    save(model, clip_state, weights, settings, labels, logits)
-    shutil.rmtree(scratch)
+    save(model, clip_state, weights, settings, labels, logits, portraits=portraits)
+    for left in weights.parent.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left)
 
 
 def save(
@@ -209,6 +224,8 @@ def save(
     settings: Pretrain,
     labels: npt.NDArray[np.int64],
     logits: Floats,
+    *,
+    portraits: int,
 ) -> None:
     """Write the inflated net in half precision, and the card that says what it is.
 
@@ -227,7 +244,10 @@ def save(
     loss = metrics.log_loss(labels, scores.sigmoid(logits))
     card = CARD.format(
         pairs=settings.pairs, pictures=settings.pictures, side=settings.side_px,
-        count=len(labels), auc=auc, loss=loss,
+        count=len(labels), auc=auc, loss=loss, dark=SHARES.dark, coded=SHARES.coded,
+        hulls=SHARES.hulls, command="make pretrain PORTRAITS=..." if portraits else "make pretrain",
+        origin=f"data/sources and {portraits} portraits" if portraits else "data/sources alone",
+        portraits=PORTRAITS.format(portraits=portraits) if portraits else "",
     )  # fmt: skip
     write_atomically(weights.with_suffix(".md"), card)
 
@@ -236,17 +256,24 @@ CARD = """\
 # x3d_xs.safetensors: a starting checkpoint
 
 X3D-XS with a two-class head (real, fake), half precision, to be fine-tuned; it is no detector to
-rely on. Made by `make pretrain` from data/sources alone (params.yaml, section `pretrain`).
+rely on. Made by `{command}` from {origin} (params.yaml, section `pretrain`).
 
 - **Learned from** {pairs} rendered pairs of a real face crop and its forgery (self-blending and
   face swap, src/unmask/forgeries/blend.py), {pictures} pictures of {side} px in all, as an image
   net that also predicts where the picture was pasted; then inflated: each kernel stands in its
-  middle time slice.
-- **People**: only those whose split is `train` in data/sources/sources.csv. It has seen nobody
-  of the sample's validation and test splits, neither as a face nor as a donor.
-- **Checked on** {count} single pictures of the validation people: AUC {auc:.3f}, log-loss
-  {loss:.3f}. Pictures come from the same forgers and cameras as the training ones;
-  expect less in the wild.
+  middle time slice. Both pictures of a pair have the same light ({dark:.0%} of the pairs are
+  darkened), codec ({coded:.0%} are re-encoded heavily by H.264 or MPEG-4) and camera. Where points
+  of a face mesh are known, {hulls:.0%} of the masks are hulls of them.
+- **People**: of the sample only those whose split is `train` in data/sources/sources.csv. It has
+  seen nobody of the sample's validation and test splits, neither as a face nor as a donor.
+{portraits}- **Checked on** {count} single pictures of the validation people: AUC {auc:.3f},
+  log-loss {loss:.3f}. Pictures come from the same forgers and cameras as the training ones, and
+  are as dark and as heavily encoded; expect less in the wild.
 - **Knows nothing of time yet**: its answer is the mean over a clip's frames.
 - **Licence**: Apache-2.0; the faces are CC BY 4.0, credited in data/sources/ATTRIBUTION.md.
+"""
+PORTRAITS = """\
+- **Portraits**: {portraits} official portraits in the public domain, listed in
+  weights/portraits.csv; they are not part of this repository. Each was blended with itself alone,
+  never with another person's face, and no picture made from them was kept.
 """

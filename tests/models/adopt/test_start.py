@@ -78,8 +78,10 @@ def test_the_file_alone_says_what_its_folder_says(tmp_path: Path) -> None:
     assert read_origin(tmp_path / "there/published.safetensors") is None
     damaged = tmp_path / "damaged.safetensors"
     save_file({"a": torch.zeros(1)}, damaged, metadata={"unmask.origin": '{"net": 1}'})
-    with pytest.raises(WeightsError, match="in a form that this version does not read"):
+    with pytest.raises(WeightsError, match="in a form that this version does not read") as raised:
         read_origin(damaged)
+    assert "source: Field required" in str(raised.value)
+    assert str(raised.value).isprintable()  # in one line
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from unmask.errors import MALFORMED, WeightsError
-from unmask.params import Section
+from unmask.params import Section, say_problems
 
 Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Paragraph = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -147,5 +147,5 @@ def read_origin(path: Path) -> Adopted | Start | None:
     except MALFORMED as error:
         raise WeightsError(
             f"Asked where the weights in {path} came from; the file says it in a form that this "
-            f"version does not read ({error!s:.300}). Adopt it again."
+            f"version does not read ({say_problems(error):.300}). Adopt it again."
         ) from error

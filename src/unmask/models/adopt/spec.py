@@ -18,7 +18,7 @@ from unmask.models.adopt.record import (
     Paragraph,
     Sha256,
 )  # fmt: skip
-from unmask.params import Section, read_yaml
+from unmask.params import Section, read_yaml, say_problems
 from unmask.runtime.disk import read_regular
 
 _MAX_BYTES = 2**16
@@ -97,12 +97,8 @@ def read(path: Path) -> Adapter:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path} is not YAML: {error!s:.300}.") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
-            for each in error.errors()
-        )
         raise WeightsError(
-            f"{path} should describe a net (docs/adopt.md): {problems:.1000}."
+            f"{path} should describe a net (docs/adopt.md): {say_problems(error):.1000}."
         ) from error
     return Adapter(
         name=spec.name, title=spec.title, repositories=(), files=(spec.file,),
