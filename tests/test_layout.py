@@ -107,7 +107,7 @@ APART = {"params", "cli.common"}
 GATE = "stages/params.py"  # the stage that checks all of params.yaml: to it the schema is a dep
 HARMLESS = {
     "engine.cores", "errors", "extras", "geometry", "runtime.addresses", "runtime.checkout",
-    "runtime.code", "runtime.plain_text", "runtime.terminal", "sagemaker.checks",
+    "runtime.code", "runtime.plain_text", "runtime.system", "runtime.terminal", "sagemaker.checks",
     "sagemaker.config", "sagemaker.jobs", "sagemaker.local", "sagemaker.submit", "timm_facts",
     "tracking.mlflow_client", "tracking.mlflow_tracker", "tracking.offline_queue",
     "tracking.provenance", "tracking.tracker", "tracking.wandb_tracker",
@@ -469,6 +469,29 @@ def base_problems(root: Path) -> list[str]:
     return sorted(set(problems))
 
 
+# Standard modules that one kind of system alone has.
+OF_ONE_SYSTEM = {"fcntl", "grp", "msvcrt", "pwd", "resource", "termios", "_winapi", "winreg"}
+
+
+def system_problems(root: Path) -> list[str]:
+    """Say which modules can't even be imported on Windows, or elsewhere."""
+
+    def unasked(body: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+        kept = [
+            node
+            for node in body
+            if not (isinstance(node, ast.If) and "sys.platform" in ast.unparse(node.test))
+        ]
+        return started(kept)
+
+    return [
+        f"{name} imports {library} at once: ask sys.platform first, or use runtime.system"
+        for name, path in modules(root).items()
+        for library in libraries(ast.Module(list(unasked(parse(path).body)), []))
+        if library in OF_ONE_SYSTEM
+    ]
+
+
 # ---------------------------------------------------------------- (c), (d) dvc.yaml
 
 
@@ -721,6 +744,7 @@ CHECKS: list[Check] = [
     circle_problems,
     owner_problems,
     base_problems,
+    system_problems,
     dependency_problems,
     section_problems,
     mirror_problems,
@@ -836,6 +860,12 @@ class Some:
         return cls({given})
 """
 MISTAKES: list[tuple[Check, dict[str, str], str]] = [
+    (system_problems, {METRICS: "import fcntl"}, "scoring.metrics imports fcntl at once"),
+    (
+        system_problems,
+        {METRICS: "import sys\nif sys.version_info > (3, 12):\n    from resource import getrlimit"},
+        "imports resource at once",
+    ),
     (
         base_problems,
         {
@@ -1066,6 +1096,14 @@ def test_a_mistake_is_found(
 ) -> None:
     plant(tmp_path, TREE | mistake)
     assert said in "\n".join(check(tmp_path))
+
+
+def test_what_a_system_alone_has_is_imported_where_that_is_asked(tmp_path: Path) -> None:
+    asked_first = "import sys\nif sys.platform != 'win32':\n    import fcntl"
+    plant(
+        tmp_path, TREE | {METRICS: asked_first, "src/unmask/video/decode.py": "def f(): import pwd"}
+    )
+    assert system_problems(tmp_path) == []
 
 
 def test_what_runs_later_needs_no_extra_at_once(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ A row is a JSON object; docs/predict.md says what its fields mean. A CSV has the
 """
 
 import csv
-import fcntl
 import io
 import json
 import logging
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unmask.errors import MALFORMED, UnmaskError
 from unmask.records import PASSING
+from unmask.runtime import system
 from unmask.runtime.disk import content_digest, create, give_name, new_name, writing
 from unmask.runtime.plain_text import cell_text, plain_cell, shown_name
 from unmask.scoring.verdicts import LEAST_LOOKED_AT
@@ -361,8 +361,8 @@ def open_answers(
 def _open_locked(path: Path) -> int:
     try:
         with writing(path):
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(path, flags, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | system.NO_LINK | system.AS_IT_IS
+            handle = os.open(path, flags | system.NOT_INHERITED, 0o666)
     except OSError as error:
         raise AnswersFileError(
             f"Asked to write answers into {path}; the system said: {error.strerror}. Name a file "
@@ -374,7 +374,7 @@ def _open_locked(path: Path) -> int:
 def _locked(handle: int, path: Path) -> int:
     """Return the handle of the file at path, which no other run may write to from now on."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(handle)
         # Its last holder may have put another file in its place since it was opened.
         is_it = os.path.samestat(os.fstat(handle), path.stat())
     except BlockingIOError:

@@ -88,7 +88,8 @@ def memory_bytes() -> int | None:
     """Return this machine's memory; None where training is done by a GPU or elsewhere."""
     if _place() != "here" or Path("/proc/driver/nvidia").exists() or not hasattr(os, "sysconf"):
         return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory
 
 
 def is_helper() -> bool:

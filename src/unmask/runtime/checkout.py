@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unmask.runtime import system
 from unmask.runtime.disk import read_regular
 
 _log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def find(folder: Path) -> Checkout | None:
         if (git_dir := _git_dir(top)) is None:
             continue
         try:
-            if os.stat(git_dir).st_uid != os.geteuid():
+            if not system.is_mine(os.stat(git_dir)):
                 return None
             return Checkout(top, git_dir, _common_dir(git_dir))
         except OSError:
@@ -293,4 +294,4 @@ def _blob_digest(path: Path, size: int, *, is_link: bool) -> bytes:
 
 
 def _no_wait(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return os.open(path, flags | system.NO_LINK | system.NO_WAIT)

@@ -5,7 +5,6 @@ which therefore needs a main guard, and refuses to start any in a server's daemo
 deadlocks once torch has started threads.
 """
 
-import fcntl
 import json
 import os
 import pickle
@@ -14,10 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
 from typing import Any
 
@@ -25,6 +23,14 @@ from unmask.errors import UnmaskError
 from unmask.runtime import confinement
 from unmask.runtime.code import PACKAGE
 from unmask.runtime.confinement import Confinement
+
+if sys.platform == "win32":
+    import _winapi
+    import msvcrt
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    import fcntl
+    from multiprocessing.connection import Connection
 
 _BEAT_S = 0.1  # between two bytes of a worker to its parent
 
@@ -88,21 +94,22 @@ class Child:
             self._beats, beats = os.pipe()
             ours.callback(os.close, self._beats)
             theirs.callback(os.close, beats)
-            os.set_blocking(self._beats, False)
+            _let_pass(self._beats)
             info, told = os.pipe()
             theirs.callback(os.close, info)
             with ExitStack() as during_start:
                 during_start.callback(os.close, told)
                 if prefix:
                     prefix += ["--info-fd", str(told), "--"]
-                fds = (connection.fileno(), life, beats)
+                # As the child knows them: Windows hands on what is below its descriptors.
+                ends = (connection.fileno(), _handed_on(life), _handed_on(beats))
+                handed = _handing_on((*ends, told) if prefix else ends, leads_group=leads_group)
                 self._process = subprocess.Popen(
-                    [*prefix, *_python(), "-c", _BOOT, *map(str, fds), *_import_path()],
+                    [*prefix, *_python(), "-c", _BOOT, *map(str, ends), *_import_path()],
                     # A program that is piped into this Python is not the child's to read, and
                     # stdout is for results.
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                    pass_fds=(*fds, told) if prefix else fds,
-                    env=_environment(), start_new_session=leads_group,
+                    env=_environment(), **handed,
                 )  # fmt: skip
             if prefix:
                 self._in_namespace = _read_child_pid(info)
@@ -122,6 +129,8 @@ class Child:
 
     def has_beaten(self) -> bool:
         """Say whether it has called heartbeat() since this was asked last."""
+        if sys.platform == "win32" and not _winapi.PeekNamedPipe(_handed_on(self._beats), 0)[0]:
+            return False
         try:
             return bool(os.read(self._beats, 2**16))
         except BlockingIOError:
@@ -130,11 +139,12 @@ class Child:
     def kill(self) -> None:
         """End it at once, with all that it started if it leads a group or is in a namespace."""
         if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                if self._in_namespace:  # the first process in there, with which all others end
-                    os.kill(self._in_namespace, signal.SIGKILL)
+            if sys.platform != "win32":
+                with suppress(ProcessLookupError):
+                    if self._in_namespace:  # the first process in there, with which all others end
+                        os.kill(self._in_namespace, signal.SIGKILL)
             self._process.kill()
-        if self._leads_group:
+        if self._leads_group and sys.platform != "win32":  # there what it starts ends by itself
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self.await_end(None)
@@ -150,6 +160,31 @@ class Child:
             if fd >= 0:
                 os.close(fd)
         self._life = self._beats = -1
+
+
+def _handed_on(fd: int) -> int:
+    """Return what a child is given of a descriptor: itself, or the handle below it."""
+    if sys.platform == "win32":
+        return msvcrt.get_osfhandle(fd)
+    return fd
+
+
+def _handing_on(ends: Sequence[int], *, leads_group: bool) -> dict[str, Any]:
+    """Return the options of Popen with which a child gets these and no others."""
+    if sys.platform == "win32":
+        for handle in ends:
+            os.set_handle_inheritable(handle, True)
+        return {
+            "startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [*ends]}),
+            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP if leads_group else 0,
+        }
+    return {"pass_fds": ends, "start_new_session": leads_group}
+
+
+def _let_pass(fd: int) -> None:
+    """Have reads and writes of a pipe come back at once, whether or not there is anything."""
+    if sys.platform != "win32" or sys.version_info >= (3, 12):  # before, a full pipe holds a beat
+        os.set_blocking(fd, False)
 
 
 def _python() -> list[str]:
@@ -235,10 +270,16 @@ def _gone() -> Iterator[None]:
 def be_child(connection_fd: int, life_fd: int, beat_fd: int) -> None:
     """Do what the parent asks; the main function of each child process."""
     global _beat_fd
-    for fd in (connection_fd, life_fd, beat_fd):
-        os.set_inheritable(fd, False)
-    _end_with_parent(life_fd)
-    os.set_blocking(beat_fd, False)
+    if sys.platform == "win32":
+        for handle in (connection_fd, life_fd, beat_fd):
+            os.set_handle_inheritable(handle, False)
+        life_fd = msvcrt.open_osfhandle(life_fd, os.O_RDONLY)
+        beat_fd = msvcrt.open_osfhandle(beat_fd, os.O_WRONLY)
+    else:
+        for fd in (connection_fd, life_fd, beat_fd):
+            os.set_inheritable(fd, False)
+        _end_with_parent(life_fd)
+    _let_pass(beat_fd)
     _beat_fd = beat_fd
     connection = _ToParent(connection_fd)
     with suppress(_ParentGone):
@@ -251,15 +292,19 @@ def be_child(connection_fd: int, life_fd: int, beat_fd: int) -> None:
         target(connection, *args)
 
 
-def _end_with_parent(life_fd: int) -> None:
-    """Have the kernel end this process when its parent's end of the pipe closes.
+if sys.platform != "win32":
 
-    It must not go on to write beside the next run, also where a codec's loop keeps Python's lock.
-    """
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    with suppress(OSError):  # not every kernel has it, and then there is a thread
-        fcntl.fcntl(life_fd, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(life_fd, fcntl.F_SETFL, fcntl.fcntl(life_fd, fcntl.F_GETFL) | os.O_ASYNC)
+    def _end_with_parent(life_fd: int) -> None:
+        """Have the kernel end this process when its parent's end of the pipe closes.
+
+        It must not go on to write beside the next run, also where a codec's loop keeps Python's
+        lock. Windows has nothing of the kind: there a thread alone watches.
+        """
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        with suppress(OSError):  # not every kernel has it, and then there is a thread
+            fcntl.fcntl(life_fd, fcntl.F_SETOWN, os.getpid())
+            flags = fcntl.fcntl(life_fd, fcntl.F_GETFL)
+            fcntl.fcntl(life_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _watch_parent(life_fd: int) -> None:

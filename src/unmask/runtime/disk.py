@@ -1,19 +1,20 @@
 """How folders are written: by one run at a time, and in one line where the disk takes no more."""
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from unmask.errors import DiskError
+from unmask.runtime import system
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +42,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = system.open_folder(folder)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(handle)
         except BlockingIOError as error:
             raise DiskError(
                 f"Asked to write into {folder}; another run is writing there. Wait until it has "
@@ -83,7 +84,7 @@ def give_name(part: Path, path: Path) -> None:
     Its bytes reach the disk first: after a power failure the name may be lost, never be there
     with nothing behind it.
     """
-    with part.open("rb") as whole:
+    with part.open("rb+" if sys.platform == "win32" else "rb") as whole:
         os.fsync(whole.fileno())
     os.replace(part, path)
 
@@ -109,10 +110,10 @@ def create(path: Path) -> int:
     Raises:
         FileExistsError: something of that name is there, were it a link: it is never followed.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(path, flags, 0o666)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | system.NO_LINK | system.NOT_INHERITED
+    handle = os.open(path, flags | system.AS_IT_IS, 0o666)
     with suppress(OSError):  # not every file system can
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(handle)
     return handle
 
 
@@ -121,12 +122,14 @@ def delete_stale(path: Path, ending: str) -> None:
     ours = re.compile(rf"\.{re.escape(_beginning(path))}\.[0-9a-f]{{16}}\.{ending}")
     for stale in [each for each in path.parent.iterdir() if ours.fullmatch(each.name)]:
         with suppress(OSError):  # one that is being written, or gone by now
-            handle = os.open(stale, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            flags = os.O_RDONLY | system.NO_LINK | system.NO_WAIT | system.NOT_INHERITED
+            handle = os.open(stale, flags)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                stale.unlink()
-            finally:
+                system.lock(handle)
+            except OSError:
                 os.close(handle)
+                raise
+            system.delete_locked(stale, handle)
 
 
 def open_to_append(path: Path) -> TextIO:
@@ -139,7 +142,7 @@ def open_to_append(path: Path) -> TextIO:
 
 
 def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | system.NO_LINK, 0o666)
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
@@ -149,7 +152,8 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         OSError: there is none; or it is no regular file, such as a pipe, which would be waited for,
             or has more than most_bytes.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | system.NO_WAIT | system.NOT_INHERITED | system.AS_IT_IS
+    handle = os.open(path, flags)
     with open(handle, "rb") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
@@ -176,7 +180,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             with os.fdopen(create(partial), "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
-                give_name(partial, path)  # while its lock is held: nobody takes it for stale
+                if sys.platform != "win32":
+                    give_name(partial, path)  # while its lock is held: nobody takes it for stale
+            if sys.platform == "win32":  # which gives no open file another name
+                give_name(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 

@@ -5,16 +5,17 @@ kernel lets go of the lock when that process ends, even by SIGKILL. Whoever make
 folder deletes those of the same user whose lock nobody holds.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from unmask.runtime import system
 from unmask.runtime.disk import create, writing
 
 _PREFIX = "unmask-"
@@ -37,8 +38,7 @@ def private_folder(kind: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _delete(folder)
-        os.close(lock)
+        _delete(folder, lock)
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def _make(kind: str, parent: Path) -> tuple[Path, int]:
             folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=parent))
             lock = create(folder / _LOCK)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(lock)
             # Before it was locked, another process may have taken it for an abandoned one.
             if os.path.samestat(os.fstat(lock), (folder / _LOCK).lstat()):
                 return folder, lock
@@ -79,33 +79,40 @@ def delete_abandoned(parent: Path) -> None:
         if not _NAME.fullmatch(path.name) or not _is_ours(path):
             continue
         try:
-            lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            flags = os.O_RDWR | system.NO_LINK | system.NO_WAIT | system.NOT_INHERITED
+            lock = os.open(path / _LOCK, flags)
         except OSError:  # another's, or one that is being made
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _delete(path)
+            system.lock(lock)
         except OSError:  # its process lives, or the file system has no locks
-            continue
-        finally:
             os.close(lock)
+            continue
+        with suppress(OSError):
+            _delete(path, lock)
 
 
-def _delete(folder: Path) -> None:
-    """Delete a folder, and no file that a link in it leads to.
+def _delete(folder: Path, lock: int) -> None:
+    """Delete a folder, and no file that a link in it leads to; close its lock.
 
     The lock file goes last: what a process leaves that is killed meanwhile, or what a dying worker
     adds, is still known as abandoned.
     """
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != _LOCK:
-            path.unlink(missing_ok=True)
-    if {path.name for path in folder.iterdir()} <= {_LOCK}:
-        (folder / _LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # once more a worker's
-            folder.rmdir()
+    try:
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK:
+                path.unlink(missing_ok=True)
+        if sys.platform == "win32":  # which deletes no open file
+            os.close(lock)
+        if {path.name for path in folder.iterdir()} <= {_LOCK}:
+            (folder / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # once more a worker's
+                folder.rmdir()
+    finally:
+        if sys.platform != "win32":
+            os.close(lock)
 
 
 def _is_ours(path: Path) -> bool:
@@ -113,4 +120,4 @@ def _is_ours(path: Path) -> bool:
         found = path.lstat()
     except FileNotFoundError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(found.st_mode) and system.is_mine(found)

@@ -1,8 +1,8 @@
 """Connections of a server: each has a time for its request and its answer, and they are counted."""
 
 import asyncio
-import resource
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -69,14 +69,27 @@ def make_room(places: int) -> tuple[int, int]:
     Descriptors are left over for `places` uploads, for files and pipes. As many are asked for as
     the system lets a process have.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < _WANTED_FILES and (hard == resource.RLIM_INFINITY or hard > soft):
-        soft = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if sys.platform == "win32":  # which has no such limit
+        soft = _WANTED_FILES
+    else:
+        soft = _raise_limit()
     room = min(_MOST, soft - _OWN_FILES - 2 * places)
     # The event loop takes in so many more before we see the first of them.
     backlog = max(8, min(room // 2, 128))
     return max(8, room - backlog), backlog
+
+
+if sys.platform != "win32":
+
+    def _raise_limit() -> int:
+        """Return how many descriptors this process may have, after asking for more."""
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < _WANTED_FILES and (hard == resource.RLIM_INFINITY or hard > soft):
+            soft = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return soft
 
 
 class Server(uvicorn.Server):

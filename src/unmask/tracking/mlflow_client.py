@@ -1,7 +1,6 @@
 """MLflow's client as we want it: quiet, quick to give up, silent about passwords."""
 
 import errno
-import fcntl
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from unmask.runtime import system
 from unmask.runtime.addresses import public, redacted
 from unmask.tracking.offline_queue import DeliveryError, RefusedError
 from unmask.tracking.tracker import environment
@@ -189,9 +189,9 @@ def init_lock(uri: str) -> Iterator[None]:
     if file is None or not file.parent.is_dir():
         yield
         return
-    folder = os.open(file.parent, os.O_RDONLY)  # a lock file would lie there for ever
+    folder = system.open_folder(file.parent)  # a lock file would lie there for ever
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        system.lock(folder, wait=True)
         yield
     finally:
         os.close(folder)

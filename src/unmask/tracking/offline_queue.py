@@ -1,6 +1,5 @@
 """What a run's place has not taken yet: a folder of events, to be sent in order."""
 
-import fcntl
 import json
 import logging
 import re
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
+from unmask.runtime import system
 from unmask.tracking.tracker import TrackingError
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class OfflineQueue:
         hidden = folder.with_name(f".{folder.name}")
         hidden.mkdir(parents=True)
         lock = (hidden / LOCK).open("wb")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        system.lock(lock.fileno(), wait=True)
         queue = cls(hidden, lock)
         queue.append(opening, None)
         queue.folder = hidden.rename(folder)
@@ -99,7 +99,7 @@ class OfflineQueue:
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(lock.fileno())
         except BlockingIOError:
             lock.close()
             return None
@@ -181,7 +181,7 @@ class OfflineQueue:
     def release(self) -> None:
         """Let another process have it."""
         # Not only closed: a data loader's process may have inherited the file.
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        system.unlock(self._lock.fileno())
         self._lock.close()
 
 

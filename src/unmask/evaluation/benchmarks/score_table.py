@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unmask.data.archive import shorten
 from unmask.errors import DatasetError
+from unmask.runtime.system import AS_IT_IS, NO_WAIT, NOT_INHERITED
 
 MOST_BYTES = 2**30
 _MOST_LINE = 2**20  # letters
@@ -82,7 +83,7 @@ def open_table(path: Path) -> io.FileIO:
     """
     try:
         # Not blocking: nobody may ever write into a pipe.
-        file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        file = io.FileIO(os.open(path, os.O_RDONLY | NO_WAIT | NOT_INHERITED | AS_IT_IS))
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             file.close()

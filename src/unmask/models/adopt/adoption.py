@@ -1,6 +1,5 @@
 """A published detector becomes a model's folder: all of it, or nothing."""
 
-import fcntl
 import os
 import re
 import secrets
@@ -23,6 +22,7 @@ from unmask.models.adopt.published_file import read_config, read_tensors
 from unmask.models.adopt.record import Adopted, Start, read_origin
 from unmask.models.adopt.source import Found, find
 from unmask.models.checkpoint import Checkpoint
+from unmask.runtime import system
 from unmask.runtime.disk import sole_writer, write_atomically, writing
 from unmask.scoring.verdicts import NOTHING_LEARNED
 
@@ -255,9 +255,11 @@ def _delete_abandoned(folder: Path) -> None:
     ours = re.compile(rf"\.{re.escape(folder.name[:100])}\.[0-9a-f]{{16}}\.partial")
     for stale in [each for each in folder.parent.iterdir() if ours.fullmatch(each.name)]:
         with suppress(OSError):  # one that is being written, or gone by now
-            handle = os.open(stale, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if stale.is_symlink():
+                continue
+            handle = system.open_folder(stale)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                system.lock(handle)
                 shutil.rmtree(stale)
             finally:
                 os.close(handle)
