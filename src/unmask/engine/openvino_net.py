@@ -1,5 +1,6 @@
 """Portable nets on the CPU, by OpenVINO (owns openvino)."""
 
+import math
 import os
 import sys
 from collections import deque
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.engine.net import Outputs, Values
+from unmask.engine.onnx_file import check_self_contained
 from unmask.errors import UnmaskError, WeightsError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # no thread tied to a core, as other processes have theirs on the same ones.
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": "NO"}
 _CONVERTERS = "openvino.tools.ovc"
+_MOST_NUMBERS = 2**29  # in one value of a net, 2 GB; a ViT-L's attention over 32 frames has a third
 
 
 class OpenVinoNet:
@@ -39,9 +42,13 @@ class OpenVinoNet:
         self.outputs = tuple(output.get_any_name() for output in self._model.outputs)
 
     def prepare(self, shape: tuple[int, ...]) -> None:
-        """Compile the net for inputs of that shape, which takes up to a second."""
+        """Compile the net for inputs of that shape, which takes up to a second.
+
+        Raises:
+            WeightsError: the net takes no such input, or makes too much of it.
+        """
         if shape not in self._compiled:
-            self._model.reshape([1, *shape])
+            _reshape(self._model, [1, *shape])
             threads = {"NUM_STREAMS": self._threads, "INFERENCE_NUM_THREADS": self._threads}
             self._compiled[shape] = _core().compile_model(self._model, "CPU", _EXACT | threads)
 
@@ -137,6 +144,7 @@ def _core_and_process() -> "tuple[Core, int]":
 
 
 def _read(core: "Core", content: bytes) -> Any:
+    check_self_contained(content)
     try:
         return core.read_model(content)
     except RuntimeError as error:
@@ -144,3 +152,21 @@ def _read(core: "Core", content: bytes) -> Any:
         raise WeightsError(
             f"Asked for a net in the ONNX format; OpenVINO can't read this one: {words:.300}"
         ) from error
+
+
+def _reshape(model: Any, shape: list[int]) -> None:
+    """Give the net's input a shape; what a stranger's net makes of it must fit into memory."""
+    asked = f"Asked a net in the ONNX format for what it makes of {shape}"
+    try:
+        model.reshape(shape)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise WeightsError(f"{asked}; OpenVINO can't: {words:.300}") from error
+    for step in model.get_ops():
+        for made in step.outputs():
+            size = made.get_partial_shape()
+            if size.is_dynamic or math.prod(size.to_shape()) > _MOST_NUMBERS:
+                raise WeightsError(
+                    f"{asked}; one of its steps, {step.get_type_name()}, makes {size} numbers. At "
+                    f"most {_MOST_NUMBERS:,} can be had. Fetch the model again."
+                )
