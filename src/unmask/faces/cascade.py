@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unmask.engine.openvino_net import BatchNet
 from unmask.faces.tracks import Detection
 from unmask.records import Box
-from unmask.video.scale import Source, resize
+from unmask.video.scale import Source
 
 # Written by mtcnn_source; the names say what each net gives.
 NETS = ("proposals", "refinement", "landmarks")
@@ -66,17 +66,18 @@ class Cascade:
         return detections(shifts_N4, points_N10, scores_N2[:, 1], places)
 
     def _search(self, picture_HW3: Pictures) -> list[Detection]:
-        boxes_M4 = self._refine(picture_HW3, self._propose(picture_HW3))
-        windows = [window for window in windows_of(boxes_M4, picture_HW3.shape[:2]) if window]
+        size = picture_HW3.shape[:2]
+        source = Source(picture_HW3)
+        boxes_M4 = self._refine(source, size, self._propose(source, size))
+        windows = [window for window in windows_of(boxes_M4, size) if window]
         if not windows:
             return []
-        faces = self.look(_cut(picture_HW3, windows, LAST_PX), windows)
+        faces = self.look(_cut(source, windows, LAST_PX), windows)
         return drop_nested([face for face in faces if face.score >= self._thresholds[2]])
 
-    def _propose(self, picture_HW3: Pictures) -> Numbers:
+    def _propose(self, source: Source, size: tuple[int, ...]) -> Numbers:
         """Return the squares that may hold a face."""
-        height, width = picture_HW3.shape[:2]
-        source = Source(picture_HW3)
+        height, width = size
         boxes, scores, shifts = [], [], []
         ratio = CELL_PX / self._min_face_px
         while min(height, width) * ratio > CELL_PX - ROUNDING:
@@ -95,13 +96,13 @@ class Cascade:
         kept = _distinct(boxes_M4, np.concatenate(scores), SAME)
         return _square(_shift(boxes_M4[kept], shifts_M4[kept]))
 
-    def _refine(self, picture_HW3: Pictures, boxes_M4: Numbers) -> Numbers:
+    def _refine(self, source: Source, size: tuple[int, ...], boxes_M4: Numbers) -> Numbers:
         """Return the squares that the second net takes for faces, moved to where it sees them."""
-        windows = windows_of(boxes_M4, picture_HW3.shape[:2])
+        windows = windows_of(boxes_M4, size)
         inside = [place for place, window in enumerate(windows) if window]
         if not inside:
             return boxes_M4[:0]
-        cut = _cut(picture_HW3, [window for window in windows if window], MIDDLE_PX)
+        cut = _cut(source, [window for window in windows if window], MIDDLE_PX)
         shifts_K4, scores_K2 = self._second(cut)
         sure = scores_K2[:, 1] >= self._thresholds[1]
         boxes_K4, shifts_K4, scores_K = boxes_M4[inside][sure], shifts_K4[sure], scores_K2[sure, 1]
@@ -167,12 +168,9 @@ def _square(boxes_N4: Numbers) -> Numbers:
     return np.hstack([centres_N2 - halves_N1, centres_N2 + halves_N1])
 
 
-def _cut(picture_HW3: Pictures, windows: Sequence[Window], side_px: int) -> Pictures:
+def _cut(source: Source, windows: Sequence[Window], side_px: int) -> Pictures:
     """Return the windows of the picture, each reduced or enlarged to a square."""
-    size = side_px, side_px
-    return np.stack([
-        resize(picture_HW3[top:bottom, left:right], size) for left, top, right, bottom in windows
-    ])  # fmt: skip
+    return np.stack([source.resize((side_px, side_px), window) for window in windows])
 
 
 def _share_inside(one: Box, other: Box) -> float:
