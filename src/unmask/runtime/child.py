@@ -201,7 +201,9 @@ def _python() -> list[str]:
 
 def _environment() -> dict[str, str]:
     # PYTHONPATH may be relative to the directory that was the current one.
-    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONINSPECT")}
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONINSPECT")}
+    # numpy's small products of matrices take many times as long on threads that wait for a core.
+    return {"OPENBLAS_NUM_THREADS": "1", **kept}
 
 
 def _import_path() -> list[str]:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Numbers = NDArray[Any]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
 
-_TILE = 16  # pixels of the result that one product of matrices gives
-_ROWS = 48  # rows in a product: small enough for the cache, and for BLAS to start no thread
+_TILE = 8  # pixels of the result that one product of matrices gives
 _MAX_WEIGHT, _MAX_BITS = 1 << 15, 22  # torch keeps a weight in 16 bits, one for the sign
 _EXACT_BITS = 16  # up to which 255 times all weights is a whole number that 32-bit floats hold
 
@@ -21,7 +21,7 @@ class _Tile(NamedTuple):
 
     given: slice
     made: slice
-    weights_KM: Numbers
+    weights_MN: Numbers
 
 
 class _Mixing(NamedTuple):
@@ -33,34 +33,34 @@ class _Mixing(NamedTuple):
 
 
 class Source:
-    """A picture that is wanted in several sizes."""
+    """A picture of which several sizes or parts are wanted."""
 
     def __init__(self, picture_HW3: Picture) -> None:
-        self._picture_HW3 = picture_HW3
-        self._rows: dict[type, Numbers] = {}  # by their kind of number, colours one after the other
+        # Turned over: of a picture's columns as of its rows, BLAS mixes what lies far apart twice
+        # as fast as what lies side by side.
+        turned_WH3 = cv2.transpose(picture_HW3)
+        self._columns_WH3: Numbers = turned_WH3.astype(np.float32)
+        self._wide_columns_WH3: Numbers | None = None
 
-    def resize(self, size: tuple[int, int]) -> Picture:
-        """Return the picture in another size (height, width)."""
-        height, width = self._picture_HW3.shape[:2]
-        if (height, width) == size:
-            return np.ascontiguousarray(self._picture_HW3)
-        columns, rows = _mixing(width, size[1]), _mixing(height, size[0])
-        narrow_H3w = self._rows_of(np.float32)
-        if width != size[1]:
-            narrow_H3w = _mix_columns(self._rows_of(columns.kind), columns)
-        small_h3w = _mix_rows(narrow_H3w, rows) if height != size[0] else narrow_H3w
-        scaled_HW3 = np.empty((*size, 3), np.uint8)
-        scaled_HW3.transpose(0, 2, 1)[...] = small_h3w
-        return scaled_HW3
+    def resize(self, size: tuple[int, int], box: Box | None = None) -> Picture:
+        """Return the picture, or its part in a box, in another size (height, width).
 
-    def _rows_of(self, kind: type) -> Numbers:
-        if kind not in self._rows:
-            height, width = self._picture_HW3.shape[:2]
-            rows_H3W: Numbers = np.empty((height, 3, width), kind)
-            for colour, plane_HW in enumerate(cv2.split(self._picture_HW3)):
-                rows_H3W[:, colour] = plane_HW
-            self._rows[kind] = rows_H3W
-        return self._rows[kind]
+        The part is scaled by itself: nothing that lies beside it is mixed in.
+        """
+        whole_px, whole_py = self._columns_WH3.shape[:2]
+        left, top, right, bottom = box or (0, 0, whole_px, whole_py)
+        across, down = _mixing(right - left, size[1]), _mixing(bottom - top, size[0])
+        part_kH3 = self._columns_in(across.kind)[left:right, top:bottom]
+        narrow_wH3 = _mix(part_kH3, across).astype(np.uint8)
+        narrow_Hw3 = cv2.transpose(narrow_wH3).astype(down.kind)
+        return _mix(narrow_Hw3, down).astype(np.uint8)
+
+    def _columns_in(self, kind: type) -> Numbers:
+        if kind is np.float32:
+            return self._columns_WH3
+        if self._wide_columns_WH3 is None:
+            self._wide_columns_WH3 = self._columns_WH3.astype(kind)
+        return self._wide_columns_WH3
 
 
 def resize(picture_HW3: Picture, size: tuple[int, int]) -> Picture:
@@ -72,39 +72,25 @@ def resize(picture_HW3: Picture, size: tuple[int, int]) -> Picture:
     rounded. The products are of whole numbers that floats hold exactly, so that neither their order
     nor the processor matters.
     """
+    if picture_HW3.shape[:2] == size:
+        return np.ascontiguousarray(picture_HW3)
     return Source(picture_HW3).resize(size)
 
 
-def _mix_columns(rows_H3W: Numbers, mixing: _Mixing) -> Numbers:
-    height, colours, before = rows_H3W.shape
-    many_NW = rows_H3W.reshape(height * colours, before)
-    made_Nw = np.empty((height * colours, mixing.size), mixing.kind)
-    whole = height * colours // _ROWS * _ROWS
-    for given, made, weights_KM in mixing.tiles:
-        if whole:
-            np.matmul(
-                many_NW[:whole].reshape(-1, _ROWS, before)[..., given], weights_KM,
-                out=made_Nw[:whole].reshape(-1, _ROWS, mixing.size)[..., made],
-            )  # fmt: skip
-        np.matmul(many_NW[whole:, given], weights_KM, out=made_Nw[whole:, made])
-    return _round(made_Nw).reshape(height, colours, mixing.size)
+def _mix(rows_NM3: Numbers, mixing: _Mixing) -> Numbers:
+    """Return rows mixed into fewer or more, of which each value is cut to a whole one."""
+    if mixing.size == len(rows_NM3):
+        return rows_NM3
+    # Without a copy: rows of a part lie as far apart as the picture's.
+    flat_NK = rows_NM3.reshape(len(rows_NM3), -1)
+    made_nK: Numbers = np.empty((mixing.size, flat_NK.shape[1]), mixing.kind)
+    for given, made, weights_MN in mixing.tiles:
+        np.matmul(weights_MN, flat_NK[given], out=made_nK[made])
+    made_nK += made_nK.dtype.type(0.5)  # so that cutting off rounds
+    return made_nK.reshape(mixing.size, -1, 3)
 
 
-def _mix_rows(narrow_H3w: Numbers, mixing: _Mixing) -> Numbers:
-    before, colours, width = narrow_H3w.shape
-    many_HN: Numbers = narrow_H3w.reshape(before, colours * width).astype(mixing.kind, copy=False)
-    made_hN = np.empty((mixing.size, colours * width), mixing.kind)
-    for given, made, weights_KM in mixing.tiles:
-        np.matmul(weights_KM.T, many_HN[given], out=made_hN[made])
-    return _round(made_hN).reshape(mixing.size, colours, width)
-
-
-def _round(numbers: Numbers) -> Numbers:
-    numbers += numbers.dtype.type(0.5)
-    return np.floor(numbers, out=numbers)
-
-
-@lru_cache(maxsize=1024)  # of windows, each size comes back; a window's weights take a few KB
+@lru_cache(maxsize=1024)  # windows come in a few hundred sizes; the weights of one take a few KB
 def _mixing(before: int, after: int) -> _Mixing:
     """Return how a row of `before` pixels becomes one of `after`.
 
@@ -133,9 +119,9 @@ def _mixing(before: int, after: int) -> _Mixing:
         end = min(after, begin + _TILE)
         left = first[begin]
         right = max(first[n] + len(weights[n]) for n in range(begin, end))
-        matrix_KM = np.zeros((right - left, end - begin), kind)
+        weights_MN = np.zeros((end - begin, right - left), kind)
         for n in range(begin, end):
             whole = [int(0.5 + each * (1 << bits)) for each in weights[n]]
-            matrix_KM[first[n] - left : first[n] - left + len(whole), n - begin] = whole
-        tiles.append(_Tile(slice(left, right), slice(begin, end), matrix_KM / 2**bits))
+            weights_MN[n - begin, first[n] - left : first[n] - left + len(whole)] = whole
+        tiles.append(_Tile(slice(left, right), slice(begin, end), weights_MN / 2**bits))
     return _Mixing(after, kind, tuple(tiles))
