@@ -23,7 +23,7 @@ DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top 
 WINGS = (
     ("cli",),
     ("serve",),
-    ("answers", "evaluation", "federated", "sagemaker"),
+    ("answers", "evaluation", "federated", "sagemaker", "cluster"),
     ("models",),
     ("forgeries",),
     ("data", "faces"),
@@ -86,6 +86,7 @@ OWNERS = {
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
+    "ray": {"cluster.ray_cluster"},
     "substra": {
         "federated.specs",
         "federated.local",
@@ -146,6 +147,7 @@ UNTESTED = {
     "federated.remote.keys",
     "federated.remote.assets",
     "federated.remote.watch",
+    "cluster.dealer",  # test_ray_cluster has it deal to real nodes
     "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
     "forgeries.footage",  # test_fake hands it in
@@ -189,7 +191,7 @@ UNTESTED = {
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
-        "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/predict", "cli/serve",
+        "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/predict", "cli/serve",
         "runtime/terminal",
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import click
 
 from unmask import params
-from unmask.cli import adopt, benchmark, calibrate, federated, gate, predict, serve
+from unmask.cli import adopt, benchmark, calibrate, crop, federated, gate, predict, serve
 from unmask.cli.command_group import CommandGroup
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
@@ -30,7 +30,7 @@ def main() -> None:
 
 for command in (
     predict.predict, predict.verify, calibrate.calibrate, serve.serve, gate.gate,
-    federated.federated, adopt.adopt, benchmark.benchmark,
+    federated.federated, adopt.adopt, benchmark.benchmark, crop.crop,
 ):  # fmt: skip
     main.add_command(command)
 
