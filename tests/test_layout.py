@@ -24,7 +24,7 @@ DOORS = ("stages", "containers", "federated")  # folders of scripts, on the top 
 WINGS = (
     ("cli",),
     ("serve",),
-    ("answers", "evaluation", "federated", "sagemaker"),
+    ("answers", "evaluation", "federated", "sagemaker", "cluster"),
     ("models",),
     ("forgeries",),
     ("data", "faces"),
@@ -89,6 +89,7 @@ OWNERS = {
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
+    "ray": {"cluster.ray_cluster"},
     "substra": {
         "federated.specs",
         "federated.local",
@@ -162,6 +163,7 @@ UNTESTED = {
     "federated.remote.keys",
     "federated.remote.assets",
     "federated.remote.watch",
+    "cluster.dealer",  # test_ray_cluster has it deal to real nodes
     "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
     "cli.notice",  # test_main reads what it prints
@@ -208,8 +210,8 @@ UNTESTED = {
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
-        "cli/main", "cli/adopt", "cli/federated", "cli/gate", "cli/notice", "cli/predict",
-        "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
+        "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/notice",
+        "cli/predict", "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
         "runtime/terminal",
     )
 }  # fmt: skip

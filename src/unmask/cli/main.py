@@ -10,6 +10,7 @@ from unmask.cli import (
     adopt,
     benchmark,
     calibrate,
+    crop,
     federated,
     gate,
     notice,
@@ -33,7 +34,7 @@ def main() -> None:
 for command in (
     predict.predict, verify.verify, calibrate.calibrate, serve.serve, gate.gate,
     federated.federated, adopt.adopt, benchmark.benchmark, sagemaker.sagemaker, notice.notice,
-    training.pretrain, training.split_study,
+    training.pretrain, training.split_study, crop.crop,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -4,9 +4,10 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unmask import params
@@ -48,13 +49,18 @@ _FAILURES = (
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """A video that is to be cropped."""
+
     video_id: str
     path: Path
     faces_dir: Path
     settings: params.Faces
-    key: str
+    key: str  # of its row: by its content, the settings and the code; empty if it can't be read
     is_track: bool  # each frame is a face, and none is searched
+
+
+CropMissing = Callable[[Sequence[Job]], Iterator[VideoFaces]]
 
 
 def find_videos(videos_dir: Path) -> list[tuple[str, Path]]:
@@ -79,6 +85,7 @@ def crop_chunk(
     workers: int,
     load_detector: LoadDetector = detector_of_worker,
     tracks: Collection[str] = (),
+    crop_missing: CropMissing | None = None,
 ) -> Iterator[VideoFaces]:
     """Yield the faces of each video, in the order they are done; then faces_dir is complete.
 
@@ -90,6 +97,9 @@ def crop_chunk(
     crashes its worker, or gives it no frame for settings.stall_s, gets a row that says so, and the
     next run tries it again.
 
+    crop_missing crops what is missing elsewhere: it yields a row for each job once its crop files
+    are in faces_dir. It is not called where nothing is missing.
+
     Raises:
         DatasetError: two videos have one id, or too many videos could not be read.
         DiskError: the disk takes no more, or another run crops into faces_dir; what is done is
@@ -97,36 +107,50 @@ def crop_chunk(
     """
     _refuse_name_collisions(videos)
     with sole_writer(faces_dir):
-        yield from _fill(videos, faces_dir, settings, workers, load_detector, tracks)
+        jobs = _plan(videos, faces_dir, settings, workers, tracks)
+        crop = crop_missing or partial(_crop_all, workers=workers, load_detector=load_detector)
+        yield from _fill(jobs, faces_dir, settings, crop)
 
 
-def _fill(
+def find_missing(
     videos: Sequence[tuple[str, Path]],
     faces_dir: Path,
     settings: params.Faces,
+    *,
     workers: int,
-    load_detector: LoadDetector,
-    tracks: Collection[str],
-) -> Iterator[VideoFaces]:
-    index, partial = faces_dir / _INDEX, faces_dir / _PARTIAL_INDEX
+    tracks: Collection[str] = (),
+) -> list[Job]:
+    """Return what crop_chunk would crop, without changing anything.
+
+    Raises:
+        DatasetError: two videos have one id.
+    """
+    _refuse_name_collisions(videos)
+    known = read_rows(faces_dir)
     jobs = _plan(videos, faces_dir, settings, workers, tracks)
-    # A partial beside an index is older than it: `dvc checkout` brought the index back.
-    known = _read_rows(index if index.exists() else partial)
+    return [job for job in jobs if not _is_done(job, known)]
+
+
+def _fill(
+    jobs: Sequence[Job], faces_dir: Path, settings: params.Faces, crop_missing: CropMissing
+) -> Iterator[VideoFaces]:
+    index, unfinished = faces_dir / _INDEX, faces_dir / _PARTIAL_INDEX
+    known = read_rows(faces_dir)
     rows = {job.video_id: known[job.video_id] for job in jobs if _is_done(job, known)}
     # From here on crop files change: no index may remain that tells of the old ones.
-    _write_rows(partial, rows)
+    _write_rows(unfinished, rows)
     with writing(index):
         index.unlink(missing_ok=True)
     yield from list(rows.values())
     missing = [job for job in jobs if job.video_id not in rows]
-    for row in _crop_all(missing, workers, load_detector):
+    for row in crop_missing(missing) if missing else ():
         rows[row.video_id] = row
-        with writing(partial), open_to_append(partial) as lines:
+        with writing(unfinished), open_to_append(unfinished) as lines:
             lines.write(faces_line(row) + "\n")
         yield row
-    _write_rows(partial, rows)
+    _write_rows(unfinished, rows)
     with writing(index):
-        os.replace(partial, index)
+        os.replace(unfinished, index)
         _delete_strays(faces_dir, rows)
     _log.info("chunk %s: %s", faces_dir.name, _summarize(rows.values()))
     _refuse_failures(faces_dir, rows.values(), settings.max_failed_ratio)
@@ -148,12 +172,12 @@ def _plan(
     settings: params.Faces,
     workers: int,
     tracks: Collection[str],
-) -> list[_Job]:
+) -> list[Job]:
     recipe, of_tracks = _recipe(settings), _recipe_of_tracks(settings)
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
         digests = list(pool.map(_digest_if_readable, [path for _, path in videos]))
     return [
-        _Job(
+        Job(
             video_id, path, faces_dir, settings,
             _key(digest, of_tracks if path.name in tracks else recipe) if digest else "",
             path.name in tracks,
@@ -178,6 +202,11 @@ def are_current(
     )
 
 
+def code_and_settings(settings: params.Faces) -> str:
+    """Return one digest of all but the videos that crops depend on: the settings and the code."""
+    return _recipe_of_tracks(settings)
+
+
 def _recipe(settings: params.Faces) -> str:
     # These say when a video or a chunk is given up: raising them changes no crop.
     values = settings.model_dump_json(exclude={"max_failed_ratio", "stall_s"})
@@ -200,20 +229,22 @@ def _digest_if_readable(path: Path) -> str:
         return ""
 
 
-def _read_rows(path: Path) -> dict[str, VideoFaces]:
-    """Return the whole rows of an index or a partial, whose last one a kill may have cut."""
-    rows = {}
+def read_rows(faces_dir: Path) -> dict[str, VideoFaces]:
+    """Return the rows of a folder of crops, by video id, also of one that is not complete."""
+    # A partial beside an index is older than it: `dvc checkout` brought the index back.
+    index = faces_dir / _INDEX
+    path, rows = index if index.exists() else faces_dir / _PARTIAL_INDEX, {}
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 row = faces_from_line(line)
             except (ValueError, LookupError, TypeError):
-                continue
+                continue  # a kill may have cut the last one
             rows[row.video_id] = row
     return rows
 
 
-def _is_done(job: _Job, known: dict[str, VideoFaces]) -> bool:
+def _is_done(job: Job, known: dict[str, VideoFaces]) -> bool:
     row = known.get(job.video_id)
     return (
         row is not None
@@ -265,23 +296,21 @@ def _refuse_failures(
 
 
 def _crop_all(
-    jobs: Sequence[_Job], workers: int, load_detector: LoadDetector
+    jobs: Sequence[Job], workers: int, load_detector: LoadDetector
 ) -> Iterator[VideoFaces]:
-    if not jobs:
-        return
     yield from crop_in_workers(
         jobs, _crop, _row_of_failure, jobs[0].settings, {jobs[0].faces_dir}, workers, load_detector
     )
 
 
-def _crop(load_detector: LoadDetector, job: _Job) -> VideoFaces:
+def _crop(load_detector: LoadDetector, job: Job) -> VideoFaces:
     detector: FaceDetector = WholeFrame(job.settings.margin_ratio)
     if not job.is_track:
         detector = load_detector(job.settings.detect)
     return crop_video(job.path, job.video_id, job.faces_dir, job.settings, detector, key=job.key)
 
 
-def _row_of_failure(reason: Reason, words: str, job: _Job) -> VideoFaces:
+def _row_of_failure(reason: Reason, words: str, job: Job) -> VideoFaces:
     # Without a key the next run tries again: memory may have run out, or the disk was busy.
     detail = f"{job.path}: asked for its faces, but {words}"
     return VideoFaces(job.video_id, "", (), reason, detail)

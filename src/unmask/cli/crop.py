@@ -1,0 +1,167 @@
+"""`unmask crop`: crops before `dvc repro faces`, here or by the nodes of a cluster."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from unmask import extras, params
+from unmask.errors import UnmaskError
+from unmask.records import VideoFaces
+from unmask.runtime import terminal
+
+if TYPE_CHECKING:
+    from unmask.cluster.dealer import Nodes
+    from unmask.faces.crops import Job
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """Where the videos of a chunk lie, and where its crops go: as dvc.yaml says."""
+
+    videos: Path
+    faces: Path
+
+    @property
+    def name(self) -> str:
+        return self.faces.name
+
+
+@click.command()
+@click.argument("chunks", nargs=-1, metavar="[CHUNK]...")
+@click.option(
+    "--on", "place", type=click.Choice(["here", "ray"]), default="here", show_default=True,
+    help="This machine, or the nodes of a Ray cluster.",
+)  # fmt: skip
+@click.option(
+    "--address", metavar="HOST:PORT",
+    help="The cluster's, with --on ray. Without it, one of this machine alone is started.",
+)  # fmt: skip
+@click.option(
+    "--shard", "shard_videos", type=click.IntRange(1, 10_000), default=64, show_default=True,
+    help="Most videos that a job of the cluster crops.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what is missing, and crop nothing.")
+def crop(
+    chunks: tuple[str, ...],
+    place: Literal["here", "ray"],
+    address: str | None,
+    shard_videos: int,
+    dry_run: bool,
+) -> None:
+    """Crop what is missing of CHUNKs, by default of all chunks and benchmarks in params.yaml.
+
+    `dvc repro faces` then finds every video cropped, and only notes that. Crops that are there are
+    kept; interrupted, the next call goes on. Run `dvc repro raw` first.
+
+    On a Ray cluster the checkout must lie on a disk that all nodes mount at the same place, and
+    each node needs this version of unmask.
+    """
+    from unmask.cli import common
+
+    common.set_up_logging()
+    if address is not None and place != "ray":
+        raise UnmaskError(f"--address {address} is a Ray cluster's: add --on ray.")
+    settings = params.load()
+    found = [_find(name, settings) for name in chunks or (*settings.chunks, *settings.benchmarks)]
+    if dry_run:
+        for folders in found:
+            _describe(folders, settings.faces, shard_videos)
+        return
+    done = 0
+    with ExitStack() as stack:
+        cluster = _Cluster(stack, address, settings.faces, shard_videos)
+        try:
+            for folders in found:
+                for _ in _crop(folders, settings.faces, cluster if place == "ray" else None):
+                    done += 1
+        except KeyboardInterrupt as interrupt:
+            raise UnmaskError(
+                f"Asked for crops; you stopped it after {done} video(s). They are kept: type the "
+                "same again to go on."
+            ) from interrupt
+    terminal.echo("`dvc repro faces` takes them as they are.", err=True)
+
+
+def _find(name: str, settings: params.Params) -> _Folders:
+    if name in settings.chunks:
+        raw, faces = Path("raw"), Path("faces")
+    elif name in settings.benchmarks:
+        raw, faces = Path("held_out/raw"), Path("held_out/faces")
+    else:
+        known = ", ".join([*settings.chunks, *settings.benchmarks]) or "none"
+        raise UnmaskError(
+            f"Asked for the crops of {name!r}, which params.yaml does not name; its chunks and "
+            f"benchmarks are {known}. Add it to chunks there, or correct the name."
+        )
+    return _Folders(raw / name / "videos", faces / name)
+
+
+def _describe(folders: _Folders, settings: params.Faces, shard_videos: int) -> None:
+    from unmask.cli import common
+    from unmask.faces import crops, shards
+    from unmask.video.pictures import read_tracks
+
+    videos = crops.find_videos(folders.videos)
+    missing = crops.find_missing(
+        videos, folders.faces, settings,
+        workers=common.workers(), tracks=read_tracks(folders.videos),
+    )  # fmt: skip
+    said = shards.describe(shards.cut(missing, shard_videos))
+    terminal.echo(f"{folders.name}: of {len(videos):,} videos {said}")
+
+
+def _crop(
+    folders: _Folders, settings: params.Faces, cluster: "_Cluster | None"
+) -> Iterator[VideoFaces]:
+    from unmask.cli import common
+    from unmask.faces import crops
+    from unmask.faces.shared_detector import best_detector
+    from unmask.video.pictures import read_tracks
+
+    videos = crops.find_videos(folders.videos)
+    crop_chunk: Callable[..., Iterator[VideoFaces]] = partial(
+        crops.crop_chunk, videos, folders.faces, settings,
+        workers=common.workers(), tracks=read_tracks(folders.videos),
+    )  # fmt: skip
+    label = f"faces of {folders.name}"
+    if cluster is not None:
+        rows = crop_chunk(crop_missing=cluster.crop)
+        yield from common.progress(rows, total=len(videos), label=label)
+        return
+    with best_detector(settings.detect, on_gpu=common.has_gpu()) as load_detector:
+        rows = crop_chunk(load_detector=load_detector)
+        yield from common.progress(rows, total=len(videos), label=label)
+
+
+class _Cluster:
+    """A Ray cluster that is joined, or started, once something is missing."""
+
+    def __init__(
+        self, stack: ExitStack, address: str | None, settings: params.Faces, shard_videos: int
+    ) -> None:
+        self._stack, self._address, self._settings = stack, address, settings
+        self._shard_videos = shard_videos
+        self._nodes: Nodes | None = None
+
+    def crop(self, jobs: "Sequence[Job]") -> Iterator[VideoFaces]:
+        """Yield a row for each job, as crops.CropMissing."""
+        from unmask.cluster.dealer import crop_on
+
+        if self._nodes is None:
+            self._nodes = self._open()
+        yield from crop_on(self._nodes, jobs, Path.cwd(), shard_videos=self._shard_videos)
+
+    def _open(self) -> "Nodes":
+        from unmask.cli import common
+
+        extras.check("unmask crop --on ray", "ray")
+        from unmask.cluster import ray_cluster
+
+        return self._stack.enter_context(
+            ray_cluster.opened(self._address, Path.cwd(), self._settings, cores=common.workers())
+        )
