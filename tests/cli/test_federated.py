@@ -1,5 +1,6 @@
 """The commands, as a user types them."""
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from adopted import adopt_made_up, described
 from click.testing import CliRunner
 from federated_small import ROOT, paint_chunk, small_settings
 
@@ -107,6 +109,27 @@ def test_a_benchmark_runs_is_kept_and_is_shown(checkout):
     shown = type_in("leaderboard", "--html", "page.html")
     assert line in shown.output
     assert submission.model in (checkout / "page.html").read_text()
+
+
+@pytest.mark.slow
+def test_an_adopted_model_is_scored_as_it_is(checkout):
+    model = adopt_made_up(checkout / "there", described("mobilenetv3_small_050"))
+    words = ["run-local", "--organisations", "2", "--model", "there/model"]
+    refused = type_in(*words)
+    assert refused.exit_code == 1
+    assert "A detector of ours expects faces of 64 px" in refused.output
+    assert not (checkout / ".federated").exists()
+
+    values = yaml.safe_load((checkout / "params.yaml").read_text())
+    values["faces"] = json.loads((model / "checkpoint.json").read_text())["faces"]
+    (checkout / "params.yaml").write_text(yaml.safe_dump(values))
+    done = type_in(*words)
+    assert done.exit_code == 0, done.output
+    [submission] = read_all(checkout / ".federated/submissions")
+    assert (submission.plan, submission.train_on) == ("as-it-is", ())
+    assert set(submission.scores) == {"org1", "org2"}
+    [line] = [line for line in done.output.splitlines() if line.startswith("1 ")]
+    assert f"as-it-is  -           {submission.mean('log_loss'):.4f}" in line
 
 
 def test_the_script_has_the_same_commands():

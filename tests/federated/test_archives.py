@@ -1,5 +1,6 @@
 """Archives: the same bytes for the same content, and nothing in them that was not asked for."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from adopted import tiny_adopted
 
+from unmask.federated import state as federated_state
 from unmask.federated.archives import (
     LIGHT,
     LOCK,
@@ -20,7 +23,7 @@ from unmask.federated.archives import (
     pack,
     pick_requirements,
 )
-from unmask.federated.plans import FUNCTIONS
+from unmask.federated.plans import FUNCTIONS, as_it_is, single
 from unmask.federated.samples import FederatedError
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +75,17 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def packed(checkout, tmp_path_factory):
+def model(tmp_path_factory):
+    """A model's folder that others trained."""
+    folder = tmp_path_factory.mktemp("adopted")
+    tiny_adopted(folder / "there")
+    return folder / "there/model"
+
+
+@pytest.fixture(scope="module")
+def packed(checkout, model, tmp_path_factory):
     recipe = Recipe(
-        RECIPE.settings, checkout / "weights/mine.safetensors", "weights/mine.safetensors"
+        RECIPE.settings, checkout / "weights/mine.safetensors", "weights/mine.safetensors", model
     )
     return pack(checkout, recipe, tmp_path_factory.mktemp("archives"))
 
@@ -84,11 +95,13 @@ def members(asset):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_nothing_changed_nothing_differs(checkout, packed, tmp_path):
+def test_nothing_changed_nothing_differs(checkout, model, packed, tmp_path):
     for path in (checkout / "federated").rglob("*"):
         os.utime(path, (1, 1))
     moved = shutil.copytree(checkout, tmp_path / "elsewhere")
-    recipe = Recipe(RECIPE.settings, moved / "weights/mine.safetensors", "weights/mine.safetensors")
+    recipe = Recipe(
+        RECIPE.settings, moved / "weights/mine.safetensors", "weights/mine.safetensors", model
+    )
     again = pack(moved, recipe, tmp_path / "archives")
     assert {n: a.sha256 for n, a in again.functions.items()} == {
         n: a.sha256 for n, a in packed.functions.items()
@@ -99,7 +112,7 @@ def test_nothing_changed_nothing_differs(checkout, packed, tmp_path):
 def test_what_changes_changes_the_digest(checkout, packed, tmp_path):
     other = pack(checkout, replace(RECIPE, settings="{}\n"), tmp_path / "archives")
     differing = {n for n, a in other.functions.items() if a.sha256 != packed.functions[n].sha256}
-    assert differing == {"train"}
+    assert differing == {"train"}  # and nothing is published
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -107,6 +120,8 @@ def test_an_archive_holds_what_it_needs_alone(packed, name):
     found = members(packed.functions[name])
     [wheel] = [file for file in found if file.endswith(".whl")]
     wanted = {"function.py", "Dockerfile", "requirements.txt", wheel}
+    if name == "publish":
+        wanted |= {"model.zip"}
     if name == "train":
         wanted |= {"settings.json", "weights/mine.safetensors"}
         assert found["weights/mine.safetensors"] == b"weights of mine"
@@ -119,6 +134,28 @@ def test_an_archive_holds_what_it_needs_alone(packed, name):
         assert "unmask/federated/tasks.py" in files.namelist()
         assert not [file for file in files.namelist() if SECRET in files.read(file)]
     unpacked.unlink()
+
+
+def test_the_model_that_is_scored_as_it_is_is_packed_for_publish_alone(
+    checkout, model, packed, tmp_path
+):
+    (tmp_path / "model.zip").write_bytes(members(packed.functions["publish"])["model.zip"])
+    found = federated_state.read(tmp_path / "model.zip")
+    assert found.about == federated_state.UNTRAINED
+    assert found.settings == json.loads((model / "checkpoint.json").read_text())
+    without = pack(checkout, RECIPE, tmp_path / "archives")
+    assert "publish" not in without.functions
+    # Plans that train are the same, whatever is scored beside them.
+    trains, scores = single("a", ["a", "b"]), as_it_is("a", ["a", "b"])
+    assert set(packed.digests_for(trains)) == set(without.functions)
+    assert set(packed.digests_for(scores)) == set(FUNCTIONS)
+
+
+def test_a_folder_without_a_model_is_no_model_to_score(checkout, tmp_path):
+    with pytest.raises(
+        FederatedError, match=r"weights\.safetensors can't be read .* Name the folder"
+    ):
+        pack(checkout, replace(RECIPE, model=tmp_path), tmp_path / "archives")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

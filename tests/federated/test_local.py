@@ -1,21 +1,34 @@
 """Plans that really run: Substra's subprocess mode with two and three organisations."""
 
+import json
 import os
 import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from federated_small import make_members, pack_small
+from adopted import adopt_made_up, described
+from federated_small import ROOT, make_members, pack_small, small_settings
 
 from unmask.federated import predictions, tasks
 from unmask.federated import state as federated_state
-from unmask.federated.archives import Asset, Assets
+from unmask.federated.archives import Asset, Assets, Recipe, pack
 from unmask.federated.local import run, task_environment
-from unmask.federated.plans import FUNCTIONS, METRICS, Organisation, check, fedavg, single
+from unmask.federated.plans import (
+    FUNCTIONS,
+    METRICS,
+    Organisation,
+    as_it_is,
+    check,
+    fedavg,
+    single,
+)
 from unmask.federated.samples import FederatedError, read_videos
 from unmask.federated.state import write_zip
+from unmask.federated.tasks import settings_text
+from unmask.models.predict import Predictor
 from unmask.runtime.disk import content_digest
 
 SRC = str(Path(__file__).parents[2] / "src")
@@ -83,6 +96,35 @@ def test_a_plan_runs_and_a_second_run_gives_the_same(assets, tmp_path, monkeypat
     assert again == scores
     assert model.read_bytes() == (tmp_path / "run/model.zip").read_bytes()
     assert [path.name for path in (tmp_path / "run").iterdir() if "substra" in path.name] == []
+
+
+@pytest.mark.slow
+def test_an_adopted_model_is_scored_as_it_is_in_processes_of_its_own(tmp_path):
+    adopted = adopt_made_up(tmp_path / "there", described("mobilenetv3_small_050"))
+    assets = pack(ROOT, Recipe(settings_text(small_settings()), None, "", adopted), tmp_path / "a")
+    members, _ = make_members(tmp_path / "all", ["org1", "org2"])
+    plan = as_it_is("org1", ["org1", "org2"])
+    done = run_checked(plan, members, assets, tmp_path / "run")
+    assert [each.task for each in done] == [task.name for task in plan.tasks]
+    scores = {each.task: each.value for each in done if each.value is not None}
+    # The model that was scored is the folder's, and its answers are those that it gives here.
+    state = federated_state.read(tmp_path / "run/model.zip")
+    assert state.settings == json.loads((adopted / "checkpoint.json").read_text())
+    ours = Predictor.load(adopted)
+    for member in members:
+        videos = read_videos(member.folders_of("test"))
+        said = predictions.read_predictions(
+            videos, tmp_path / f"run/predictions/{member.name}.json"
+        )
+        own = tmp_path / f"own-{member.name}"
+        [chunk] = tasks.lay_out(videos, ours.checkpoint.faces, own, workers=0)
+        rows = [chunk.faces[record.video_id] for record in chunk.records]
+        expected = [each.probability for each in ours.score_videos(chunk.faces_dir, rows)]
+        assert said == pytest.approx(expected, abs=1e-6)
+        assert scores[f"coverage-{member.name}"] == 1.0
+        labels = np.array(videos.labels)
+        loss = -np.log(np.where(labels == 1, said, 1 - np.array(said))).mean()
+        assert scores[f"log_loss-{member.name}"] == pytest.approx(loss, rel=1e-5)
 
 
 # ---------------------------------------------------------------- what goes wrong

@@ -9,6 +9,8 @@ from unmask.federated.plans import (
     FUNCTIONS,
     METRICS,
     Organisation,
+    Task,
+    as_it_is,
     check,
     fedavg,
     pooled,
@@ -25,6 +27,7 @@ PLANS = [
     fedavg(ORGS, ORGS, rounds=2),
     fedavg(("b",), ("c",), rounds=1),
     pooled("pool", ORGS, ORGS),
+    as_it_is("a", ORGS),
 ]
 
 
@@ -67,6 +70,19 @@ def test_a_single_plan_trains_on_one_and_tests_on_all():
     assert plan.model_task == "train-1-b"
     # What each video scored is shown to nobody else.
     assert all(not t.shared_with for t in plan.tasks if t.function == "predict")
+
+
+def test_a_model_as_it_is_is_trained_by_nobody_and_shared_with_all():
+    plan = as_it_is("a", ORGS)
+    assert plan.train_on == ()
+    assert [t.function for t in plan.tasks if t.reads == "train"] == []
+    assert plan.tasks[0] == Task("publish", "publish", "a", shared_with=("b", "c"))
+    assert {t.takes for t in plan.tasks if t.function == "predict"} == {("publish",)}
+    assert plan.model_task == "publish"
+    ask(plan)
+    takes = with_task(plan, "predict-a", name="publish-2", function="publish", reads=None)
+    with pytest.raises(FederatedError, match="publish-2: publish is not run on 1 outputs"):
+        ask(takes)
 
 
 def test_a_sequence_hands_on_to_the_next_alone():

@@ -41,6 +41,12 @@ _whole = click.option(
 )
 
 
+_model = click.option(
+    "--model", type=click.Path(path_type=Path),
+    help="Score this model's folder as it is, adopted or trained: alone, or beside the --plan s.",
+)  # fmt: skip
+
+
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def federated() -> None:
     """Run a benchmark in which videos stay with their owners (Substra)."""
@@ -114,6 +120,7 @@ def _deal(
     "--plan", "kinds", multiple=True, type=click.Choice(["single", "sequence", "fedavg", "pooled"]),
     help="Run these kinds of plan alone; can be given several times.",
 )  # fmt: skip
+@_model
 @click.option("--docker", "backend", flag_value="docker", default=None, help="Tasks in containers.")
 @_folder
 @_raw
@@ -124,6 +131,7 @@ def run_local(
     organisations: int,
     rounds: int,
     kinds: tuple[str, ...],
+    model: Path | None,
     backend: Literal["docker"] | None,
     folder: Path,
     raw: Path,
@@ -135,17 +143,23 @@ def run_local(
     The chunks of params.yaml are dealt to so many organisations; federated averaging goes on for
     so many rounds. A plan that was run before by the same code is not run again: so an interrupted
     benchmark goes on with the plan that it was at.
+
+    A model that is scored as it is wants crops of its own: give --whole-videos, and tasks make
+    them, or set the section faces of params.yaml to what its checkpoint.json has.
     """
     from unmask.cli.common import progress, set_up_logging
     from unmask.federated import archives, local, runs
+    from unmask.models import checkpoint
 
     set_up_logging()
     if backend is None:
         archives.check_installed(Path())
     names = runs.names_of(organisations)
+    if model is not None and not whole_videos:
+        checkpoint.check_crops(checkpoint.read_settings(model), params.load().faces)
     members = _deal(names, (), folder, raw, faces, whole_videos=whole_videos)
-    assets = _pack(folder)
-    plans = runs.plans_of(kinds or runs.KINDS, names, rounds=rounds)
+    assets = _pack(folder, model)
+    plans = runs.plans_of(_kinds(kinds, runs.KINDS, model), names, rounds=rounds)
     steps = runs.run(
         plans, members, assets, folder,
         environment=local.task_environment(os.environ, folder),
@@ -160,7 +174,14 @@ def run_local(
     _show(submissions, folder)
 
 
-def _pack(folder: Path) -> "Assets":
+def _kinds(kinds: Sequence[str], known: Sequence[str], model: Path | None) -> Sequence[str]:
+    """Return the kinds of plan to run: those asked for, or all that train; a model's as it is."""
+    from unmask.federated.plans import AS_IT_IS
+
+    return kinds or known if model is None else (*kinds, AS_IT_IS)
+
+
+def _pack(folder: Path, model: Path | None) -> "Assets":
     """Return all that is registered but the samples, by params.yaml."""
     from unmask.cli.common import weights_cache
     from unmask.federated import runs
@@ -168,7 +189,7 @@ def _pack(folder: Path) -> "Assets":
 
     settings = params.load()
     training = Settings.of(settings)
-    return runs.pack(training, folder, weights_cache=weights_cache())
+    return runs.pack(training, folder, weights_cache=weights_cache(), model=model)
 
 
 def _track(submission: "Submission") -> None:
@@ -187,10 +208,18 @@ def _track(submission: "Submission") -> None:
     help="Send these kinds of plan alone; can be given several times.",
 )  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True)
+@_model
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; ask no node anything.")
 @_folder
 @needs("federated", "train")
-def submit(config: Path, kinds: tuple[str, ...], rounds: int, dry_run: bool, folder: Path) -> None:
+def submit(
+    config: Path,
+    kinds: tuple[str, ...],
+    rounds: int,
+    model: Path | None,
+    dry_run: bool,
+    folder: Path,
+) -> None:
     """Register on a real network what the plans need, and the plans.
 
     What is registered is not sent again, so an interrupted submission goes on by the same command.
@@ -206,10 +235,11 @@ def submit(config: Path, kinds: tuple[str, ...], rounds: int, dry_run: bool, fol
     network, secrets = _network(config)
     members = federated_remote_config.read_members(network)
     plans = federated_remote_wanted.plans_of(
-        kinds or federated_remote_wanted.KINDS, members, rounds
-    )
+        _kinds(kinds, federated_remote_wanted.KINDS, model), members, rounds,
+        submitter=network.submitter,
+    )  # fmt: skip
     federated_remote_wanted.check(plans, network, members)
-    assets = _pack(folder)
+    assets = _pack(folder, model)
     wanted = federated_remote_wanted.wanted_by(network, plans, members, assets)
     with sole_writer(folder):
         keys = AssetKeys(folder / NAME)

@@ -13,7 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.federated.plans import FUNCTIONS
+from unmask.federated import state
+from unmask.federated.plans import FUNCTIONS, Plan
 from unmask.federated.samples import FederatedError
 from unmask.federated.state import write_zip
 from unmask.runtime.code import PACKAGE
@@ -28,6 +29,7 @@ HEAVY = (
 )  # fmt: skip
 NEEDS = {"train": HEAVY, "predict": HEAVY}
 WHEEL_MODEL = "UNMASK_WHEEL_MODEL"  # has hatch_build.py pack a model: none goes to a network
+PUBLISH = "publish"  # the function that is packed where there is a model to score as it is
 OPENER, DESCRIPTION = "opener.py", "description.md"
 
 
@@ -47,6 +49,18 @@ class Assets:
     opener: Asset
     functions: dict[str, Asset]
 
+    def digests_for(self, plan: Plan) -> dict[str, str]:
+        """Return the SHA-256 of the functions by name, without what other plans alone hand out.
+
+        So a plan that trains is the same whatever model is scored beside it.
+        """
+        runs = {task.function for task in plan.tasks}
+        return {
+            name: asset.sha256
+            for name, asset in sorted(self.functions.items())
+            if name != PUBLISH or name in runs
+        }
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -55,6 +69,7 @@ class Recipe:
     settings: str  # federated_tasks.settings_text
     weights: Path | None
     weights_name: str  # the path in the archive: what the settings' model.weights says
+    model: Path | None = None  # a model's folder that `publish` hands out; without it there is none
 
 
 def build_wheel(root: Path, folder: Path) -> Path:
@@ -107,7 +122,8 @@ def pack(root: Path, recipe: Recipe, out: Path) -> Assets:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="unmask-wheel-") as folder:
         wheel = build_wheel(root, Path(folder))
-        functions = {name: _pack(root, name, recipe, wheel, out) for name in FUNCTIONS}
+        wanted = [name for name in FUNCTIONS if name != PUBLISH or recipe.model is not None]
+        functions = {name: _pack(root, name, recipe, wheel, out) for name in wanted}
     return Assets(opener_of(root), functions)
 
 
@@ -133,9 +149,27 @@ def _pack(root: Path, name: str, recipe: Recipe, wheel: Path, out: Path) -> Asse
         members["settings.json"] = recipe.settings.encode()
         if recipe.weights is not None:
             members[recipe.weights_name] = _read(recipe.weights)
+    if name == PUBLISH:
+        assert recipe.model is not None
+        members[state.MODEL] = _state_of(recipe.model)
     path = out / f"{name}.zip"
     write_zip(path, members)
     return _asset(path, home / DESCRIPTION)
+
+
+def _state_of(model: Path) -> bytes:
+    """Return a model's folder as a state; read again, so that nobody is sent what all refuse."""
+    with tempfile.TemporaryDirectory(prefix="unmask-state-") as folder:
+        path = Path(folder, state.MODEL)
+        try:
+            state.pack(model, path, state.UNTRAINED)
+        except OSError as error:
+            raise FederatedError(
+                f"Asked to score the model in {model}; {error.filename} can't be read "
+                f"({error.strerror}). Name the folder of a model."
+            ) from error
+        state.read(path)
+        return path.read_bytes()
 
 
 def _asset(path: Path, description: Path) -> Asset:

@@ -175,7 +175,7 @@ def _rows(submissions: Sequence[Submission]) -> list[list[str]]:
     for rank, each in enumerate(submissions, start=1):
         cost = _cost(each, submissions)
         rows.append([
-            str(rank), each.plan, ", ".join(each.train_on), f"{each.mean('log_loss'):.4f}",
+            str(rank), each.plan, ", ".join(each.train_on) or "-", f"{each.mean('log_loss'):.4f}",
             "" if cost is None else f"{cost:+.4f}", f"{each.mean('auc'):.4f}",
             f"{each.mean('coverage'):.3f}",
             *(

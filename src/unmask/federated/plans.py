@@ -12,6 +12,7 @@ from typing import Any
 from unmask.federated.samples import FederatedError, Sample, Side
 
 MAX_NAMED = 5  # problems of one plan that a message names
+AS_IT_IS = "as-it-is"  # the plan that trains nothing
 METRICS = ("log_loss", "auc", "coverage")
 
 
@@ -20,7 +21,7 @@ class Function:
     """What a function of the benchmark takes and gives."""
 
     output: str
-    model: str | None = None  # the input that takes a task's output
+    model: str | None = None  # the input that takes a task's output; None: it takes none
     many: bool = False  # whether that input takes several
     optional: bool = False
     reads: Side | None = None  # the side of an organisation's videos that it may see
@@ -29,6 +30,7 @@ class Function:
 
 FUNCTIONS: Mapping[str, Function] = {
     "train": Function("model", model="start", optional=True, reads="train"),
+    "publish": Function("model"),
     "aggregate": Function("model", model="models", many=True),
     "predict": Function("predictions", model="model", reads="test"),
     **{
@@ -139,6 +141,12 @@ def pooled(pool: str, train_on: Sequence[str], test_on: Sequence[str]) -> Plan:
     return Plan("pooled", tuple(train_on), (train, *_tests(train, test_on)))
 
 
+def as_it_is(owner: str, test_on: Sequence[str]) -> Plan:
+    """Return the plan to test on everybody's videos a model that owner has, without training it."""
+    model = Task("publish", "publish", owner, shared_with=_others(test_on, owner))
+    return Plan(AS_IT_IS, (), (model, *_tests(model, test_on)))
+
+
 def _train(organisation: str, number: int, before: tuple[str, ...], then: Sequence[str]) -> Task:
     return Task(
         f"train-{number}-{organisation}", "train", organisation, reads="train", takes=before,
@@ -209,9 +217,9 @@ def _order_problems(plan: Plan, organisations: Mapping[str, Organisation]) -> It
             yield f"{task.name}: there is no organisation {task.organisation}"
         if strange := [name for name in task.takes if name not in done]:
             yield f"{task.name}: takes what {strange[0]} makes, which no task before it does"
-        if (not task.takes and not function.optional) or (
-            len(task.takes) > 1 and not function.many
-        ):
+        least = 0 if function.model is None or function.optional else 1
+        most = 0 if function.model is None else len(task.takes) if function.many else 1
+        if not least <= len(task.takes) <= most:
             yield f"{task.name}: {task.function} is not run on {len(task.takes)} outputs"
         for name in set(task.takes) & set(done):
             given, wanted = FUNCTIONS[done[name].function].output, taken_kind(task.function)

@@ -43,14 +43,18 @@ def deal(materials: Sequence[Material], names: Sequence[str], folder: Path) -> l
     return participants(names, samples_dir)
 
 
-def pack(settings: "Settings", folder: Path, *, weights_cache: Path) -> Assets:
+def pack(
+    settings: "Settings", folder: Path, *, weights_cache: Path, model: Path | None = None
+) -> Assets:
     """Write the archives of the checkout in the current folder to folder/archives; return them.
+
+    model is the folder of one that a plan scores as it is.
 
     Raises:
         FederatedError: they can't be made.
         WeightsError: model.weights can't be had.
     """
-    made_of = recipe(settings, weights_cache=weights_cache)
+    made_of = replace(recipe(settings, weights_cache=weights_cache), model=model)
     return archives.pack(Path(), made_of, folder / ARCHIVES)
 
 
@@ -81,6 +85,8 @@ def plans_of(kinds: Sequence[str], organisations: Sequence[str], *, rounds: int)
     """Return the plans of these kinds; each is tested on all organisations."""
     everybody = tuple(organisations)
     plans: list[Plan] = []
+    if federated_plans.AS_IT_IS in kinds:
+        plans.append(federated_plans.as_it_is(everybody[0], everybody))
     if "single" in kinds:
         plans += [federated_plans.single(name, everybody) for name in everybody]
     if "sequence" in kinds:
@@ -178,7 +184,7 @@ def _run_plan(
 ) -> Iterator[Step]:  # fmt: skip
     used = {task.organisation for task in plan.tasks}
     own = [member for member in members if member.name in used]
-    functions = {name: asset.sha256 for name, asset in sorted(assets.functions.items())}
+    functions = assets.digests_for(plan)
     samples = {member.name: [sample.name for sample in member.samples] for member in own}
     key = leaderboard.submission_key(
         plan, functions, assets.opener.sha256, samples, backend=backend

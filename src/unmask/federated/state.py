@@ -31,6 +31,7 @@ WEIGHTS, SETTINGS, ABOUT = "weights.safetensors", "checkpoint.json", "state.json
 MOST_BYTES = {WEIGHTS: 3 * 2**29, SETTINGS: 2**20, ABOUT: 2**12}
 _MOST_LISTING_BYTES = 2**12
 MOST_TRACKS, MOST_ROUNDS = 10**9, 10**6
+MODEL = "model.zip"  # in the archive of `publish`: a state
 # What says where the weights that a training began with came from: it differs from round to round.
 ORIGIN = ("weights", "weights_sha256")
 # What a checkpoint records of the net beside params: see models/checkpoint.
@@ -45,6 +46,10 @@ class About:
     tracks: int  # face tracks that it was trained on: its weight in a mean
     rounds: int  # trainings in a row that led to it
     format: int = FORMAT
+
+
+# Of a model that no plan trained. It is in no mean, so how much it was trained on never counts.
+UNTRAINED = About(tracks=1, rounds=1)
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,16 @@ def check_alike(asked_by: str, one: Mapping[str, Any], other: Mapping[str, Any])
             f"{asked_by} needs models of the same settings; they differ in {', '.join(differing)}. "
             "Give all organisations one archive of `train`."
         )
+
+
+def hand_on(path: Path, out: Path) -> None:
+    """Write a state to out, byte for byte, once it is checked.
+
+    Raises:
+        FederatedError: it is not what pack writes.
+    """
+    read(path)
+    out.write_bytes(path.read_bytes())
 
 
 def average(paths: Sequence[Path], out: Path) -> None:

@@ -33,16 +33,24 @@ class Wanted:
     dataset: str = ""  # the digest of a sample's dataset
 
 
-def plans_of(kinds: Sequence[str], members: Mapping[str, Organisation], rounds: int) -> list[Plan]:
-    """Return the plans of these kinds: trained where there are train samples, tested likewise."""
+def plans_of(
+    kinds: Sequence[str], members: Mapping[str, Organisation], rounds: int, *, submitter: str
+) -> list[Plan]:
+    """Return the plans of these kinds: trained where there are train samples, tested likewise.
+
+    What is scored as it is comes from the submitter.
+    """
     sides = {side: [n for n, m in members.items() if _has(m, side)] for side in SIDES}
     train_on, test_on = sides["train"], sides["test"]
-    if not train_on or not test_on:
+    trains = any(kind != federated_plans.AS_IT_IS for kind in kinds)
+    if (trains and not train_on) or not test_on:
         raise FederatedError(
             f"Asked for plans; {len(train_on)} organisations have train samples and {len(test_on)} "
             "test samples. Say where they are: samples in organisations.yaml."
         )
     plans: list[Plan] = []
+    if federated_plans.AS_IT_IS in kinds:
+        plans.append(federated_plans.as_it_is(submitter, test_on))
     if "single" in kinds:
         plans += [federated_plans.single(name, test_on) for name in train_on]
     if "sequence" in kinds:
@@ -142,7 +150,7 @@ def plan_digest(
     """Return the digest of all that decides what a plan scores on this network."""
     used = {task.organisation for task in plan.tasks}
     return leaderboard.submission_key(
-        plan, {name: asset.sha256 for name, asset in assets.functions.items()},
+        plan, assets.digests_for(plan),
         assets.opener.sha256, {name: [s.name for s in members[name].samples] for name in used},
         backend=f"remote {node_of(network)}",
     )  # fmt: skip

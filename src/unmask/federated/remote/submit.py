@@ -244,7 +244,7 @@ def _new_plan(
     return SentPlan(
         plan=json.loads(json.dumps(asdict(plan))), node=node_of(network), key=str(uuid.uuid4()),
         tasks={task.name: str(uuid.uuid4()) for task in plan.tasks},
-        functions={name: asset.sha256 for name, asset in sorted(assets.functions.items())},
+        functions=assets.digests_for(plan),
         samples=leaderboard.samples_digest(s.name for m in members.values() for s in m.samples),
         videos={
             name: sum(s.reals + s.fakes for s in members[name].samples if s.side == "test")
