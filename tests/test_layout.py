@@ -127,8 +127,10 @@ BASE = {
 }  # fmt: skip
 # What a library of those imports that has parts for others.
 NOT_BASE = ("safetensors.torch",)
-# Modules all of whose commands have `needs`: no other command may use them.
-OF_EXTRAS = {"cli.adopt", "cli.federated", "cli.sagemaker", "cli.training"}
+# Modules all of whose commands have `needs`, or whose callers ask extras.check first.
+OF_EXTRAS = {
+    "cli.adopt", "cli.federated", "cli.sagemaker", "cli.training", "cluster.ray_cluster",
+}  # fmt: skip
 NO_COMMANDS = {"cli.common", "cli.command_group"}  # functions that commands of both kinds call
 
 # Modules without a test file of their own.
