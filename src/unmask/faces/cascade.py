@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unmask.engine.openvino_net import BatchNet
+from unmask.engine.on_cpu import batch_net
 from unmask.faces.tracks import Detection
 from unmask.records import Box
 
@@ -46,7 +46,7 @@ class Cascade:
 
     def __init__(self, *, min_face_px: int, thresholds: tuple[float, float, float]) -> None:
         self._first, self._second, self._last = (
-            BatchNet(net_path(name).read_bytes()) for name in NETS
+            batch_net(net_path(name).read_bytes()) for name in NETS
         )
         self._min_face_px = min_face_px
         self._thresholds = thresholds
