@@ -42,12 +42,11 @@ SMOOTHING = 0.98  # of the loss that is shown: about the mean of the last 50 ste
 # What the weights come from, beside params and sources: an interrupted run that finds other code
 # or other libraries begins afresh.
 CODE = (
-    "engine/openvino_net", "faces/cascade", "faces/detector", "faces/mtcnn_source",
-    "faces/torch_cascade", "faces/tracks", "forgeries/blend", "forgeries/sample", "geometry",
-    "models/backbones", "models/frame_net", "models/image_net", "models/pretrain",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "faces/cascade",
+    "faces/detector", "faces/torch_cascade", "faces/tracks", "forgeries/blend", "forgeries/sample",
+    "geometry", "models/backbones", "models/frame_net", "models/image_net", "models/pretrain",
     "models/pretrain_bank", "scoring/scores", "video/colour", "video/decode", "video/endings",
-    "video/failures", "video/frame", "video/light", "video/scale", "video/streams",
-    "video/transport",
+    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 PACKAGES = (
     "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "openvino",
