@@ -68,6 +68,7 @@ OWNERS = {
     },
     "jinja2": {"answers.html_report", "answers.index_page", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
+    "onnxruntime": {"engine.onnxruntime_net"},
     "openvino": {"engine.openvino_net"},
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},

@@ -268,8 +268,10 @@ def test_the_code_that_counts_is_what_calibrating_imports_but_what_cannot_change
         "answers.answers_file",  # rows that answers are written as
         # Which videos are one: each score stands by its file's digest.
         "data.fingerprints", "video.coded",
-        # What only training does, and how a model's folder says where it came from.
-        "forgeries.blend", "models.adopt.record", "models.adopt.start",
+        # How a model's folder says where it came from.
+        "models.adopt.record", "models.adopt.start",
+        # How many cores, what engines share, and which files are refused.
+        "engine.cores", "engine.net", "engine.onnx_file",
         # What refuses, how work is shared out, how files are written; not what is computed.
         "errors", "runtime.child", "runtime.code", "runtime.confinement", "runtime.digests",
         "runtime.disk", "runtime.plain_text", "runtime.processes", "runtime.record_files",

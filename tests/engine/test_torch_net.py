@@ -20,7 +20,7 @@ class Sums(nn.Module):
 
 def test_answers_come_in_order_whatever_their_number_and_size():
     module = Sums()
-    net = TorchNet(module, ["sum", "double"], device="cpu")
+    net = TorchNet(module, ["sum", "double"], device="cpu:0")  # treated as a GPU is
     inputs = [np.full(3, n, np.float32) for n in range(AT_ONCE + 1)]
     inputs += [np.full(5, n, np.float32) for n in range(2)]
     answers = list(net.run(iter(inputs)))
@@ -31,3 +31,10 @@ def test_answers_come_in_order_whatever_their_number_and_size():
 
 def test_nothing_asked_is_nothing_answered():
     assert list(TorchNet(Sums(), ["sum", "double"], device="cpu").run([])) == []
+
+
+def test_a_cpu_is_given_one_input_at_a_time():
+    """So no output depends on which inputs came with it."""
+    module = Sums()
+    list(TorchNet(module, ["sum", "double"], device="cpu").run([np.ones(3, np.float32)] * 3))
+    assert module.batches == [(1, 3)] * 3

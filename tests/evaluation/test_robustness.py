@@ -330,9 +330,12 @@ def test_the_code_that_counts_is_what_the_stage_imports_but_what_cannot_change_a
         "data.copies", "data.words",
         # What is made of answers, and what they are not made of.
         "evaluation.evaluate", "evaluation.plots", "scoring.metrics", "scoring.promises",
-        "scoring.unlike", "scoring.verdicts", "models.looks", "tracking.tracker",
-        # What only training does, and how a model's folder says where it came from.
-        "forgeries.blend", "models.adopt.record", "models.adopt.start",
+        "scoring.unlike", "scoring.verdicts", "models.features", "models.looks",
+        "tracking.tracker",
+        # How a model's folder says where it came from.
+        "models.adopt.record", "models.adopt.start",
+        # How many cores, what engines share, and which files are refused.
+        "engine.cores", "engine.net", "engine.onnx_file",
         # What refuses, how work is shared out, how files are written; not what is computed.
         "errors", "faces.shared_detector", "runtime.child", "runtime.code", "runtime.confinement",
         "runtime.digests", "runtime.disk", "runtime.processes", "runtime.record_files",

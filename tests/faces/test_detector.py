@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from painted import faces_over_noise, iou, still
+from painted import DETECT, faces_over_noise, iou, still
 
+from unmask.engine import on_cpu
 from unmask.faces.detector import Detector
 from unmask.records import Box
 from unmask.video import decode
@@ -84,3 +85,19 @@ def test_a_face_is_followed_to_where_a_search_finds_it(
         away = np.abs(np.subtract(found.points_52, face.points_52)).max()
         assert away < 0.1 * (face.box_xyxy[2] - face.box_xyxy[0])
     assert mtcnn.follow(frame, []) == []
+
+
+@pytest.mark.parametrize("library", ["onnxruntime", None])
+def test_without_openvino_the_same_faces_are_found(
+    mtcnn: Detector, monkeypatch: pytest.MonkeyPatch, library: str | None
+) -> None:
+    """By ONNX Runtime, and by torch where neither is installed."""
+    if library is not None:
+        pytest.importorskip(library, reason=f"{library} is not installed: nothing to be tested")
+    picture = np.full((180, 320, 3), 90, np.uint8)
+    picture[20:160, 170:310] = still("002_smiling.jpg", 140)
+    ((expected,),) = mtcnn.detect([picture])
+    monkeypatch.setattr(on_cpu, "library", lambda: library)
+    ((found,),) = Detector(DETECT).detect([picture])
+    assert iou(found.box_xyxy, expected.box_xyxy) > 0.95
+    assert found.score == pytest.approx(expected.score, abs=0.01)

@@ -13,7 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from unmask import params
+from unmask.engine import on_cpu
+from unmask.engine.onnxruntime_net import OnnxRuntimeNet
 from unmask.engine.openvino_net import OpenVinoNet
+from unmask.engine.torch_net import TorchNet
 from unmask.geometry import DEVIATION, MEAN
 from unmask.models.backbones import build, clip_logits
 from unmask.models.checkpoint import SETTINGS, WEIGHTS, Checkpoint, save
@@ -178,6 +181,23 @@ def test_every_way_to_a_net_gives_the_same_bits(tmp_path, checkpoint, caplog):
     with torch.inference_mode():
         logit = float(clip_logits(net, torch.from_numpy(given)[None]))
     assert next(predictor.score_clips([given])) == pytest.approx(logit, abs=1e-4)
+
+
+@pytest.mark.parametrize(("library", "engine"), [("onnxruntime", OnnxRuntimeNet), (None, TorchNet)])
+def test_a_cpu_without_openvino_is_served_by_what_is_there(
+    tmp_path, checkpoint, monkeypatch, library, engine
+):
+    if library is not None:
+        pytest.importorskip(library, reason=f"{library} is not installed: nothing to be tested")
+    folder, _ = saved(tmp_path, checkpoint)
+    clips = np.random.default_rng(1).normal(0, 1, (3, 3, 4, 64, 64)).astype(np.float32)
+    expected = list(Predictor.load(folder, device="cpu").score_clips(clips))
+    monkeypatch.setattr(on_cpu, "library", lambda: library)
+    predictor = Predictor.load(folder, device="cpu")
+    found = list(predictor.score_clips(clips))
+    assert isinstance(predictor.net, engine)
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert list(predictor.score_clips(clips[::-1])) == found[::-1]
 
 
 def test_a_net_without_a_portable_form_is_run_by_torch(tmp_path, checkpoint):

@@ -161,10 +161,13 @@ def test_test_videos_do_not_count(chunk):
 
 def test_the_code_that_counts_is_what_train_imports_but_what_cannot_change_weights():
     harmless = {
+        # How many cores, what engines share, and which files are refused.
+        "engine.cores", "engine.net", "engine.onnx_file",
         # What is said of a model, not what it is.
         "models.card_head", "models.checkpoint", "models.model_card", "tracking.tracker",
         # What folders hold that no training makes: nets of others, and promises.
-        "models.adopt.nets", "models.adopt.record", "models.looks", "runtime.digests",
+        "models.adopt.nets", "models.adopt.record", "models.features", "models.looks",
+        "runtime.digests",
         "scoring.promises", "scoring.unlike",
         # What refuses to train or to write, or drops copies from what is trained on.
         "data.copies", "data.leakage", "data.same_pictures", "data.words", "errors", "runtime.disk",

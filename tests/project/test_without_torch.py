@@ -2,18 +2,27 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from painted import faces_over_noise
 
 from unmask import params
+from unmask.faces.files import crop_file
 from unmask.models.backbones import build
 from unmask.models.checkpoint import Checkpoint, save
+from unmask.models.predict import Predictor
 from unmask.scoring.verdicts import NOTHING_LEARNED
+from unmask.serve.inference import Settings, Task, _InferenceWorker
+from unmask.tracking import mlflow_tracker
 from unmask.video.encode import write_video
 
 TRAINING = (
@@ -67,6 +76,58 @@ def test_the_answer_is_the_same_to_the_last_bit(folder):
     assert "What spoke for a fake" in page
     (folder / "page.html").unlink()
     assert ask(folder, blocked=False)[0] == row
+
+
+PYFUNC = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+[row] = model.predict([{"path": sys.argv[2]}]).to_dict("records")
+print(row["probability"].hex(), "torch" in sys.modules, "lightning" in sys.modules)
+"""
+
+
+def test_mlflows_model_answers_with_the_same_bits(folder, tmp_path):
+    """Where neither torch nor what trains can be imported; MLflow alone is installed beside."""
+    row, _ = ask(folder, blocked=False)
+    logged = SimpleNamespace(artifact_location=str(tmp_path), model_id="m-1")
+    saved = tmp_path / "saved"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's of its own types
+        mlflow_tracker._save_pyfunc(folder / "model", saved, logged, "run")
+    requirements = (saved / "requirements.txt").read_text().split()
+    assert {re.split("[=<>]", line)[0] for line in requirements} == {"mlflow", "unmask"}
+    blocked = tmp_path / "blocked"
+    for name in set(TRAINING) - {"mlflow", "pandas", "scipy", "matplotlib"}:
+        shutil.copytree(folder / "blocked" / name, blocked / name)
+    done = subprocess.run(
+        [sys.executable, "-c", PYFUNC, str(saved), str(folder / "clip.mp4")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(blocked), *sys.path])},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [row["probability"].hex(), "False", "False"]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_serve_and_evaluate_give_the_same_bits(folder, tmp_path, monkeypatch, threads):
+    row, _ = ask(folder, blocked=False)
+    model, clip = folder / "model", folder / "clip.mp4"
+    (tmp_path / "job").mkdir()
+    shutil.copy(clip, tmp_path / "job" / "video.mp4")
+    monkeypatch.setenv("TMPDIR", "")  # the worker sets it, and the next attribute
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    worker = _InferenceWorker(Settings(model, tmp_path, None, (), threads=threads))
+    task = Task(tmp_path / "job" / "video.mp4", "clip.mp4", False, 60.0)
+    served = worker.answer(task, lambda _: None).row
+    assert served["probability"] == row["probability"]
+    assert served["faces"] == row["faces"]
+    # What `evaluate`, `robustness` and `benchmark` do with crops that are there already.
+    predictor = Predictor.load(model, threads=threads)
+    cropped = crop_file(clip, predictor.checkpoint.faces, crops_dir=tmp_path)
+    (score,) = predictor.score_videos(tmp_path, [cropped.found])
+    assert score.probability == row["probability"]
 
 
 def test_what_needs_torch_says_what_to_install(folder):

@@ -45,13 +45,13 @@ _MANIFEST = ".calibration.jsonl"
 _STALL_S = 300.0
 # A change of these scores all videos anew.
 _CODE = (
-    "answers/analysis", "answers/calibration", "engine/openvino_net", "engine/torch_net",
-    "faces/cascade", "faces/cropper", "faces/detector", "faces/files", "faces/mtcnn_source",
-    "faces/search", "faces/torch_cascade", "faces/tracks", "geometry", "models/adopt/nets",
-    "models/adopt/padding", "models/backbones", "models/checkpoint", "models/clip_times",
-    "models/clips", "models/features", "models/frame_net", "models/grad_cam", "models/net_file",
-    "models/portable", "models/predict", "scoring/scores", "scoring/stretches", "timm_facts",
-    "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
+    "answers/analysis", "answers/calibration", "engine/on_cpu", "engine/onnxruntime_net",
+    "engine/openvino_net", "engine/torch_net", "faces/cascade", "faces/cropper", "faces/detector",
+    "faces/files", "faces/search", "faces/torch_cascade", "faces/tracks", "geometry",
+    "models/adopt/nets", "models/adopt/padding", "models/backbones", "models/checkpoint",
+    "models/clip_times", "models/features", "models/frame_net", "models/grad_cam",
+    "models/net_file", "models/portable", "models/predict", "scoring/scores", "scoring/stretches",
+    "timm_facts", "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
     "video/frame", "video/light", "video/scale", "video/streams", "video/transport",
 )  # fmt: skip
 # What a video is called that was read and has no score: it is no genuine video of the calibration,

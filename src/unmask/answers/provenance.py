@@ -28,7 +28,8 @@ from unmask.tracking import provenance
 
 # Those whose version can move a score.
 PACKAGES = (
-    "unmask", "openvino", "torch", "torchvision", "pytorchvideo", "timm", "facenet-pytorch", "av",
+    "unmask", "openvino", "onnxruntime", "torch", "torchvision", "pytorchvideo", "timm",
+    "facenet-pytorch", "av",
     "numpy", "opencv-python-headless", "pillow",
 )  # fmt: skip
 ANNOTATED = "boxes and scores by unmask predict --annotate"  # in the metadata of such a clip

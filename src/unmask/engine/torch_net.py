@@ -1,4 +1,4 @@
-"""Nets of torch's, on a GPU, or where they have no portable form."""
+"""Nets of torch's: on a GPU, or where they have no portable form, or nothing else runs it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-AT_ONCE = 16
+AT_ONCE = 16  # on a GPU
 
 
 class TorchNet:
     """A module that maps a batch of inputs to several batches of outputs.
 
-    It works on batches, which GPUs need. There an output may differ in its last digit by which
-    inputs share its batch.
+    GPUs need batches: there an output may differ in its last digit by which inputs share its own.
+    A CPU is given one input at a time.
     """
 
     def __init__(
@@ -26,13 +26,14 @@ class TorchNet:
     ) -> None:
         self._module = module.eval().to(device)
         self._device = device
+        self._at_once = 1 if str(device) == "cpu" else AT_ONCE
         self.outputs = tuple(outputs)
 
     def run(self, inputs: Iterable[Values]) -> Iterator[Outputs]:
         """Yield what the net makes of each input, in order."""
         batch: list[Values] = []
         for each in inputs:
-            if len(batch) == AT_ONCE or (batch and each.shape != batch[0].shape):
+            if len(batch) == self._at_once or (batch and each.shape != batch[0].shape):
                 yield from self._forward(batch)
                 batch = []
             batch.append(each)

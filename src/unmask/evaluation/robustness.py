@@ -39,14 +39,14 @@ METRICS: dict[str, metrics.Metric] = {
 _LESS_IS_BETTER = {"log_loss"}
 # What an answer comes from beside model, video and params: after a change the next run asks anew.
 _CODE = (
-    "engine/openvino_net", "engine/torch_net", "evaluation/robustness", "faces/cascade",
-    "faces/cropper", "faces/detector", "faces/mtcnn_source", "faces/search",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "engine/torch_net",
+    "evaluation/robustness", "faces/cascade", "faces/cropper", "faces/detector", "faces/search",
     "faces/torch_cascade", "faces/tracks", "forgeries/degrade", "geometry", "models/adopt/nets",
     "models/adopt/padding", "models/backbones", "models/checkpoint", "models/clip_times",
-    "models/clips", "models/frame_net", "models/grad_cam", "models/net_file", "models/portable",
-    "models/predict", "scoring/scores", "scoring/stretches", "timm_facts", "video/colour",
-    "video/decode", "video/encode", "video/endings", "video/failures", "video/frame",
-    "video/light", "video/scale", "video/streams", "video/transport",
+    "models/frame_net", "models/grad_cam", "models/net_file", "models/portable", "models/predict",
+    "scoring/scores", "scoring/stretches", "timm_facts", "video/colour", "video/decode",
+    "video/encode", "video/endings", "video/failures", "video/frame", "video/light", "video/scale",
+    "video/streams", "video/transport",
 )  # fmt: skip
 
 Answers = Mapping[str, Sequence[ScoredVideo]]  # by degradation: each has all videos, in one order

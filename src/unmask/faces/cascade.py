@@ -1,13 +1,13 @@
 """MTCNN's three nets in a row, as its paper has them, on a CPU and without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.engine.openvino_net import BatchNet
+from unmask.engine.on_cpu import batch_net
 from unmask.faces.tracks import Detection
 from unmask.records import Box
 from unmask.video.scale import Source
@@ -50,7 +50,7 @@ class Cascade:
 
     def __init__(self, *, min_face_px: int, thresholds: tuple[float, float, float]) -> None:
         self._first, self._second, self._last = (
-            BatchNet(net_path(name).read_bytes()) for name in NETS
+            batch_net(net_path(name).read_bytes()) for name in NETS
         )
         self._min_face_px = min_face_px
         self._thresholds = thresholds
@@ -113,7 +113,9 @@ class Cascade:
         return _square(_shift(boxes_K4[kept], shifts_K4[kept]))
 
 
-def _ask(net: BatchNet, windows_NHW3: Pictures, batches: Sequence[int]) -> list[Numbers]:
+def _ask(
+    net: Callable[[Pictures], tuple[Numbers, ...]], windows_NHW3: Pictures, batches: Sequence[int]
+) -> list[Numbers]:
     """Return what a net says of windows, in batches of these sizes alone, the largest first."""
     said = []
     rest = windows_NHW3

@@ -36,7 +36,8 @@ _INDEX = "index.jsonl"
 _PARTIAL_INDEX = ".index.jsonl.partial"
 # A change of these crops everything anew.
 _CODE = (
-    "engine/openvino_net", "faces/cascade", "faces/cropper", "faces/detector",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net",
+    "faces/cascade", "faces/cropper", "faces/detector",
     "faces/mtcnn_source", "faces/search", "faces/torch_cascade", "faces/tracks", "video/colour",
     "video/decode", "video/encode", "video/endings", "video/failures", "video/frame",
     "video/light", "video/scale", "video/streams", "video/transport",

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask import params
+from unmask.engine import on_cpu
 from unmask.faces.tracks import Detection, square_around
 from unmask.records import Box
 from unmask.video.frame import Frame
@@ -121,7 +123,8 @@ def _inside(square: Box, frame: Frame) -> tuple[int, int, int, int] | None:
 
 def _cascade(settings: params.Detect, device: str) -> "Cascade | TorchCascade":
     # Here, as importing either takes time that a reader of records need not wait.
-    if device == "cpu":
+    # Torch does it on a CPU, too, where nothing else can.
+    if device == "cpu" and (on_cpu.library() or find_spec("torch") is None):
         from unmask.faces.cascade import Cascade
 
         return Cascade(min_face_px=settings.min_face_px, thresholds=settings.thresholds)

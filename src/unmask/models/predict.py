@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unmask.engine import on_cpu
 from unmask.engine.cores import usable_cores
 from unmask.engine.net import Net, Outputs, Values
 from unmask.errors import NoMapError, WeightsError
@@ -87,18 +88,17 @@ class Predictor:
 
     @cached_property
     def net(self) -> Net:
-        """Return what gives the logits: OpenVINO on a CPU; torch on a GPU, or as a last resort.
+        """Return what gives the logits: the portable net on a CPU; torch's on a GPU, or as a last
+        resort.
 
         Raises:
             WeightsError: the weights are missing, damaged or another backbone's.
         """
         device = self._device or _best_device()
-        if device == "cpu" and (content := self.portable) is not None:
-            from unmask.engine.openvino_net import OpenVinoNet
-
-            net, own = OpenVinoNet(content, threads=self._threads), self.checkpoint.geometry
-            net.prepare((3, own.frames, own.side_px, own.side_px))
-            return net
+        if device == "cpu" and on_cpu.library() and (content := self.portable) is not None:
+            own = self.checkpoint.geometry
+            shape = (3, own.frames, own.side_px, own.side_px)
+            return on_cpu.portable_net(content, shape, threads=self._threads)
         torch_net = self.torch_net  # first: it says what to do where torch is missing
         from unmask.engine.torch_net import TorchNet
         from unmask.models.portable import Portable
@@ -140,9 +140,9 @@ class Predictor:
         try:
             return checkpoints.load_net(net, self.checkpoint)
         except ModuleNotFoundError as error:
+            remedy = "`pip install 'unmask[train]'`" if on_cpu.library() else on_cpu.INSTALL
             raise WeightsError(
-                f"Asked for the net in {net} by torch; {error.name} is not installed. Run "
-                "`pip install 'unmask[train]'`."
+                f"Asked for the net in {net} by torch; {error.name} is not installed. Run {remedy}."
             ) from error
 
     @cached_property

@@ -50,12 +50,13 @@ SMOOTHING = 0.98  # of the loss that is shown: about the mean of the last 50 ste
 # What the weights come from, beside params and sources: an interrupted run that finds other code
 # or other libraries begins afresh.
 CODE = (
-    "engine/openvino_net", "faces/cascade", "faces/detector", "faces/torch_cascade",
-    "faces/tracks", "forgeries/blend", "forgeries/mesh_hulls", "forgeries/sample", "geometry",
-    "models/backbones", "models/frame_net", "models/image_net", "models/pretrain",
-    "models/pretrain_bank", "models/pretrain_faces", "scoring/scores", "video/codec_pass",
-    "video/colour", "video/decode", "video/endings", "video/failures", "video/frame",
-    "video/light", "video/streams", "video/transport",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "faces/cascade",
+    "faces/detector", "faces/torch_cascade", "faces/tracks", "forgeries/blend",
+    "forgeries/mesh_hulls", "forgeries/sample", "geometry", "models/backbones",
+    "models/frame_net", "models/image_net", "models/pretrain", "models/pretrain_bank",
+    "models/pretrain_faces", "scoring/scores", "video/codec_pass", "video/colour", "video/decode",
+    "video/endings", "video/failures", "video/frame", "video/light", "video/streams",
+    "video/transport",
 )  # fmt: skip
 PACKAGES = (
     "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "openvino",

@@ -22,6 +22,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from unmask.engine import on_cpu
 from unmask.errors import UnmaskError
 from unmask.records import Chunk
 from unmask.runtime.code import code_digest
@@ -32,17 +33,16 @@ logger = logging.getLogger(__name__)
 # What the weights, the temperature and the limits come from, beside params and data: with other
 # code or other libraries an epoch that is done would not be the one that would be done now.
 CODE = (
-    "engine/openvino_net", "engine/torch_net", "forgeries/blend", "geometry",
-    "models/adopt/padding", "models/adopt/start", "models/backbones", "models/calibrate",
-    "models/classifier", "models/clip_times", "models/clips", "models/fit", "models/frame_net",
-    "models/grad_cam", "models/net_file", "models/portable", "models/predict", "models/resume",
-    "models/train", "models/tuning",
-    "scoring/scores", "scoring/stretches", "scoring/verdicts", "timm_facts", "video/colour",
-    "video/decode", "video/endings", "video/failures", "video/frame", "video/light",
-    "video/streams", "video/transport",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "engine/torch_net",
+    "forgeries/blend", "geometry", "models/adopt/padding", "models/adopt/start", "models/backbones",
+    "models/calibrate", "models/classifier", "models/clip_times", "models/clips", "models/fit",
+    "models/frame_net", "models/grad_cam", "models/net_file", "models/portable", "models/predict",
+    "models/resume", "models/train", "models/tuning", "scoring/scores", "scoring/stretches",
+    "scoring/verdicts", "timm_facts", "video/colour", "video/decode", "video/endings",
+    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
-# And the backbone's.
-PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "openvino", "torch")
+# And the backbone's, and what runs its net on this CPU.
+PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")
 
 
 def training_key(
@@ -55,7 +55,8 @@ def training_key(
     and its code. Where it trains does not count.
     """
     digest = hashlib.sha256()
-    libraries = [f"{name} {version(name)}" for name in sorted({*PACKAGES, library})]
+    names = {*PACKAGES, library, on_cpu.library() or "torch"}
+    libraries = [f"{name} {version(name)}" for name in sorted(names)]
     for part in (json.dumps(sections, sort_keys=True), *libraries, str(weights_sha256)):
         digest.update(part.encode() + b"\0")
     digest.update(code_digest(*CODE).encode() + b"\0")

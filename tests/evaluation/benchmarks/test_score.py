@@ -161,12 +161,14 @@ def test_a_compression_is_a_word_of_its_own(file: str, word: str):
 def test_the_code_that_counts_is_what_answering_imports_but_what_cannot_change_an_answer() -> None:
     harmless = {
         # Crops are there before: each has a key of what it was made by.
-        "faces.cascade", "faces.cropper", "faces.detector", "faces.search", "faces.tracks",
-        "video.encode",
+        "faces.cascade", "faces.cropper", "faces.detector", "faces.search", "faces.torch_cascade",
+        "faces.tracks", "video.encode", "video.scale",
         # What is made of answers, and what a detector is called.
         "evaluation.benchmarks.scores_file", "models.card_head",
-        # What only training does, and how a model's folder says where it came from.
-        "forgeries.blend", "models.adopt.record", "models.adopt.start",
+        # How a model's folder says where it came from.
+        "models.adopt.record", "models.adopt.start",
+        # How many cores, what engines share, and which files are refused.
+        "engine.cores", "engine.net", "engine.onnx_file",
         # What refuses, how work is shared out, how files are written; not what is computed.
         "errors", "records", "runtime.child", "runtime.code", "runtime.confinement",
         "runtime.digests", "runtime.disk", "runtime.plain_text", "runtime.processes",

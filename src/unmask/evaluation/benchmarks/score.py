@@ -23,12 +23,14 @@ ANSWERS = "answers.jsonl"
 _MAX_CARD_BYTES = 2**18  # a model's folder may be a stranger's
 # What an answer comes from beside the model and the crops: after a change it is asked for anew.
 _CODE = (
-    "answers/analysis", "answers/labelled", "evaluation/benchmarks/score", "faces/files",
+    "answers/analysis", "answers/labelled", "engine/on_cpu", "engine/onnxruntime_net",
+    "engine/openvino_net", "engine/torch_net", "evaluation/benchmarks/score", "faces/files",
     "geometry", "models/adopt/nets", "models/adopt/padding", "models/backbones",
-    "models/checkpoint", "models/clips", "models/features", "models/frame_net", "models/looks",
-    "models/predict", "scoring/promises", "scoring/scores", "scoring/stretches", "scoring/unlike",
-    "scoring/verdicts", "timm_facts", "video/colour", "video/decode", "video/endings",
-    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
+    "models/checkpoint", "models/clip_times", "models/features", "models/frame_net",
+    "models/grad_cam", "models/looks", "models/net_file", "models/portable", "models/predict",
+    "scoring/promises", "scoring/scores", "scoring/stretches", "scoring/unlike", "scoring/verdicts",
+    "timm_facts", "video/colour", "video/decode", "video/endings", "video/failures", "video/frame",
+    "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 # FaceForensics++'s words for how its videos were compressed, in the names that its layout gives.
 _COMPRESSION = re.compile(r"(?:^|_)(raw|c0|c23|c40)_")
