@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from adopted import tiny_adopted
 from promised import PROMISE
 
 from unmask.answers import messages
@@ -116,3 +117,16 @@ def test_what_sets_a_face_apart_is_named():
     [said] = messages.doubts_of_face(unlike, LIMITS)
     assert "how many bits the file has" in said
     assert "2% are as far" in said
+
+
+def test_a_model_of_others_is_named_with_its_licence(tmp_path):
+    theirs = tiny_adopted(tmp_path / "there")
+    assert messages.origin_of(theirs) == (
+        "Others trained this model: A detector of ours. Licence: CC BY-NC 4.0."
+    )
+    trained_on = replace(theirs, adopted=None, began_as=theirs.adopted)
+    assert messages.origin_of(trained_on) == (
+        "This model was trained on from weights of others: A detector of ours. Licence of those "
+        "weights: CC BY-NC 4.0."
+    )
+    assert messages.origin_of(replace(theirs, adopted=None)) is None

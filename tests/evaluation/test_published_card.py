@@ -63,6 +63,9 @@ def test_the_card_to_publish_has_an_index_of_results_and_a_chapter_of_them():
     assert "AUC over 3 fakes and 3 real videos" in first["metrics"][0]["name"]
     chapters = [line for line in body.splitlines() if line.startswith("## ")]
     assert chapters == ["## Data", "## Results on test videos", "## How to use it"]
+    [results] = [chapter for chapter in body.split("\n## ") if chapter.startswith("Results")]
+    assert "**No result on another data set is known**" in results.split("\n|")[0]
+    assert "`unmask benchmark NAME --model MODEL`" in results
     assert "| a | blend | 1 | 2 | 1.000" in body
     assert "| face width (px) | 0.500" in body
     assert body.endswith("    unmask predict clip.mp4\n")

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -698,11 +699,16 @@ def test_mlflows_own_server_answers_the_same(
 
 
 def test_a_verdict_shows_the_promise_and_the_licence_of_others_weights() -> None:
-    row = {"verdict": "inconclusive", "probability": 0.25, "licence": "CC <BY>"}
-    said = draw_verdict(
-        Result(row, "No answer", "Why", (), page=None, promise=("At most 1 in 10",))
-    )
+    row = {"verdict": "inconclusive", "probability": 0.25}
+    told = Result(
+        row, "No answer", "Why", ("Not so. `unmask calibrate <A>` changes that.",), page=None,
+        promise=("At most 1 in 10",), origin="Others trained this model: A. Licence: CC <BY>.",
+    )  # fmt: skip
+    said = draw_verdict(told)
     assert "<p>At most 1 in 10</p>" in said
-    assert "those of others, under: CC &lt;BY&gt;." in said
-    del row["licence"]
-    assert "of others" not in draw_verdict(Result(row, "No answer", "Why", (), page=None))
+    assert "<p>Others trained this model: A. Licence: CC &lt;BY&gt;.</p>" in said
+    assert "<li>Not so. <code>unmask calibrate &lt;A&gt;</code> changes that.</li>" in said
+    # A promise is about who is called fake: it makes no probability of a score.
+    assert "<b>25%</b><br>score of the most suspicious face" in said
+    assert "probability" not in said
+    assert "Others" not in draw_verdict(replace(told, origin=None))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from unmask.answers.analysis import Answer, FaceAnswer
+from unmask.models.checkpoint import Checkpoint
 from unmask.records import Reason
 from unmask.scoring.promises import Promise, Stratum
 from unmask.scoring.unlike import Likeness
@@ -85,6 +86,19 @@ def sentence(answer: Answer) -> str:
     if answer.promise is None:
         return "The model gave a score, but it promises nothing: the score is no verdict."
     return "The model gave a score, but it is not one to rely on. The score alone is no verdict."
+
+
+def origin_of(checkpoint: Checkpoint) -> str | None:
+    """Return who trained a model and under which licence, in words; None where it began here."""
+    others = checkpoint.adopted or checkpoint.began_as
+    if others is None:
+        return None
+    if checkpoint.adopted:
+        return f"Others trained this model: {others.title}. Licence: {others.licence.weights}."
+    return (
+        f"This model was trained on from weights of others: {others.title}. Licence of those "
+        f"weights: {others.licence.weights}."
+    )
 
 
 def doubts_of(answer: Answer) -> list[str]:

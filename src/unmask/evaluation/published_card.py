@@ -15,6 +15,12 @@ from unmask.scoring import metrics
 from unmask.scoring.scores import roc_auc
 
 _MAX_BYTES = 2**18
+# In the first chapter of results, until there are some: benchmarks/card.py takes it out then.
+NOTHING_ELSEWHERE = (
+    "**No result on another data set is known**; expect less there than here. `unmask benchmark "
+    "NAME --model MODEL` scores the model on one, and `unmask benchmark card OUT --card "
+    "metrics/MODEL_CARD.md` puts what it gave before this chapter."
+)
 _BEFORE = "\n## How to use it\n"  # the results stand before this chapter of training's card
 
 
@@ -132,6 +138,8 @@ def _results(origins: Sequence[Mapping[str, Any]], summary: Summary, whose: str)
         "## Results on test videos",
         "",
         f"{_whom_it_saw(whose)} 95% intervals redraw whole people or recordings.",
+        "",
+        NOTHING_ELSEWHERE,
         "",
         "| chunk | method | fakes | real | AUC |",
         "| --- | --- | ---: | ---: | --- |",

@@ -66,7 +66,7 @@ def render_pair(
     faces: Sequence[BaseFace], margin_ratio: float, rng: np.random.Generator, shares: Shares
 ) -> tuple[Image, Floats]:
     """Return a real crop and its forgery (2, BANK_PX, BANK_PX, 3), and the forgery's mask."""
-    base = _draw_base(faces, rng)
+    base = draw_base(faces, rng)
     donors = [f for f in faces if f.person != base.person and not f.portrait]
     if base.still:
         path, time_s = draw_camera_path(rng), float(rng.uniform(0, FILMED_S))
@@ -117,7 +117,7 @@ def render_pair(
     return crops, cv2.resize(small, (mask_px, mask_px), interpolation=cv2.INTER_AREA)
 
 
-def _draw_base(faces: Sequence[BaseFace], rng: np.random.Generator) -> BaseFace:
+def draw_base(faces: Sequence[BaseFace], rng: np.random.Generator) -> BaseFace:
     """Return a random face; which kind of picture it comes from is drawn first."""
     pools = [
         (share, [f for f in faces if f.still is still and f.portrait is portrait])

@@ -1,5 +1,6 @@
 """An answer as HTML: the verdict in words, each face's scores over time as a picture."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -10,7 +11,8 @@ from unmask.serve.inference import Result
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 60, 540, 12, 156
 _MOST_TICKS = 6
-_SCORE = {True: "calibrated probability of a fake", False: "score: 100% looks fake"}
+# Never a probability: what is calibrated on genuine videos is who is called fake, not the score.
+_SCORE = "score of the most suspicious face, where 0% looks real and 100% looks fake"
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600)
 
 
@@ -18,26 +20,25 @@ def draw_verdict(result: Result) -> str:
     """Return the verdict as a card: told by word as well as by colour."""
     probability = result.row["probability"]
     score = (
-        f'<p class="score"><b>{percent(probability)}</b><br>{_SCORE[bool(result.promise)]}</p>'
+        f'<p class="score"><b>{percent(probability)}</b><br>{_SCORE}</p>'
         if probability is not None
         else ""
     )
-    doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in result.doubts)
+    doubts = "".join(f"<li>{_in_words(doubt)}</li>" for doubt in result.doubts)
     verdict = escape(result.row["verdict"])
-    promise = f"<p>{escape(' '.join(result.promise))}</p>" if result.promise else ""
-    licence = result.row.get("licence")
-    origin = (
-        f"<p>The model's weights are, or began as, those of others, under: {escape(licence)}. The "
-        "report names their source.</p>"
-        if licence
-        else ""
-    )
+    promise = f"<p>{_in_words(' '.join(result.promise))}</p>" if result.promise else ""
+    origin = f"<p>{escape(result.origin)}</p>" if result.origin else ""
     return (
         f'<section class="verdict {verdict}" aria-label="Verdict">'
         f'<div><p class="label">Verdict: <span id="verdict">{verdict}</span></p>'
         f"<h2>{escape(result.headline)}</h2><p>{escape(result.sentence)}</p>"
         f"{f'<ul>{doubts}</ul>' if doubts else ''}{promise}{origin}</div>{score}</section>"
     )
+
+
+def _in_words(text: str) -> str:
+    """Return a sentence of ours as HTML, a command between backticks set as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def draw_faces(row: Mapping[str, Any]) -> str:
@@ -120,7 +121,8 @@ header .facts li { margin: .15rem 0; }
 .verdict .label { font-size: .9rem; color: var(--body-text-color-subdued); }
 .verdict .label span { font-weight: 700; text-transform: uppercase; color: var(--body-text-color); }
 .verdict ul { list-style: disc; padding-left: 1.1rem; margin-top: .4rem; }
-.verdict .score { text-align: right; font-size: .85rem; color: var(--body-text-color-subdued); }
+.verdict .score { max-width: 13rem; text-align: right; font-size: .85rem;
+  color: var(--body-text-color-subdued); }
 .verdict .score b { font-size: 2rem; color: var(--body-text-color); }
 .face { margin: 1rem 0 0; } .face svg { width: 100%; height: auto; display: block; }
 .face svg text { font-size: 12px; fill: var(--body-text-color-subdued); }

@@ -87,6 +87,7 @@ class Result:
     doubts: tuple[str, ...]
     page: str | None  # HTML, if it was asked for
     promise: tuple[str, ...] = ()  # what the verdict rests on; nothing without a promise
+    origin: str | None = None  # who trained the model, and its licence, where others did
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,7 @@ class _InferenceWorker:
             doubts=tuple(messages.doubts_of(answer)),
             page=page,
             promise=() if answer.promise is None else tuple(messages.promised(answer.promise)),
+            origin=messages.origin_of(self._predictor.checkpoint),
         )
 
 

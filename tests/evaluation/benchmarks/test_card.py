@@ -12,18 +12,19 @@ from unmask.errors import DatasetError
 from unmask.evaluation.benchmarks import card, gather, scores_file
 from unmask.evaluation.benchmarks.gather import Benchmark
 from unmask.evaluation.benchmarks.scores_file import Scores
+from unmask.evaluation.published_card import NOTHING_ELSEWHERE
 from unmask.models.card_head import split_head
 from unmask.params import Evaluate
 
 SETTINGS = Evaluate(bootstrap_resamples=30, seed=1)
 DIGEST = "d" * 64
-CARD = """\
+CARD = f"""\
 ---
 license: mit
 model-index:
 - name: ours
   results:
-  - {dataset: {name: all test videos, type: all}, metrics: []}
+  - {{dataset: {{name: all test videos, type: all}}, metrics: []}}
 ---
 
 # x3d_xs: real or fake?
@@ -35,6 +36,8 @@ A classifier.
 Help.
 
 ## Results on test videos
+
+{NOTHING_ELSEWHERE}
 
 | 0.9 |
 """
@@ -82,6 +85,8 @@ def test_a_card_begins_with_them(scored: list[Benchmark]) -> None:
         "# x3d_xs: real or fake?", "## Results on data sets that it was not trained on",
         "## What it is for", "## Results on test videos",
     ]  # fmt: skip
+    assert "No result on another data set is known" not in body
+    assert "## Results on test videos\n\n| 0.9 |" in body
     assert "| celeb | 4 | 4 | 100.0% | 0.938" in body
     assert "| dfdc (seen in training) | 4 | 4 |" in body
     (index,) = yaml.safe_load(head)["model-index"]

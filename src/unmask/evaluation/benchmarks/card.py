@@ -9,6 +9,7 @@ from unmask.errors import DatasetError
 from unmask.evaluation.benchmarks import compare
 from unmask.evaluation.benchmarks.compared import Compared, Row
 from unmask.evaluation.benchmarks.gather import Benchmark
+from unmask.evaluation.published_card import NOTHING_ELSEWHERE
 from unmask.models.card_head import hub_name, read_head, split_head, with_head
 from unmask.params import Evaluate
 from unmask.scoring import metrics
@@ -88,7 +89,11 @@ def with_results(card: str, results: Mapping[str, Any]) -> str:
     head["model-index"] = [{**index[0], "results": [*own, *others]}]
     _, body = split_head(card)
     before, *chapters = body.split(_CHAPTER)
-    chapters = [each for each in chapters if not each.startswith(_TITLE.removeprefix("## "))]
+    chapters = [
+        each.replace(f"{NOTHING_ELSEWHERE}\n\n", "")  # something is known now
+        for each in chapters
+        if not each.startswith(_TITLE.removeprefix("## "))
+    ]
     text = _CHAPTER.join([before, _chapter(results["benchmarks"]), *chapters])
     return with_head(head, text)
 
