@@ -48,6 +48,7 @@ OWNERS = {
     },
     "uvicorn": {"serve.connections", "serve.door"},
     "h11": {"serve.connections"},
+    "prometheus_client": {"serve.metrics"},
     "python_multipart": {"serve.forms"},
     "httpx": {"serve.page"},  # asks Gradio's app for its page
     "av": {
@@ -180,6 +181,7 @@ UNTESTED = {
     "serve.draw",
     "serve.request_filter",
     "serve.queue",
+    "serve.worker",
     "serve.page",
     "serve.inference",
     "answers.calibrated_folder",  # test_calibration writes and undoes it

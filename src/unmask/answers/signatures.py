@@ -289,8 +289,7 @@ def _require_cryptography() -> None:
         import cryptography  # noqa: F401  # whether it is there
     except ModuleNotFoundError as error:
         raise UnmaskError(
-            f"Asked for signatures; found no {error.name}. Install it, in the checkout: "
-            "`pip install -e '.[sign]'`."
+            f'Asked for signatures; found no {error.name}. Install it: pip install "unmask[sign]"'
         ) from error
 
 

@@ -47,6 +47,17 @@ class Refused(StrEnum):
     BROKEN = "broken"  # this program did: a mistake of ours
 
 
+class Part(StrEnum):
+    """What the time from a video's first byte to its answer is spent on."""
+
+    UPLOAD = "upload"
+    QUEUE = "queue"  # it waits for its turn
+    READING = "reading"  # this and the next three: in a worker
+    FACES = "faces"
+    SCORING = "scoring"
+    REPORT = "report"
+
+
 @dataclass(frozen=True)
 class Settings:
     """What answers are made with, and what a report says of it."""
@@ -75,6 +86,7 @@ class Step:
 
     words: str
     done: float
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,7 @@ class _InferenceWorker:
         scratch = task.video.parent
         # However this process ends, its parent deletes that folder.
         tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
-        tell(Step("Reading the file", 0.0))
+        tell(Step("Reading the file", 0.0, Part.READING))
         try:
             duration_s = probe(task.video).duration_s
         except DecodeError as error:
@@ -177,7 +189,7 @@ class _InferenceWorker:
         answer = self._analyse(task, crops_dir, duration_s, tell)
         page = None
         if task.wants_report:
-            tell(Step("Writing the report", _SCORES))
+            tell(Step("Writing the report", _SCORES, Part.REPORT))
             page = self._page(task, answer, crops_dir)
         tell(Step("Done", 1.0))
         return self._result(task, answer, page)
@@ -191,7 +203,7 @@ class _InferenceWorker:
         with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
             cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
         faces = len(cropped.found.tracks)
-        tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
+        tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES, Part.SCORING))
         moments = analysis.PAGE_MOMENTS if task.wants_report else None
         return analysis.answer(self._predictor, cropped, moments)
 
@@ -241,9 +253,9 @@ def _telling_frames(ticks: float, tell: Tell) -> Iterator[None]:
         while not done.wait(_LOOK_S):
             frames = (count_beats() - begun) / 2
             share = min(frames / ticks, 1.0) if ticks else 0.5
-            tell(Step("Looking for faces", _FACES * share))
+            tell(Step("Looking for faces", _FACES * share, Part.FACES))
 
-    tell(Step("Looking for faces", 0.0))
+    tell(Step("Looking for faces", 0.0, Part.FACES))
     thread = threading.Thread(target=watch)
     thread.start()
     try:
