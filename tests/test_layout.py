@@ -84,6 +84,7 @@ OWNERS = {
         "answers.model_source",
     },
     "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "c2pa": {"answers.credentials"},
     "cryptography": {"answers.signatures"},
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
@@ -177,6 +178,7 @@ UNTESTED = {
     "video.failures",
     "video.frame",
     "video.streams",
+    "cli.places",  # test_predict asks it about each place
     "cli.serve",  # test_app asks a server that has all of these
     "serve.draw",
     "serve.request_filter",
@@ -184,6 +186,7 @@ UNTESTED = {
     "serve.worker",
     "serve.page",
     "serve.inference",
+    "answers.file_says",  # records; test_credentials fills them, test_ask_files checks them
     "answers.calibrated_folder",  # test_calibration writes and undoes it
     "answers.pyfunc",  # MLflow copies and runs it; the pipeline's test asks it for answers
 }

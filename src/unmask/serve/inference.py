@@ -21,6 +21,7 @@ from unmask.runtime.child import count_beats
 
 if TYPE_CHECKING:  # these take time to import, which the server itself does without
     from unmask.answers.analysis import Answer
+    from unmask.answers.file_says import FileSays
 
 _log = logging.getLogger(__name__)
 
@@ -167,6 +168,7 @@ class _InferenceWorker:
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
+        from unmask.answers.ask_files import read_here
         from unmask.video.decode import probe
         from unmask.video.failures import DecodeError
 
@@ -187,12 +189,12 @@ class _InferenceWorker:
         crops_dir = scratch / "crops"
         crops_dir.mkdir()
         answer = self._analyse(task, crops_dir, duration_s, tell)
-        page = None
+        said, page = read_here(task.video), None
         if task.wants_report:
             tell(Step("Writing the report", _SCORES, Part.REPORT))
-            page = self._page(task, answer, crops_dir)
+            page = self._page(task, answer, crops_dir, said)
         tell(Step("Done", 1.0))
-        return self._result(task, answer, page)
+        return self._result(task, answer, page, said)
 
     def _analyse(
         self, task: Task, crops_dir: Path, duration_s: float | None, tell: Tell
@@ -207,7 +209,7 @@ class _InferenceWorker:
         moments = analysis.PAGE_MOMENTS if task.wants_report else None
         return analysis.answer(self._predictor, cropped, moments)
 
-    def _page(self, task: Task, answer: "Answer", crops_dir: Path) -> str:
+    def _page(self, task: Task, answer: "Answer", crops_dir: Path, said: "FileSays") -> str:
         from unmask.answers import html_report, provenance
 
         found = provenance.collect(
@@ -219,10 +221,10 @@ class _InferenceWorker:
             self._settings.model_dir, self._settings.beside, found, name=task.name or None
         )
         out = task.video.with_name("report.html")
-        html_report.write(out, answer, self._predictor, crops_dir, source)
+        html_report.write(out, answer, self._predictor, crops_dir, source, said)
         return out.read_text(encoding="utf-8")
 
-    def _result(self, task: Task, answer: "Answer", page: str | None) -> Result:
+    def _result(self, task: Task, answer: "Answer", page: str | None, said: "FileSays") -> Result:
         from unmask.answers import messages
 
         name = task.name or "video"
@@ -230,7 +232,7 @@ class _InferenceWorker:
             replace(
                 answer, path=Path(name), detail=answer.detail.replace(str(task.video), name)
             ),
-            (task.video.stat().st_size, None), self.run_info,
+            (task.video.stat().st_size, None), self.run_info, said,
         )  # fmt: skip
         return Result(
             row,
