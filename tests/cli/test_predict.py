@@ -114,6 +114,9 @@ MISTAKES = [
     (["a.mp4", "--report", "notes.html"], 1, "a file that unmask did not write is there"),
     (["a.mp4", "--annotate", "others"], 1, "a file that unmask did not write is there"),
     (["a.mp4", "--sign", "key.pem"], 2, "add --report"),
+    (["a.mp4", "--trust", "anchors.pem", "--csv"], 2, "add one of them"),
+    (["a.mp4", "--trust", "gone.pem", "--json"], 1, "asked for certificates to trust"),
+    (["a.mp4", "--trust", "notes.txt", "--json"], 1, "asked for certificates to trust"),
     (["a.mp4", "--index", "page.htm"], 2, "does not end in .html"),
     (["a.mp4", "--index", "notes.html"], 1, "a file that unmask did not write is there"),
     (["a.mp4", "--report", "a.html", "--index", "./a.html"], 2, "is the report of a video"),
@@ -442,3 +445,38 @@ def test_an_index_links_to_reports_and_is_made_of_kept_answers_without_scoring(
         assert re.findall(r'class="card is-(\w+)', each) == ["fake", "none"]
         assert "clip.mp4" in each
         assert "missing" in each
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_a_file_says_of_itself_stands_beside_the_verdict(models, video):
+    from signed_files import Authority
+
+    authority = Authority()
+    Path("trust.pem").write_bytes(authority.pem)
+    plain = video.read_bytes()
+    signed = authority.sign(plain, "video/mp4")
+    at = signed.index(b"mdat") + 40
+    Path("signed.mp4").write_bytes(signed)
+    Path("changed.mp4").write_bytes(signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :])
+    Path("plain.mp4").write_bytes(plain)
+    names = ("signed.mp4", "changed.mp4", "plain.mp4", "gone.mp4")
+    done = predict(
+        *names, "--model", models / "fake", "--workers", 1, "--json", "--report", "pages",
+        "--trust", "trust.pem",
+    )  # fmt: skip
+    rows = {row["path"]: row for row in rows_of(done.stdout)}
+    said = {name: rows[name]["file_says"]["credentials"] for name in names}
+    assert [said[name]["state"] for name in names] == [
+        "trusted", "invalid", "absent", "unreadable",
+    ]  # fmt: skip
+    assert rows["signed.mp4"]["verdict"] == rows["plain.mp4"]["verdict"] == "fake"
+    assert rows["signed.mp4"]["probability"] == rows["plain.mp4"]["probability"]
+    assert said["changed.mp4"]["faults"] == ["assertion.bmffHash.mismatch"]
+    page = Path("pages/signed.html").read_text(encoding="utf-8")
+    assert "Ann&lt;b&gt; Signer, Newsroom&lt;script&gt;" in page
+    assert "c2pa.created, trainedAlgorithmicMedia, Painter&lt;i&gt; 2" in page
+    assert "leads to one of the list" in " ".join(page.split())
+    assert "do not hold" in Path("pages/changed.html").read_text(encoding="utf-8")
+    assert "nothing follows from this" in Path("pages/plain.html").read_text(encoding="utf-8")
+    verified = CliRunner().invoke(main, ["verify", "pages/signed.html", "signed.mp4"])
+    assert verified.exit_code == 0, verified.output

@@ -41,8 +41,9 @@ from unmask.runtime.confinement import Confinement
 from unmask.serve import app, queue
 from unmask.serve.draw import draw_verdict
 from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
-from unmask.serve.queue import FullError, JobQueue, Limits, QueuedJob, State, _Worker
+from unmask.serve.queue import FullError, JobQueue, Limits, QueuedJob, State
 from unmask.serve.request_filter import RequestFilter
+from unmask.serve.worker import Worker
 from unmask.video.encode import write_video
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,41 @@ def test_an_answer_is_what_predict_prints(server: Any, video: Path, model: Path)
         assert json.load(health) | {"version": ""} == {
             "ready": True, "model": expected["model"], "version": "",
         }  # fmt: skip
+
+
+def test_prometheus_reads_how_long_answers_took_and_what_they_said(
+    server: Any, video: Path
+) -> None:
+    from prometheus_client.parser import text_string_to_metric_families as parse
+
+    def scrape() -> dict[str, float]:
+        with urllib.request.urlopen(f"{server.url}/metrics") as answer:
+            text = answer.read().decode()
+        return {
+            f"{sample.name} {' '.join(sample.labels.values())}".strip(): sample.value
+            for family in parse(text)
+            for sample in family.samples
+        }
+
+    before = scrape()
+    assert before["unmask_workers_ready"] == 1
+    assert post(server, "/api/report?name=secret.mp4", video.read_bytes())[0] == 200
+    assert post(server, "/api/predict?name=secret.mp4", b"no video")[0] == 415
+    after = scrape()
+    added = {name: after[name] - before.get(name, 0.0) for name in after}
+    parts = ("upload", "queue", "reading", "faces", "scoring", "report")
+    counts = [added[f"unmask_part_seconds_count {part}"] for part in parts]
+    assert counts == [2, 2, 2, 1, 1, 1]
+    assert all(added[f"unmask_part_seconds_sum {part}"] > 0 for part in parts)
+    assert added["unmask_verdicts_total fake"] == 1
+    assert added["unmask_refusals_total not_a_video"] == 1
+    assert added["unmask_score_count"] == 1
+    assert not any("secret" in name for name in after)
+    with urllib.request.urlopen(f"{server.url}/readyz") as answer:
+        assert json.load(answer) == {"ready": True}
+    asked = urllib.request.Request(f"{server.url}/api/health", method="HEAD")
+    with urllib.request.urlopen(asked) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
 
 
 def test_a_report_names_the_video_as_its_sender_does(server: Any, video: Path) -> None:
@@ -578,7 +614,7 @@ def test_only_its_own_thread_closes_the_pipe_of_a_worker(
 def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
     tmp_path: Path, model: Path, long_video: Path
 ) -> None:
-    slot = _Worker(Settings(model, tmp_path, None, ()), set_up_logging, Confinement((tmp_path,)))
+    slot = Worker(Settings(model, tmp_path, None, ()), set_up_logging, Confinement((tmp_path,)))
     slot.spawn()
     slot.await_model(lambda: False)
     child = slot._child

@@ -25,6 +25,7 @@ from unmask.scoring.verdicts import LEAST_LOOKED_AT
 
 if TYPE_CHECKING:  # it imports torch
     from unmask.answers.analysis import Answer, FaceAnswer, Moment
+    from unmask.answers.file_says import FileSays
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +63,16 @@ class RunInfo:
 # ---------------------------------------------------------------- rows
 
 
-def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, run_info: RunInfo) -> Row:
-    """Return the answer as a JSON object; stamp is the file's size and time before it was read."""
+def to_row(
+    answer: "Answer",
+    stamp: tuple[int, int | None] | None,
+    run_info: RunInfo,
+    said: "FileSays | None" = None,
+) -> Row:
+    """Return the answer as a JSON object; stamp is the file's size and time before it was read.
+
+    said is what the file says of itself, where it was asked.
+    """
     size, mtime_ns = stamp or (None, None)
     return {
         "path": str(answer.path),
@@ -84,6 +93,7 @@ def to_row(answer: "Answer", stamp: tuple[int, int | None] | None, run_info: Run
         "model": run_info.model,
         "version": run_info.version,
         **({} if run_info.licence is None else {"licence": run_info.licence}),
+        **({} if said is None else {"file_says": said.model_dump(mode="json")}),
     }
 
 

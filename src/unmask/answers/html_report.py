@@ -17,6 +17,7 @@ from unmask.answers.analysis import Answer, FaceAnswer, Moment
 from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, as_jpeg_uri, draw
 from unmask.answers.evidence import Evidence
+from unmask.answers.file_says import FileSays
 from unmask.errors import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
@@ -151,9 +152,16 @@ class FaceView:
 
 
 def write(
-    out: Path, answer: Answer, predictor: Predictor, crops_dir: Path, source: Source
+    out: Path,
+    answer: Answer,
+    predictor: Predictor,
+    crops_dir: Path,
+    source: Source,
+    said: FileSays | None = None,
 ) -> bytes:
     """Write the page and return its bytes; crops_dir is the folder of the tracks' crop files.
+
+    said is what the file says of itself, where it was asked.
 
     Raises:
         DatasetError: a crop file holds fewer frames than its row says.
@@ -178,6 +186,7 @@ def write(
     tests["comparison"] = _fit(compared, _Comparison)
     tests["benchmarks"] = benchmark_results.read(source.root, source.model_dir)
     data = page_data(answer, predictor, faces, source, tests)
+    data["file_says"] = None if said is None else said.model_dump(mode="json")
     page = _template().render(
         data=data,
         data_json=_json(data),
@@ -187,6 +196,8 @@ def write(
         doubts=messages.doubts_of(answer),
         rules=messages.rules(limits, answer.promise),
         caution=messages.CAUTION,
+        said=said,
+        said_of_credentials=messages.CREDENTIALS[said.credentials.state] if said else "",
         frames=list(_worst_frames(answer)),
         faces=faces,
         maps_of=_maps_of(predictor) if any(face.evidence for face in faces) else "",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from unmask.answers.analysis import Answer, FaceAnswer
+from unmask.answers.file_says import State
 from unmask.models.checkpoint import Checkpoint
 from unmask.records import Reason
 from unmask.scoring.promises import Promise, Stratum
@@ -19,6 +20,21 @@ CAUTION = (
     "low one does not show that it is genuine. It says nothing about who made it, why, or whether "
     "what is said in it is true, and it does not listen to the sound."
 )
+CREDENTIALS = {
+    State.ABSENT: "It has no content credentials (C2PA). Most files have none, genuine or not, and "
+    "they are lost when a file is encoded again: nothing follows from this.",
+    State.TRUSTED: "It has content credentials (C2PA), and is as it was when it was signed, by "
+    "somebody whose certificate leads to one of the list that was given (--trust).",
+    State.VALID: "It has content credentials (C2PA), and is as it was when it was signed. By whom "
+    "is not known: anybody can make a certificate in any name, and this one leads to none that "
+    "was given by --trust.",
+    State.INVALID: "It has content credentials (C2PA) that do not hold: the file was changed after "
+    "it was signed, or it was signed wrongly. They show nothing.",
+    State.ELSEWHERE: "It names an address where its content credentials (C2PA) are. That was not "
+    "asked.",
+    State.UNREADABLE: "Its content credentials (C2PA) can't be read.",
+    State.NOT_READ: "Whether it has content credentials (C2PA) was not looked at.",
+}
 REMEDY = (
     "`unmask calibrate GENUINE...`, with genuine videos of the kind that you ask about, changes "
     "that."

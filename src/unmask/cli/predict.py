@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unmask.cli import places
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
@@ -25,6 +26,8 @@ from unmask.scoring.verdicts import Doubt
 if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
     from unmask.answers.answers_file import AnswersFile, Form, Row, RunInfo
+    from unmask.answers.ask_files import FilesSay
+    from unmask.answers.file_says import FileSays
     from unmask.answers.html_report import Source
     from unmask.answers.index_page import Entry
     from unmask.answers.signatures import SigningKey
@@ -60,6 +63,8 @@ class _Request:
     pages: Mapping[Path, Path]  # video -> report
     clips: Mapping[Path, Path]  # video -> annotated video
     signing_key: "SigningKey | None"  # what reports are signed with
+    asks_files: bool  # what they say of themselves
+    trusted_pem: str | None  # whose signatures in files are trusted
     workers: int
 
 
@@ -86,6 +91,11 @@ class _Request:
     f"encrypted key is in {PASSPHRASE}.",
 )  # fmt: skip
 @click.option(
+    "--trust", type=click.Path(path_type=Path), metavar="PEM",
+    help="Certificates that signers of content credentials (C2PA) are trusted by: for --json and "
+    "--report.",
+)  # fmt: skip
+@click.option(
     "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
     help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
 )  # fmt: skip
@@ -104,6 +114,7 @@ def predict(
     again: bool,
     report: Path | None,
     sign: Path | None,
+    trust: Path | None,
     annotate: Path | None,
     index: Path | None,
     workers: int | None,
@@ -119,6 +130,9 @@ def predict(
         raise click.UsageError("--again is for --out: name the file to begin anew.")
     if sign and not report:
         raise click.UsageError("--sign signs reports: add --report.")
+    asks_files = report is not None or (_form_of(out, form) if out else form) == "json"
+    if trust and not asks_files:
+        raise click.UsageError("--trust is for what --json and --report say: add one of them.")
     # Taken out of the environment, which processes that decode strangers' videos inherit.
     passphrase = os.environ.pop(PASSPHRASE, None)
     if out:
@@ -131,6 +145,7 @@ def predict(
         from unmask.cli import common
 
         common.set_up_logging()
+        trusted = _trusted(trust) if trust else None
         key = signatures.read_signing_key(sign, passphrase, PASSPHRASE) if sign else None
         names = (*paths, *[inputs.STDIN] * from_stdin)
         listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
@@ -139,15 +154,18 @@ def predict(
             shown = shown_name(str(folder))
             terminal.echo(f"{shown}: this user may not look into this folder", err=True)
         pages, clips = (
-            _targets(found.videos, report, ".html", provenance.is_page),
-            _targets(found.videos, annotate, ".mp4", provenance.is_annotated),
+            places.targets(found.videos, report, ".html", provenance.is_page),
+            places.targets(found.videos, annotate, ".mp4", provenance.is_annotated),
         )
         if index:
-            _check_index(index, found.videos, pages)
+            places.check_index(index, found.videos, pages)
         if key:
-            _refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
+            places.refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
-        request = _Request(found.videos, model_dir, pages, clips, key, workers or common.workers())
+        request = _Request(
+            found.videos, model_dir, pages, clips, key, asks_files,
+            trusted, workers or common.workers(),
+        )  # fmt: skip
         is_calibrated, entries = True, []
         for row in _answered(request, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
@@ -182,86 +200,6 @@ def _form_of(out: Path, asked: "Form | None") -> "Form":
     if asked not in (None, form):
         raise click.UsageError(f"--{asked} clashes with the ending of {out}. Leave one out.")
     return form
-
-
-def _targets(
-    videos: Sequence[Path], target: Path | None, ending: str, is_ours: Callable[[Path], bool]
-) -> dict[Path, Path]:
-    """Return the file to make of each video: target itself, or one in it by the video's name.
-
-    Only what an earlier run wrote there, by is_ours, is replaced.
-    """
-    if target is None:
-        return {}
-    if target.suffix.lower() == ending:
-        if len(videos) > 1:
-            raise click.UsageError(
-                f"{target} is one file, and {len(videos)} videos were named. Name a folder."
-            )
-        files = dict.fromkeys(videos, target)
-    elif target.suffix and not target.is_dir():
-        raise click.UsageError(
-            f"{target} ends in {target.suffix}; what is written ends in {ending}. Name such a "
-            "file, or a folder, which exists where its name has a dot."
-        )
-    else:
-        files, taken = {}, set()
-        for video in videos:
-            file, number = target / f"{video.stem}{ending}", 1
-            while file in taken:
-                number += 1
-                file = target / f"{video.stem}-{number}{ending}"
-            taken.add(file)
-            files[video] = file
-    _check_places(files.values(), videos, ending, is_ours)
-    return files
-
-
-def _check_places(
-    files: Collection[Path],
-    videos: Sequence[Path],
-    ending: str,
-    is_ours: Callable[[Path], bool],
-) -> None:
-    """Refuse places that can't be written, before the first video is scored; make their folders."""
-    originals = {os.path.realpath(video) for video in videos}
-    for file in files:
-        if os.path.realpath(file) in originals:
-            raise UnmaskError(
-                f"Asked to write {file}; that is a video to be read. Name another place."
-            )
-    _refuse_others(files, is_ours)
-    for folder in {file.parent for file in files}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            said = None if os.access(folder, os.W_OK | os.X_OK) else "you may not write there"
-        except OSError as error:
-            said = error.strerror
-        if said:
-            raise UnmaskError(
-                f"Asked to write into the folder {folder}; the system said: {said}. Name another, "
-                f"or a file that ends in {ending}."
-            )
-
-
-def _refuse_others(files: Iterable[Path], is_ours: Callable[[Path], bool]) -> None:
-    """Refuse to replace a file that no earlier run wrote, by is_ours."""
-    for file in files:
-        if os.path.lexists(file) and not is_ours(file):
-            raise UnmaskError(
-                f"Asked to write {file}; a file that unmask did not write is there. Move it away, "
-                "or name another place."
-            )
-
-
-def _check_index(index: Path, videos: Sequence[Path], pages: Mapping[Path, Path]) -> None:
-    from unmask.answers import provenance
-
-    if index.suffix.lower() != ".html":
-        raise click.UsageError(f"{index} does not end in .html, as --index's page does.")
-    if os.path.realpath(index) in {os.path.realpath(page) for page in pages.values()}:
-        raise click.UsageError(f"{index} is the report of a video. Name another file for --index.")
-    _check_places([index], videos, ".html", provenance.is_index)
 
 
 # ---------------------------------------------------------------- answers, as they come
@@ -355,7 +293,10 @@ def _fresh(
     predictor = Predictor.load(request.model_dir)
     source = _source(request.model_dir, predictor) if request.pages else None
     stamps = {video: answers_file.stamp_of(video) for video in videos}
-    with private_folder("predict") as folder, all_in(folder):
+    with ExitStack() as stack:
+        folder = stack.enter_context(private_folder("predict"))
+        stack.enter_context(all_in(folder))
+        files = _asked(videos, request, stack)
         crops_dir = folder / "crops" if source else None
         answers = analyse(
             predictor, videos, crops_dir=crops_dir, workers=request.workers,
@@ -363,17 +304,33 @@ def _fresh(
         )  # fmt: skip
         with closing(answers):  # type: ignore[type-var]  # it is a generator
             for answer in answers:
+                said = files.of(answer.path) if files else None
                 if source and crops_dir:
                     out = request.pages[answer.path]
-                    page = _write_page(out, answer, predictor, crops_dir, source)
+                    page = _write_page(out, answer, predictor, crops_dir, source, said)
                     if request.signing_key:
                         _sign(out, page, request.signing_key)
                 if request.clips:
                     _write_clip(request.clips[answer.path], answer)
-                row = answers_file.to_row(answer, stamps[answer.path], run_info)
+                row = answers_file.to_row(answer, stamps[answer.path], run_info, said)
                 if kept:
                     kept.add(row)
                 yield answer.path, row
+
+
+def _trusted(path: Path) -> str:
+    from unmask.answers import ask_files
+
+    return ask_files.read_trusted(path)
+
+
+def _asked(videos: "Sequence[Path]", request: _Request, stack: ExitStack) -> "FilesSay | None":
+    """Return whom to ask what videos say of themselves; None where nobody is shown it."""
+    if not request.asks_files:
+        return None
+    from unmask.answers import ask_files
+
+    return stack.enter_context(ask_files.reading(videos, request.trusted_pem))
 
 
 def _source(model_dir: Path, predictor: "Predictor") -> "Source":
@@ -390,11 +347,16 @@ def _source(model_dir: Path, predictor: "Predictor") -> "Source":
 
 
 def _write_page(
-    out: Path, answer: "Answer", predictor: "Predictor", crops_dir: Path, source: "Source"
+    out: Path,
+    answer: "Answer",
+    predictor: "Predictor",
+    crops_dir: Path,
+    source: "Source",
+    said: "FileSays | None",
 ) -> bytes:
     from unmask.answers import html_report
 
-    page = html_report.write(out, answer, predictor, crops_dir, source)
+    page = html_report.write(out, answer, predictor, crops_dir, source, said)
     for face in answer.faces:
         (crops_dir / face.track.file).unlink()
     return page

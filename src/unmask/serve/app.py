@@ -6,6 +6,7 @@ The page is Gradio's; without it the endpoint stands alone.
 import asyncio
 import shutil
 import socket
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,10 +26,12 @@ from unmask.serve import bare, forms
 from unmask.serve.connections import Crowd, Patience, Server, make_room
 from unmask.serve.door import Door
 from unmask.serve.faults import Faults
-from unmask.serve.inference import Refusal, Refused, Result
+from unmask.serve.inference import Part, Refusal, Refused, Result
 from unmask.serve.intake import PROBLEM, Pace, UploadError, too_large
-from unmask.serve.queue import LOOK_S, FullError, JobQueue, Limits, QueuedJob, State
+from unmask.serve.metrics import Metrics
+from unmask.serve.queue import FullError, JobQueue, QueuedJob, State
 from unmask.serve.request_filter import LOOPBACK, Page, RequestFilter, client_of, refuse
+from unmask.serve.worker import LOOK_S
 
 _STATUS = {
     Refused.NOT_A_VIDEO: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -72,6 +75,7 @@ def run(listening: socket.socket, job_queue: JobQueue, rules: Rules) -> None:
 def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     """Return the application: request filter, endpoints, and the page on all other addresses."""
     app = FastAPI(title="unmask", docs_url=None, redoc_url=None, openapi_url=None)
+    job_queue.observer = metrics = Metrics(job_queue)
 
     @app.exception_handler(UploadError)
     async def say_upload(_: Request, error: UploadError) -> JSONResponse:
@@ -99,6 +103,21 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
             HTTPStatus.OK if job_queue.is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"alive": True}, headers=_FRESH)
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        ready = job_queue.is_ready and not job_queue.is_ending
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse({"ready": ready}, status, headers=_FRESH)
+
+    @app.get("/metrics")
+    async def read_metrics(request: Request) -> Response:
+        content, media_type = metrics.render(request.headers.get("accept", ""))
+        return Response(content, headers={**_FRESH, "Content-Type": media_type})
+
     @app.post("/api/predict")
     async def predict(request: Request) -> Response:
         outcome = await _answer(job_queue, request, rules, wants_report=False)
@@ -120,7 +139,7 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
         try:
             job = job_queue.admit(client_of(request.scope))
             try:
-                await _receive(request, job, job_queue.limits)
+                await _receive(request, job, job_queue)
             except BaseException as error:
                 job_queue.drop(job)
                 if isinstance(error, UploadError) and error.is_slow:
@@ -135,7 +154,10 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
         app, host=rules.host, password=rules.password, allowed=rules.allowed_hosts,
         max_bytes=job_queue.limits.max_bytes, page=_mount(app, job_queue, rules), pace=rules.pace,
     )  # fmt: skip
-    return Door(gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies)
+    return Door(
+        gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies,
+        requested=metrics.requested,
+    )  # fmt: skip
 
 
 def has_page() -> bool:
@@ -179,7 +201,7 @@ async def _answer(
     """Return what is to be said of the video that a request brings; whoever hangs up stops it."""
     job = job_queue.admit(client_of(request.scope))
     try:
-        await _receive(request, job, job_queue.limits)
+        await _receive(request, job, job_queue)
         job.wants_report = wants_report
         job_queue.submit(job)
         while job.outcome is None:
@@ -220,7 +242,7 @@ def keep(rules: Rules, job: QueuedJob, result: Result) -> None:
 # ---------------------------------------------------------------- uploads
 
 
-async def _receive(request: Request, job: QueuedJob, limits: Limits) -> None:
+async def _receive(request: Request, job: QueuedJob, job_queue: JobQueue) -> None:
     """Write the file of a request, a form's or the body itself, to where the job wants it.
 
     The gate has limited the body in size and time.
@@ -245,13 +267,14 @@ async def _receive(request: Request, job: QueuedJob, limits: Limits) -> None:
         ) from error
     _check_place(job)
     size = job.video.stat().st_size
-    if size > limits.max_bytes:
-        raise too_large(limits.max_bytes)
+    if size > job_queue.limits.max_bytes:
+        raise too_large(job_queue.limits.max_bytes)
     if not size:
         raise UploadError(
             "Asked for an answer on a file; found an empty one. Send a video.",
             status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, kind="not_a_video",
         )  # fmt: skip
+    job_queue.observer.spent(Part.UPLOAD, time.monotonic() - job.since_s)
 
 
 async def _chunks(request: Request, job: QueuedJob) -> AsyncGenerator[bytes, None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +13,7 @@ from unmask.serve.faults import Faults
 from unmask.serve.request_filter import RequestFilter, refuse
 
 _DRAIN_S, _DRAIN_BYTES = 2.0, 2**24  # many clients read an answer only once they have sent all
+Requested = Callable[[str, str, int], None]
 _PREFIX = re.compile(r"(?:/(?!\.+(?:/|$))[\w.~-]{1,64}){1,8}", re.ASCII)
 
 
@@ -30,8 +31,11 @@ class Door:
         *,
         root_path: str = "",
         trusted: Sequence[str] = (),
+        requested: Requested | None = None,
     ) -> None:
+        """Tell `requested` of each answer: the request's address, its method, the status."""
         self._gate, self._faults, self._root_path = gate, faults, root_path
+        self._requested = requested
         self._proxies = ProxyHeadersMiddleware(self._answer, list(trusted))  # type: ignore[arg-type]
 
     def trusts(self, host: str | None) -> bool:
@@ -58,7 +62,7 @@ class Door:
             # With --root-path /api, /api/health may be one of either kind.
             if self._gate.find(bare) or not self._gate.find(scope["path"]):
                 scope["path"], scope["raw_path"] = bare, bare.encode()
-        finish = _Finish(scope, receive, send)
+        finish = _Finish(scope, receive, self._counting(scope, send))
         try:
             if redirects:
                 # What stands in the page is relative to its folder.
@@ -74,6 +78,15 @@ class Door:
             if not finish.has_begun:
                 await finish.send({"type": "http.response.start", "status": 500, "headers": []})
             # An answer that broke off stays so: uvicorn closes the connection.
+
+    def _counting(self, scope: Scope, send: Send) -> Send:
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._requested:
+                path = self._gate.name_of(scope["path"])
+                self._requested(path, scope["method"], message["status"])
+            await send(message)
+
+        return counting
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._gate(scope, receive, send)

@@ -21,6 +21,7 @@ from unmask.runtime.child import count_beats
 
 if TYPE_CHECKING:  # these take time to import, which the server itself does without
     from unmask.answers.analysis import Answer
+    from unmask.answers.file_says import FileSays
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,17 @@ class Refused(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"  # this machine did: its disk is full, say
     BROKEN = "broken"  # this program did: a mistake of ours
+
+
+class Part(StrEnum):
+    """What the time from a video's first byte to its answer is spent on."""
+
+    UPLOAD = "upload"
+    QUEUE = "queue"  # it waits for its turn
+    READING = "reading"  # this and the next three: in a worker
+    FACES = "faces"
+    SCORING = "scoring"
+    REPORT = "report"
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Step:
 
     words: str
     done: float
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -156,13 +169,14 @@ class _InferenceWorker:
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
+        from unmask.answers.ask_files import read_here
         from unmask.video.decode import probe
         from unmask.video.failures import DecodeError
 
         scratch = task.video.parent
         # However this process ends, its parent deletes that folder.
         tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
-        tell(Step("Reading the file", 0.0))
+        tell(Step("Reading the file", 0.0, Part.READING))
         try:
             duration_s = probe(task.video).duration_s
         except DecodeError as error:
@@ -176,12 +190,12 @@ class _InferenceWorker:
         crops_dir = scratch / "crops"
         crops_dir.mkdir()
         answer = self._analyse(task, crops_dir, duration_s, tell)
-        page = None
+        said, page = read_here(task.video), None
         if task.wants_report:
-            tell(Step("Writing the report", _SCORES))
-            page = self._page(task, answer, crops_dir)
+            tell(Step("Writing the report", _SCORES, Part.REPORT))
+            page = self._page(task, answer, crops_dir, said)
         tell(Step("Done", 1.0))
-        return self._result(task, answer, page)
+        return self._result(task, answer, page, said)
 
     def _analyse(
         self, task: Task, crops_dir: Path, duration_s: float | None, tell: Tell
@@ -192,11 +206,11 @@ class _InferenceWorker:
         with _telling_frames((duration_s or 0) * self._faces.rate_fps, tell):
             cropped = crop_file(task.video, self._faces, crops_dir=crops_dir)
         faces = len(cropped.found.tracks)
-        tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES))
+        tell(Step(f"Scoring {faces} face{'s' * (faces != 1)}", _FACES, Part.SCORING))
         moments = analysis.PAGE_MOMENTS if task.wants_report else None
         return analysis.answer(self._predictor, cropped, moments)
 
-    def _page(self, task: Task, answer: "Answer", crops_dir: Path) -> str:
+    def _page(self, task: Task, answer: "Answer", crops_dir: Path, said: "FileSays") -> str:
         from unmask.answers import html_report, provenance
 
         found = provenance.collect(
@@ -208,10 +222,10 @@ class _InferenceWorker:
             self._settings.model_dir, self._settings.beside, found, name=task.name or None
         )
         out = task.video.with_name("report.html")
-        html_report.write(out, answer, self._predictor, crops_dir, source)
+        html_report.write(out, answer, self._predictor, crops_dir, source, said)
         return out.read_text(encoding="utf-8")
 
-    def _result(self, task: Task, answer: "Answer", page: str | None) -> Result:
+    def _result(self, task: Task, answer: "Answer", page: str | None, said: "FileSays") -> Result:
         from unmask.answers import messages
 
         name = task.name or "video"
@@ -219,7 +233,7 @@ class _InferenceWorker:
             replace(
                 answer, path=Path(name), detail=answer.detail.replace(str(task.video), name)
             ),
-            (task.video.stat().st_size, None), self.run_info,
+            (task.video.stat().st_size, None), self.run_info, said,
         )  # fmt: skip
         return Result(
             row,
@@ -243,9 +257,9 @@ def _telling_frames(ticks: float, tell: Tell) -> Iterator[None]:
         while not done.wait(_LOOK_S):
             frames = (count_beats() - begun) / 2
             share = min(frames / ticks, 1.0) if ticks else 0.5
-            tell(Step("Looking for faces", _FACES * share))
+            tell(Step("Looking for faces", _FACES * share, Part.FACES))
 
-    tell(Step("Looking for faces", 0.0))
+    tell(Step("Looking for faces", 0.0, Part.FACES))
     thread = threading.Thread(target=watch)
     thread.start()
     try:

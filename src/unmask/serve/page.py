@@ -20,9 +20,10 @@ from unmask.errors import UnmaskError
 from unmask.serve.draw import STYLE, draw_faces, draw_verdict
 from unmask.serve.inference import Refusal, Result
 from unmask.serve.intake import PROBLEM
-from unmask.serve.queue import LOOK_S, JobQueue, Limits, QueuedJob, State
+from unmask.serve.queue import JobQueue, Limits, QueuedJob, State
 from unmask.serve.request_filter import Page
 from unmask.serve.watch import WATCH
+from unmask.serve.worker import LOOK_S
 
 Keep = Callable[[QueuedJob, Result], None]
 

@@ -4,7 +4,6 @@ A worker is stopped by killing it. The server itself decodes nothing: a file tha
 a decoder costs only its own answer.
 """
 
-import logging
 import math
 import secrets
 import shutil
@@ -12,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,32 +18,28 @@ from pickle import UnpicklingError
 
 from unmask.answers.answers_file import RunInfo
 from unmask.errors import UnmaskError
-from unmask.runtime import wire
-from unmask.runtime.child import Child
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
 from unmask.serve.inference import (
     MEMORY_BYTES,
+    Part,
     Refusal,
     Refused,
     Result,
     Settings,
     Step,
     Task,
-    work,
 )
-
-_log = logging.getLogger(__name__)
+from unmask.serve.observer import Observer, Parts
+from unmask.serve.worker import LOOK_S, Worker
 
 WAITING = Step("Waiting", 0.0)
-LOOK_S = 0.1  # how often workers, cancellations and deadlines are checked
 _UNCLAIMED_S = 20.0  # from the end of an upload until somebody asks for its answer
 # When all places are taken, an upload older than _SLOW_S that is slower than this is dropped.
 _SLOW_S, _FLOOR_BYTES_S = 3.0, 32_000
 _PENALTY_S = 60.0  # how long an address whose upload was too slow gets no place
 _MOST_PENALTIES = 10_000
 _USUAL_S = 20.0  # estimate of an answer's time before the first was given
-_START_S = 600.0  # time to load the model: torch from a cold network drive takes minutes
 _CANCELLED = Refusal(Refused.CANCELLED, "Cancelled.")
 
 
@@ -121,11 +115,12 @@ class JobQueue:
         self.is_ending = False
         self._took_s = _USUAL_S
         confined = Confinement((folder,), MEMORY_BYTES, has_gpu=True)
-        self._slots = [_Worker(settings, start, confined) for _ in range(limits.jobs)]
+        self._slots = [Worker(settings, start, confined) for _ in range(limits.jobs)]
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self._slots
         ]
         self.run_info: RunInfo | None = None
+        self.observer = Observer()
 
     def open(self) -> None:
         """Begin to load the model."""
@@ -161,7 +156,17 @@ class JobQueue:
     @property
     def is_ready(self) -> bool:
         """Say whether some worker has its model."""
-        return any(slot.is_ready for slot in self._slots)
+        return self.workers_ready > 0
+
+    @property
+    def workers_ready(self) -> int:
+        """Return how many workers have their model."""
+        return sum(slot.is_ready for slot in self._slots)
+
+    def count(self, state: State) -> int:
+        """Return how many videos are in a state."""
+        with self._changed:
+            return sum(job.state is state for job in self._jobs.values())
 
     # ------------------------------------------------------------ the way of a job
 
@@ -289,7 +294,7 @@ class JobQueue:
 
     # ------------------------------------------------------------ work
 
-    def _serve(self, slot: "_Worker") -> None:
+    def _serve(self, slot: Worker) -> None:
         """Answer one job after another; runs in a thread."""
         while True:
             with self._changed:
@@ -300,9 +305,12 @@ class JobQueue:
                     return
                 job = self._waiting.popleft() if self._waiting and slot.is_ready else None
                 if job:
+                    self.observer.spent(Part.QUEUE, time.monotonic() - job.since_s)
                     job.enter(State.WORKING)
             if job:
-                outcome = self._answer(slot, job)
+                with Parts(self.observer) as parts:
+                    outcome = self._answer(slot, job, parts)
+                self.observer.answered(outcome)
                 with self._changed:
                     job.outcome = outcome
                     job.enter(State.DONE)
@@ -312,7 +320,7 @@ class JobQueue:
                 slot.revive(lambda: self.is_ending)
             self._drop_unclaimed()
 
-    def _answer(self, slot: "_Worker", job: QueuedJob) -> Result | Refusal:
+    def _answer(self, slot: Worker, job: QueuedJob, parts: Parts) -> Result | Refusal:
         begun_s = time.monotonic()
         task = Task(job.video, job.name, job.wants_report, self.limits.max_video_s)
         try:
@@ -322,6 +330,7 @@ class JobQueue:
                     said = slot.receive()
                     if isinstance(said, Step):
                         job.step = said
+                        parts.enter(said.part)
                     else:
                         self._took_s += 0.3 * (time.monotonic() - begun_s - self._took_s)
                         return _outcome(said)
@@ -347,97 +356,6 @@ class JobQueue:
                 "take here. Cut out the part that matters.",
             )
         return None
-
-
-class _Worker:
-    """A process that holds the model. When it is killed, revive() starts another in its place.
-
-    Not safe for several threads, except for is_ready: one thread at a time uses a worker.
-    """
-
-    def __init__(
-        self, settings: Settings, start: Callable[[], None], confined: Confinement
-    ) -> None:
-        self._settings, self._start, self._confined = settings, start, confined
-        self._child: Child | None = None
-        self._has_model = False
-
-    @property
-    def is_ready(self) -> bool:
-        """Say whether it can be given a task."""
-        child = self._child
-        return self._has_model and child is not None and child.is_alive()
-
-    def spawn(self) -> None:
-        self._child = Child(
-            work, self._settings, self._start, confined=self._confined, leads_group=True
-        )
-
-    def send(self, task: Task) -> None:
-        """Give it a task.
-
-        Raises:
-            OSError: it has ended.
-        """
-        assert self._child is not None
-        self._child.connection.send(task)
-
-    def has_said(self, wait_s: float) -> bool:
-        """Wait up to wait_s, and say whether there is a message, or the process has ended."""
-        assert self._child is not None
-        return self._child.connection.poll(wait_s)
-
-    def receive(self) -> object:
-        """Return its next message.
-
-        Raises:
-            EOFError, OSError: the process has ended.
-            UnpicklingError: the message holds something else than plain data.
-        """
-        assert self._child is not None
-        return wire.loads(self._child.connection.recv_bytes())
-
-    def await_model(self, is_ending: Callable[[], bool]) -> RunInfo:
-        """Wait until the process has loaded the model, and return its RunInfo.
-
-        Raises:
-            UnmaskError: there is no model; the process died or is not ready after ten minutes; or
-                the server is ending.
-        """
-        said = None
-        end_s = time.monotonic() + _START_S
-        with suppress(EOFError, OSError, UnpicklingError):
-            while time.monotonic() < end_s and not is_ending():
-                if self.has_said(LOOK_S):
-                    said = self.receive()
-                    break
-        if isinstance(said, RunInfo):
-            self._has_model = True
-            return said
-        self.kill()
-        if isinstance(said, UnmaskError):
-            raise said
-        raise UnmaskError(
-            "Asked a process to load the model; it ended, or is not ready after ten minutes. See "
-            "its words above; a machine short of memory kills such processes."
-        )
-
-    def revive(self, is_ending: Callable[[], bool]) -> None:
-        """Replace the process that was killed."""
-        self.spawn()
-        try:
-            self.await_model(is_ending)
-        except UnmaskError as error:  # not fatal: it could be loaded when the server started
-            if not is_ending():
-                _log.warning("%s Trying again.", error)
-                time.sleep(1)
-
-    def kill(self) -> None:
-        """Kill the process and all processes that it started."""
-        self._has_model = False
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
 
 
 def _outcome(said: object) -> Result | Refusal:

@@ -57,6 +57,8 @@ _HEADERS = {
 }
 
 _READ = frozenset(("GET", "HEAD"))
+_STREAM = frozenset(("GET",))  # it has no end, so there is no HEAD of it
+OTHER = "other"  # what any address counts as that is none of this server's
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,15 @@ def routes(max_bytes: int) -> dict[str, Route]:
         "/favicon.ico": Route(),
         "/robots.txt": Route(),
         "/api/health": Route(needs_password=False),
+        "/healthz": Route(needs_password=False),
+        "/readyz": Route(needs_password=False),
+        "/metrics": Route(is_own=True),
         "/api/predict": video,
         "/api/report": video,
         "/gradio_api/upload": video,
         "/gradio_api/app_id": Route(is_own=True),
         _JOIN: Route(write, _WORDS_BYTES, is_own=True),
-        _DATA: Route(is_own=True),
+        _DATA: Route(_STREAM, is_own=True),
     }
 
 
@@ -172,8 +177,16 @@ class RequestFilter:
             if path.startswith(folder) and _FILE.fullmatch(path.removeprefix(folder)):
                 return Route()
         if _SESSION.fullmatch(path.removeprefix(_HEARTBEAT)) and path.startswith(_HEARTBEAT):
-            return Route(is_own=True)
+            return Route(_STREAM, is_own=True)
         return None
+
+    def name_of(self, path: str) -> str:
+        """Return the name of an address for statistics: one of a few, whatever is asked."""
+        if path in self._routes:
+            return path
+        folders = (folder for folder in (*_FOLDERS, _HEARTBEAT) if path.startswith(folder))
+        folder = next(folders, OTHER)
+        return folder if len(path) <= _MOST_PATH and self.find(path) else OTHER
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -202,7 +215,9 @@ class RequestFilter:
         except UploadError as error:
             await refuse(error.status, error.kind, str(error))(scope, receive, send)
             return
-        await self.app({**scope, "headers": passed}, receive, send)
+        # Whoever answers GET answers HEAD so; the server sends no body to one.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self.app({**scope, "method": method, "headers": passed}, receive, send)
 
     def _refuse(self, scope: Scope, headers: Headers, route: Route | None) -> Response | None:
         """Return the answer to who may not ask this; None to who may."""
