@@ -191,8 +191,8 @@ UNTESTED = {
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
-        "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/predict", "cli/serve",
-        "runtime/terminal",
+        "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/predict",
+        "cli/serve", "runtime/terminal",
     )
 }  # fmt: skip
 
