@@ -22,7 +22,7 @@ from unmask.cluster import ray_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-VIDEOS = [*(f"v{number:02}" for number in range(22)), "crash", "hang"]
+VIDEOS = [*(f"v{number:02}" for number in range(12)), "crash", "hang"]
 COMMAND = [sys.executable, str(ROOT / "tests/parts/crop_command.py"), "crop"]
 PARTS = f"{ROOT / 'tests/parts'}{os.pathsep}{ROOT}"
 
@@ -32,7 +32,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with clips that crash and hang their decoder, cropped on this machine alone."""
     root = make_project(tmp_path_factory.mktemp("here"), VIDEOS)
     said = type_in(root)
-    assert "chunk wild: 25 videos, 22 with a face, 3 without" in said
+    assert "chunk wild: 15 videos, 12 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
     return root
 
 
@@ -96,8 +96,9 @@ def _nothing_is_left_running() -> Iterator[None]:
     yield
     while started:
         process = started.pop()
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def type_in(root: Path, *words: str, code: int = 0, **variables: str) -> str:
@@ -106,16 +107,6 @@ def type_in(root: Path, *words: str, code: int = 0, **variables: str) -> str:
     _, said = process.communicate(timeout=240)
     assert process.returncode == code, said
     return said
-
-
-def test_nodes_make_what_one_machine_makes(here, root, nodes, add_node):
-    for _ in range(3):
-        add_node()
-    said = type_in(root, "--on", "ray", "--address", nodes.address, "--shard", "5")
-    assert contents(root / "faces/wild") == contents(here / "faces/wild")
-    assert "wild: shard 5 of 5 is there" in said
-    assert "chunk wild: 25 videos, 22 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
-    assert sorted(path.name for path in root.iterdir()) == ["faces", "params.yaml", "raw"]
 
 
 def is_cropped(root: Path, count: int) -> Callable[[], bool]:
@@ -137,7 +128,7 @@ def wait_for(
 
 def test_a_node_and_the_driver_are_killed_and_the_next_run_goes_on(here, root, nodes, add_node):
     doomed, *_ = [add_node(SECONDS_A_SEARCH="0.3") for _ in range(3)]
-    on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "5"]
+    on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "3"]
     first = start(root, *on_ray)
     wait_for(is_cropped(root, 3), first)
     first.send_signal(signal.SIGKILL)
@@ -150,6 +141,8 @@ def test_a_node_and_the_driver_are_killed_and_the_next_run_goes_on(here, root, n
     assert second.returncode == 0, said
     assert contents(root / "faces/wild") == contents(here / "faces/wild")
     assert "has left the cluster" in said
+    assert re.search(r"wild: shard (\d) of \1 is there, by node ", said)
+    assert "chunk wild: 15 videos, 12 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
     assert sorted(path.name for path in root.iterdir()) == ["faces", "params.yaml", "raw"]
     assert not [p for p in psutil.process_iter() if "be_child" in " ".join(cmdline(p))]
 
@@ -168,25 +161,19 @@ def test_nodes_that_can_t_work_are_left_out_by_name(here, root, nodes, add_node,
     with (old / "unmask/faces/tracks.py").open("a") as source:
         source.write("# as it was\n")
     add_node(PYTHONPATH=os.pathsep.join([str(old), PARTS]))
-    full = add_node(DISK_OF_THIS_NODE="full")
-    on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "5"]
-    said = type_in(root, *on_ray, code=1)
+    add_node(DISK_OF_THIS_NODE="full")
+    add_node()
+    said = type_in(root, "--on", "ray", "--address", nodes.address, "--shard", "3")
     assert "gets no shards: it has the code of unmask" in said
     assert "gets no more shards: Asked to write into faces; the system said: No space left" in said
-    assert "Error: Asked for nodes to crop on; none can work. node" in said
-    assert not is_cropped(root, 1)()
-
-    add_node()
-    said = type_in(root, *on_ray)
     assert contents(root / "faces/wild") == contents(here / "faces/wild")
-    assert full.unique_id
 
 
 def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(here, root, nodes, add_node):
     add_node(SECONDS_A_SEARCH="0.3")
     on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "3"]
     process = start(root, *on_ray)
-    wait_for(is_cropped(root, 5), process)
+    wait_for(is_cropped(root, 4), process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
