@@ -169,7 +169,6 @@ UNTESTED = {
     "federated.remote.keys",
     "federated.remote.assets",
     "federated.remote.watch",
-    "cluster.dealer",  # test_ray_cluster has it deal to real nodes
     "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
     "cli.notice",  # test_main reads what it prints

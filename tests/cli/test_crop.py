@@ -61,7 +61,7 @@ def test_a_dry_run_counts_and_touches_nothing(root):
     result = crop("--dry-run", "--shard", "4")
     assert re.fullmatch(
         r"wild: of 6 videos 6 videos are missing, in 2 shard\(s\), 0[.]0\d\d GB; about 0[.]00 "
-        r"core-hours, assuming 3[.]1 GB a core-hour as for DFDC\n", result.output
+        r"core-hours, assuming 7 GB a core-hour, as clips in 1080p\n", result.output
     ), result.output  # fmt: skip
     assert sorted(path.name for path in root.iterdir()) == ["params.yaml", "raw"]
     assert crop().exit_code == 0

@@ -22,7 +22,7 @@ from unmask.cluster import ray_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-VIDEOS = [*(f"v{number:02}" for number in range(22)), "crash", "hang"]
+VIDEOS = [*(f"v{number:02}" for number in range(12)), "crash", "hang"]
 COMMAND = [sys.executable, str(ROOT / "tests/parts/crop_command.py"), "crop"]
 PARTS = f"{ROOT / 'tests/parts'}{os.pathsep}{ROOT}"
 
@@ -32,15 +32,16 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with clips that crash and hang their decoder, cropped on this machine alone."""
     root = make_project(tmp_path_factory.mktemp("here"), VIDEOS)
     said = type_in(root)
-    assert "chunk wild: 25 videos, 22 with a face, 3 without" in said
+    assert "chunk wild: 15 videos, 12 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
     return root
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Cluster]:
     """A cluster's head, which has no cores for shards, on ports of its own."""
-    before = {name: os.environ.get(name) for name in ("RAY_worker_niceness", "PYTHONPATH")}
-    os.environ |= {"RAY_worker_niceness": "0", "PYTHONPATH": PARTS}
+    variables = {"RAY_worker_niceness": "0", "PYTHONPATH": PARTS}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
@@ -80,9 +81,24 @@ def root(here: Path, tmp_path: Path) -> Path:
 
 def start(root: Path, *words: str, **variables: str) -> "subprocess.Popen[str]":
     environment = os.environ | variables
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*COMMAND, *words], cwd=root, env=environment, stderr=subprocess.PIPE, text=True
     )
+    started.append(process)
+    return process
+
+
+started: "list[subprocess.Popen[str]]" = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    yield
+    while started:
+        process = started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def type_in(root: Path, *words: str, code: int = 0, **variables: str) -> str:
@@ -93,16 +109,6 @@ def type_in(root: Path, *words: str, code: int = 0, **variables: str) -> str:
     return said
 
 
-def test_nodes_make_what_one_machine_makes(here, root, nodes, add_node):
-    for _ in range(3):
-        add_node()
-    said = type_in(root, "--on", "ray", "--address", nodes.address, "--shard", "5")
-    assert contents(root / "faces/wild") == contents(here / "faces/wild")
-    assert "wild: shard 5 of 5 is there" in said
-    assert "chunk wild: 25 videos, 22 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
-    assert sorted(path.name for path in root.iterdir()) == ["faces", "params.yaml", "raw"]
-
-
 def is_cropped(root: Path, count: int) -> Callable[[], bool]:
     """Say whether so many crops are there, in the chunk's folder or a shard's."""
     return lambda: (
@@ -111,7 +117,7 @@ def is_cropped(root: Path, count: int) -> Callable[[], bool]:
 
 
 def wait_for(
-    what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 90
+    what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 240
 ) -> None:
     ends_s = time.monotonic() + seconds
     while not what():
@@ -122,7 +128,7 @@ def wait_for(
 
 def test_a_node_and_the_driver_are_killed_and_the_next_run_goes_on(here, root, nodes, add_node):
     doomed, *_ = [add_node(SECONDS_A_SEARCH="0.3") for _ in range(3)]
-    on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "5"]
+    on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "3"]
     first = start(root, *on_ray)
     wait_for(is_cropped(root, 3), first)
     first.send_signal(signal.SIGKILL)
@@ -135,6 +141,8 @@ def test_a_node_and_the_driver_are_killed_and_the_next_run_goes_on(here, root, n
     assert second.returncode == 0, said
     assert contents(root / "faces/wild") == contents(here / "faces/wild")
     assert "has left the cluster" in said
+    assert re.search(r"wild: shard (\d) of \1 is there, by node ", said)
+    assert "chunk wild: 15 videos, 12 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
     assert sorted(path.name for path in root.iterdir()) == ["faces", "params.yaml", "raw"]
     assert not [p for p in psutil.process_iter() if "be_child" in " ".join(cmdline(p))]
 
@@ -153,25 +161,19 @@ def test_nodes_that_can_t_work_are_left_out_by_name(here, root, nodes, add_node,
     with (old / "unmask/faces/tracks.py").open("a") as source:
         source.write("# as it was\n")
     add_node(PYTHONPATH=os.pathsep.join([str(old), PARTS]))
-    full = add_node(DISK_OF_THIS_NODE="full")
-    on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "5"]
-    said = type_in(root, *on_ray, code=1)
+    add_node(DISK_OF_THIS_NODE="full")
+    add_node()
+    said = type_in(root, "--on", "ray", "--address", nodes.address, "--shard", "3")
     assert "gets no shards: it has the code of unmask" in said
     assert "gets no more shards: Asked to write into faces; the system said: No space left" in said
-    assert "Error: Asked for nodes to crop on; none can work. node" in said
-    assert not is_cropped(root, 1)()
-
-    add_node()
-    said = type_in(root, *on_ray)
     assert contents(root / "faces/wild") == contents(here / "faces/wild")
-    assert full.unique_id
 
 
 def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(here, root, nodes, add_node):
     add_node(SECONDS_A_SEARCH="0.3")
     on_ray = ["--on", "ray", "--address", nodes.address, "--shard", "3"]
     process = start(root, *on_ray)
-    wait_for(is_cropped(root, 5), process)
+    wait_for(is_cropped(root, 4), process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -187,11 +189,13 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(here, root, nodes, add_no
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
-def test_another_token_is_one_line(root, nodes):
-    on_ray = ["--on", "ray", "--address", nodes.address]
-    said = type_in(root, *on_ray, code=1, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
-    [line] = [line for line in said.splitlines() if line.startswith("Error")]
-    assert f"Asked for the Ray cluster at {nodes.address}; it asks for another token" in line
+def test_another_token_is_one_line():
+    """Ray says InvalidAuthToken on stderr, tries for half a minute, and raises this."""
+    said = ray_cluster._explain(
+        ConnectionError("Failed to connect to Ray cluster at 10.0.0.5:6379")
+    )
+    assert said.startswith("somebody listens there who is no Ray head, or wants another token than")
+    assert said.endswith("(Failed to connect to Ray cluster at 10.0.0.5:6379)")
 
 
 def test_other_versions_are_one_line():

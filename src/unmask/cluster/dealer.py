@@ -17,7 +17,7 @@ from unmask.records import VideoFaces
 _log = logging.getLogger(__name__)
 
 SHARDS_DIR = ".crop_shards"  # in Git's list of what it ignores
-_ATTEMPTS = 3  # at a shard whose process ends: then it is the shard, not the node
+_ATTEMPTS = 3  # in which a shard's process ends and nothing is done: then it is not the node
 _ALONE_S = 60.0  # without a node that can work
 
 
@@ -44,7 +44,7 @@ class Attempt:
     shard: Shard
     node: Node
     folder: Path
-    number: int  # 1 for the first attempt at the shard
+    number: int  # of attempts at these videos, this one included
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ def crop_on(
                 attempt.node.running -= 1
                 rest = yield from _take_in(outcome)
                 if rest:
-                    waiting.appendleft((Shard(tuple(rest)), attempt.number + 1))
+                    # On a machine that is often taken back a shard may take many, bit by bit.
+                    got_on = len(rest) < len(attempt.shard.jobs)
+                    waiting.appendleft((Shard(tuple(rest)), 1 if got_on else attempt.number + 1))
                     continue
                 done += 1
                 _log.info(
@@ -144,7 +146,8 @@ def _take_in(outcome: Outcome) -> Generator[VideoFaces, None, list[Job]]:
         _log.warning("%s gets no more shards: %s", node.name, failure)
     elif failure:
         _log.warning("%s: %s; %d video(s) of it are left", node.name, failure, len(left))
-    if left and not is_the_nodes and attempt.number >= _ATTEMPTS:
+    got_on = len(left) < len(attempt.shard.jobs)
+    if not got_on and not is_the_nodes and attempt.number >= _ATTEMPTS:
         names = ", ".join(str(job.path) for job in list(left.values())[:3])
         raise UnmaskError(
             f"Asked for the faces of {len(left)} video(s) ({names} ...); the process that cropped "

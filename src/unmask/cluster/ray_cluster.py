@@ -102,10 +102,11 @@ def _explain(error: Exception) -> str:
     if "Version mismatch" in words:
         versions = words.partition("Version mismatch: ")[2]
         return f"{versions} Install the same Ray and the same Python on both sides."
-    if isinstance(error, AuthenticationError) or "token" in words.lower():
+    if isinstance(error, AuthenticationError | ConnectionError):
         return (
-            "it asks for another token than this process has. Copy ~/.ray/auth_token from the "
-            "head, or set RAY_AUTH_TOKEN."
+            "somebody listens there who is no Ray head, or wants another token than this process "
+            "has. Correct the address, or copy ~/.ray/auth_token from the head "
+            f"({words[:300]})"
         )
     return f"it did not take this process in: {words[:300]}"
 

@@ -24,8 +24,8 @@ from unmask.faces.detector import LoadDetector, detector_of_worker
 from unmask.records import PASSING, VideoFaces
 from unmask.runtime.disk import content_digest, writing
 
-# DFDC's 470 GB took about 150 core-hours: docs/machines.md.
-ASSUMED_BYTES_PER_HOUR = 3.1e9
+# Made clips of DFDC's size, length and bit rate: 2 s of a core for 4 MB (docs/machines.md).
+ASSUMED_BYTES_PER_HOUR = 7e9
 # What decodes, searches and encodes: another version of one may give other bytes.
 _PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino", "pillow")
 
@@ -192,6 +192,6 @@ def describe(shards: Sequence[Shard]) -> str:
     hours = size / ASSUMED_BYTES_PER_HOUR
     return (
         f"{videos:,} videos are missing, in {len(shards):,} shard(s), {size / 1e9:,.3f} GB; about "
-        f"{hours:,.2f} core-hours, assuming {ASSUMED_BYTES_PER_HOUR / 1e9:g} GB a core-hour as for "
-        "DFDC"
+        f"{hours:,.2f} core-hours, assuming {ASSUMED_BYTES_PER_HOUR / 1e9:g} GB a core-hour, "
+        "as clips in 1080p"
     )
