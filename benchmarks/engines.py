@@ -2,9 +2,10 @@
 
 Each net has random weights, its own clip and all cores. The engines take turns, five times, and
 what the median turn gave is printed, with how far logits lie from torch's.
-ONNX Runtime is no dependency: `pip install onnxruntime`, or its column stays empty.
+ONNX Runtime comes with `make install` or `pip install onnxruntime`; its column is empty without it.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -65,6 +66,7 @@ def engines_of(
             return backbones.clip_logits(net, torch.from_numpy(clips_BCTHW)).numpy()
 
     engines["torch"] = by_torch
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else its import writes into the user's home
     try:
         import onnxruntime
     except ModuleNotFoundError:

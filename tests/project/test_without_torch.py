@@ -22,6 +22,7 @@ from unmask.models.checkpoint import Checkpoint, save
 from unmask.models.predict import Predictor
 from unmask.scoring.verdicts import NOTHING_LEARNED
 from unmask.serve.inference import Settings, Task, _InferenceWorker
+from unmask.timm_facts import timm_facts
 from unmask.tracking import mlflow_tracker
 from unmask.video.encode import write_video
 
@@ -128,6 +129,30 @@ def test_serve_and_evaluate_give_the_same_bits(folder, tmp_path, monkeypatch, th
     cropped = crop_file(clip, predictor.checkpoint.faces, crops_dir=tmp_path)
     (score,) = predictor.score_videos(tmp_path, [cropped.found])
     assert score.probability == row["probability"]
+
+
+def test_a_report_says_what_its_maps_need(folder, tmp_path):
+    """A transformer's maps are torch's; the answer and the rest of the page are not."""
+    torch.manual_seed(1)
+    settings = params.load()
+    clips = settings.clips.model_copy(update={"frames": 4, "interval_s": 0.4, "side_px": 64})
+    backbone = {"backbone": "timm/vit_tiny_patch16_224", "weights": "none"}
+    model = settings.model.model_copy(update=backbone)
+    net = build(model.backbone, dropout=0.5, side_px=64).eval()
+    limits = replace(NOTHING_LEARNED, max_sharpness=1.0)
+    own = Checkpoint(
+        settings.faces, clips, model, 1.5, limits, run_key="none",
+        colours=timm_facts(backbone["backbone"]).colours,
+    )  # fmt: skip
+    save(tmp_path / "model", net, own)
+    page = tmp_path / "page.html"
+    words = ("--model", str(tmp_path / "model"), "--report", str(page))
+    row, said = ask(folder, *words, blocked=True)
+    assert 0 < row["probability"] < 1
+    told = "made by torch; it is not installed"
+    assert page.read_text().count("No map was made of this face. The maps of") == 2
+    assert told in page.read_text()
+    assert told in said
 
 
 def test_what_needs_torch_says_what_to_install(folder):

@@ -147,7 +147,8 @@ class FaceView:
     answer: FaceAnswer
     doubts: list[str]
     timeline: timeline.Timeline
-    evidence: Evidence | None  # None where too many faces are more suspicious
+    evidence: Evidence | None
+    no_map: str  # why there is no evidence
     pictures: list[Shown]
 
 
@@ -360,11 +361,12 @@ def _without_detector(found: answer_provenance.Metrics) -> dict[str, Any] | None
 
 def _explain(
     answer: Answer, predictor: Predictor, crops_dir: Path
-) -> Iterator[tuple[FaceAnswer, Evidence | None]]:
+) -> Iterator[tuple[FaceAnswer, Evidence | str]]:
+    """Yield each face with what its maps show, or why there are none."""
     by_score = sorted(answer.faces, key=lambda face: -face.probability)
     chosen = {face.track.track for face in by_score[:_MOST_EXPLAINED]}
     for face in answer.faces:
-        found = None
+        found: Evidence | str = "More suspicious ones come first."
         if face.track.track in chosen:
             try:
                 found = evidence.explain(
@@ -373,6 +375,7 @@ def _explain(
                 )  # fmt: skip
             except NoMapError as error:
                 logger.warning("no maps of evidence: %s", error)
+                found = str(error)
         yield face, found
 
 
@@ -395,9 +398,10 @@ def _mapped_starts(face: FaceAnswer) -> list[float]:
 
 
 def _view(
-    number: int, face: FaceAnswer, answer: Answer, limits: Limits, found: Evidence | None
+    number: int, face: FaceAnswer, answer: Answer, limits: Limits, explained: Evidence | str
 ) -> FaceView:
     pictures = []
+    found = None if isinstance(explained, str) else explained
     if found is not None:
         at = timeline.clock(found.crop_s)
         pictures.append(Shown(_uri(found.crop_HWC, _CROP_PX), f"The face at {at}"))
@@ -410,7 +414,8 @@ def _view(
             ]
     return FaceView(
         number, face, messages.doubts_of_face(face, limits),
-        timeline.lay_out(answer, face, limits, found), found, pictures,
+        timeline.lay_out(answer, face, limits, found), found,
+        explained if isinstance(explained, str) else "", pictures,
     )  # fmt: skip
 
 

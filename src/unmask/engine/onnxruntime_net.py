@@ -1,5 +1,6 @@
 """Portable nets on CPUs that OpenVINO has no wheel for, by ONNX Runtime (owns onnxruntime)."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,11 +69,14 @@ class OnnxRuntimeBatchNet:
 
 
 def _session(content: bytes) -> "InferenceSession":
+    # Else it writes an identifier into the user's home when it is imported, and tells its makers of
+    # its use, a little even where the function below is called.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     check_self_contained(content)
-    onnxruntime.disable_telemetry_events()  # Windows' own builds tell of their use
+    onnxruntime.disable_telemetry_events()  # builds for Windows' apps look at this alone
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors: they are raised, too
