@@ -124,7 +124,7 @@ BASE = {
 }  # fmt: skip
 # What a library of those imports that has parts for others.
 NOT_BASE = ("safetensors.torch",)
-# Modules all of whose commands have `needs`: no other command may use them.
+# Modules whose commands have `needs`, and whose helpers no other command may use.
 OF_EXTRAS = {"cli.adopt", "cli.federated", "cli.sagemaker", "cli.training"}
 NO_COMMANDS = {"cli.common", "cli.command_group"}  # functions that commands of both kinds call
 
