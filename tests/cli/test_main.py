@@ -2,13 +2,23 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from commands import COMMANDS, OPTIONS, leaves
 
-from unmask.cli.main import main
+from unmask import params
+from unmask.answers import model_source
+from unmask.cli.main import _face_params, main
+from unmask.errors import ParamsError
 from unmask.extras import EXTRAS
+from unmask.models import checkpoint
+from unmask.models.checkpoint import Checkpoint
+from unmask.scoring.verdicts import NOTHING_LEARNED
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
@@ -85,3 +95,20 @@ def test_log_without_anything_to_send_is_quiet(tmp_path, monkeypatch):
 def test_help_does_not_wait_for_torch():
     script = "import sys; from unmask.cli.main import main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_fakes_are_made_where_there_is_no_params_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        _face_params()
+    own = params.load(ROOT / "params.yaml")
+    faces = own.faces.model_copy(update={"side_px": 192})
+    limits = replace(NOTHING_LEARNED, max_sharpness=1.0)
+    checkpoint.write_settings(
+        tmp_path / "shipped",
+        Checkpoint(faces, own.clips, own.model, 1.5, limits, run_key="none"),
+    )
+    monkeypatch.setattr(model_source, "SHIPPED", tmp_path / "shipped")
+    assert _face_params() == faces
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    assert _face_params() == own.faces
