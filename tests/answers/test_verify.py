@@ -95,6 +95,26 @@ def test_another_file_and_another_model_are_told_apart(case):
     assert _check(case).exit_code == verify.EXIT_CODES["model"]
 
 
+def test_a_net_that_is_not_the_models_own_is_another_model(case):
+    """Of the net, the model's digest has the digest alone that the settings give it."""
+    model = case / "model"
+    (model / "net.onnx").write_bytes(b"net")
+    assert _matches(_check(case))["model"] is True  # the settings name no net: it is not read
+    own = {"sha256": _sha256(b"net"), "weights_sha256": _sha256(b"weights")}
+    (model / "checkpoint.json").write_text(json.dumps({"net": own}))
+    page = (case / "report.html").read_text()
+    data = json.loads(page[page.index("{") : page.rindex("}") + 1])
+    data |= {"page_sha256": verify.BLANK, "model": {"sha256": model_digest(model)}}
+    data["video"]["name"] = "clip.mp4"
+    _write(case / "report.html", data)
+    assert _matches(_check(case)) == {"report": True, "file": True, "model": True}
+    (model / "net.onnx").write_bytes(b"another")
+    found = _check(case)
+    assert _matches(found) == {"report": True, "file": True, "model": False}
+    assert found.exit_code == verify.EXIT_CODES["model"]
+    assert "net.onnx should have the sha256" in found.checks[2].detail
+
+
 def test_what_was_not_given_is_not_compared(case):
     found = verify.check(case / "report.html", None, None)
     assert _matches(found) == {"report": True, "file": None, "model": None}

@@ -87,7 +87,7 @@ HOSTILE: dict[str, tuple[Callable[[Files], bytes], str]] = {
     ),
     "a claim of much": (lambda files: pack(files, sized("big", 2**32)), "is large"),
     "a bomb": (
-        lambda files: pack(files | {"zeros": bytes(2**24)}), "unpacks to more than 16,000,000",
+        lambda files: pack(files | {"zeros": bytes(2**24)}), "unpacks to more than 30,000,000",
     ),
     "half of it": (lambda files: pack(files)[:-2000], "it is damaged"),
     "no archive": (lambda _: b"<html>", "it is damaged"),
@@ -137,7 +137,7 @@ def test_what_is_not_a_whole_model_changes_nothing(
     archive, words = HOSTILE[what]
     packed = model.parent / "model.tar.gz"
     packed.write_bytes(archive(files))
-    monkeypatch.setattr(sagemaker_fetch, "MAX_BYTES", 16_000_000)
+    monkeypatch.setattr(sagemaker_fetch, "MAX_BYTES", 30_000_000)
     with pytest.raises(JobError, match=words):
         take_in(packed, model, key=KEY)
     assert sorted(path.name for path in model.parent.iterdir()) == ["model", "model.tar.gz"]

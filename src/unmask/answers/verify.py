@@ -16,10 +16,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from unmask.answers import signatures
 from unmask.answers.analysis import Answer, analyse
-from unmask.errors import UnmaskError
+from unmask.errors import UnmaskError, WeightsError
+from unmask.models.net_file import net_file_of, read_net
 from unmask.models.predict import Predictor
 from unmask.records import Reason
-from unmask.runtime.digests import model_digest
+from unmask.runtime.digests import NET, model_digest
 from unmask.runtime.disk import content_digest, read_regular
 from unmask.scoring.verdicts import Verdict
 
@@ -115,7 +116,7 @@ def check(
     if model is None:
         checks.append(Check("model", None, "no model was given"))
     else:
-        checks.append(_compare("model", _digest_of(model, model_digest), claims.model.sha256))
+        checks.append(_check_model(model, claims.model.sha256))
     return Verification(tuple(checks), claims)
 
 
@@ -225,6 +226,17 @@ def _compare(part: str, actual: str, wanted: object) -> Check:
     if actual == wanted:
         return Check(part, True, f"sha256 {actual}")
     return Check(part, False, f"sha256 {actual}; the report is of {wanted}")
+
+
+def _check_model(model: Path, wanted: object) -> Check:
+    """Compare the digest of weights and settings, and the net with what the settings say of it."""
+    found = _compare("model", _digest_of(model, model_digest), wanted)
+    try:
+        if found.matches and (model / NET).exists():
+            read_net(model, net_file_of(model))
+    except WeightsError as error:
+        return Check("model", False, str(error))
+    return found
 
 
 def _check_score(claimed: _Said, answer: Answer) -> Check:

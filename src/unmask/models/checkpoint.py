@@ -19,7 +19,12 @@ from unmask.models.adopt.record import (
     metadata_of,
     origin_from,
 )
-from unmask.models.net_file import NetFile, net_file_from, write_net
+from unmask.models.net_file import (
+    MOST_SETTINGS_BYTES,
+    NetFile,
+    net_file_from,
+    write_net,
+)
 from unmask.params import Clips, Faces, Model, say_problems
 from unmask.runtime.disk import content_digest, read_regular, write_atomically
 from unmask.scoring.promises import Promise, promise_from
@@ -32,7 +37,6 @@ if TYPE_CHECKING:  # importing torch takes seconds, which a reader of settings n
 
 FORMAT = 5
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
-_MAX_SETTINGS_BYTES = 2**20
 HISTORY = "history.csv"  # the training's epochs
 
 
@@ -209,7 +213,7 @@ def read_settings(folder: Path) -> Checkpoint:
     """
     path = folder / SETTINGS
     try:
-        values: dict[str, Any] = json.loads(read_regular(path, _MAX_SETTINGS_BYTES))
+        values: dict[str, Any] = json.loads(read_regular(path, MOST_SETTINGS_BYTES))
         if values["format"] != FORMAT:
             raise WeightsError(
                 f"{path} has format {values['format']}; this version reads {FORMAT}. "

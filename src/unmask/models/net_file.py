@@ -1,16 +1,18 @@
 """The file in a model's folder that holds its net in a portable form, without torch."""
 
 import hashlib
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import WeightsError
-from unmask.runtime.digests import NET, WEIGHTS
+from unmask.errors import MALFORMED, WeightsError
+from unmask.runtime.digests import NET, SETTINGS, WEIGHTS
 from unmask.runtime.disk import content_digest, read_regular, write_atomically
 
 MOST_BYTES = 2**31  # where a file of protobuf ends
+MOST_SETTINGS_BYTES = 2**20
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,23 @@ def read_net(folder: Path, net: NetFile | None) -> bytes | None:
             "Run `dvc checkout`, or fetch the model again."
         )
     return content
+
+
+def net_file_of(folder: Path) -> NetFile | None:
+    """Return what a model's settings say of its portable net, without a look at the rest of them.
+
+    Raises:
+        WeightsError: they can't be read.
+    """
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(read_regular(path, MOST_SETTINGS_BYTES))
+        return net_file_from(settings.get("net"))
+    except (OSError, *MALFORMED) as error:
+        raise WeightsError(
+            f"{path} is not a model's settings: {error}. Run `dvc checkout`, or fetch the model "
+            "again."
+        ) from error
 
 
 def net_file_from(values: Any) -> NetFile | None:
