@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from painted import STILLS
@@ -169,6 +170,14 @@ def test_an_answer_is_what_predict_prints(server: Any, video: Path, model: Path)
     del expected["path"], answered["mtime_ns"], expected["mtime_ns"]
     assert answered["verdict"] == expected["verdict"] == "fake"
     assert answered == expected
+    with urllib.request.urlopen(f"{server.url}/openapi.json") as answer:
+        described = json.load(answer)
+    schema = {"$ref": "#/components/schemas/Answer", "components": described["components"]}
+    jsonschema.Draft202012Validator(schema).validate(json.loads(body))
+    fields = described["components"]["schemas"]["Answer"]["properties"]
+    assert set(json.loads(body)) == set(fields) - {"licence"}
+    inside = described["components"]["schemas"]["Face"]["properties"]
+    assert set(answered["faces"][0]) == set(inside)
     assert held(server) == []
     with urllib.request.urlopen(f"{server.url}/api/health", timeout=30) as health:
         assert json.load(health) | {"version": ""} == {

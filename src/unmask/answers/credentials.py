@@ -37,7 +37,7 @@ class Reader:
             OSError: it can't be read.
         """
         try:
-            import c2pa
+            import c2pa  # type: ignore[import-untyped]
         except ModuleNotFoundError:
             return Credentials(state=State.NOT_READ, detail="The extra c2pa is not installed.")
         try:

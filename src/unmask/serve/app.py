@@ -22,7 +22,7 @@ from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
 from unmask.runtime.plain_text import clean_name
-from unmask.serve import bare, forms
+from unmask.serve import bare, forms, openapi
 from unmask.serve.connections import Crowd, Patience, Server, make_room
 from unmask.serve.door import Door
 from unmask.serve.faults import Faults
@@ -117,6 +117,14 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     async def read_metrics(request: Request) -> Response:
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={**_FRESH, "Content-Type": media_type})
+
+    @app.get("/openapi.json")
+    async def read_openapi() -> JSONResponse:
+        assert job_queue.run_info is not None
+        has_password = rules.password is not None
+        return JSONResponse(
+            openapi.describe(job_queue.limits, job_queue.run_info, has_password=has_password)
+        )
 
     @app.post("/api/predict")
     async def predict(request: Request) -> Response:

@@ -133,6 +133,7 @@ def routes(max_bytes: int) -> dict[str, Route]:
         "/healthz": Route(needs_password=False),
         "/readyz": Route(needs_password=False),
         "/metrics": Route(is_own=True),
+        "/openapi.json": Route(),
         "/api/predict": video,
         "/api/report": video,
         "/gradio_api/upload": video,
