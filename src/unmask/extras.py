@@ -18,7 +18,6 @@ EXTRAS = {
     "serve": ("gradio", "httpx"),
     "aws": ("sagemaker", "boto3", "botocore"),
     "federated": ("substra", "substratools", "hatchling", "docker", "requests"),
-    "c2pa": ("c2pa",),
     "ray": ("ray",),
     "sign": ("cryptography",),
     "wandb": ("wandb",),

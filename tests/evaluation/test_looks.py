@@ -106,10 +106,10 @@ def test_the_frozen_net_gives_what_its_own_head_would_read(tmp_path: Path):
     features = net.features(frames)
     assert features.shape == (2, 1280)
     # Whole net = head of these features: the classifier's two logits agree.
-    from unmask.models.clips import to_input
+    from unmask.models.clip_times import to_input
 
     with torch.inference_mode():
-        whole = net.net(to_input(frames, 224)[None])[0]
+        whole = net.net(torch.from_numpy(to_input(frames, 224))[None])[0]
         head = net.net.image.get_classifier()(torch.from_numpy(features)).mean(0)
     torch.testing.assert_close(whole.cpu(), head, atol=1e-4, rtol=1e-4)
     # Its weights are ImageNet's, not random ones: they are the same each time.
