@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 import pytest
 from signed_files import Authority
@@ -59,6 +60,28 @@ def test_a_reader_that_crashes_costs_that_file_alone(tmp_path, monkeypatch):
         found = [files.of(path).credentials for path in paths]
     assert [each.state for each in found] == [State.ABSENT, State.UNREADABLE, State.ABSENT]
     assert found[1].detail == "The process that read them crashed."
+
+
+def take_time_or_memory(job):
+    """Stand in for credentials that are a bomb."""
+    if job.path.name == "time":
+        time.sleep(60)
+    if job.path.name == "memory":
+        bytearray(4 * 2**30)
+    return FileSays(credentials=Credentials(state=State.ABSENT)).model_dump_json()
+
+
+def test_a_reader_has_its_share_of_time_and_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(ask_files, "_read", take_time_or_memory)
+    monkeypatch.setattr(ask_files, "_STALL_S", 2.0)
+    names = ("time", "memory", "a") if confinement.enforced().memory else ("time", "a")
+    paths = [tmp_path / name for name in names]
+    with ask_files.reading(paths, None) as files:
+        found = {path.name: files.of(path).credentials for path in paths}
+    assert found["time"].detail == "Nothing was read for 2 s."
+    assert found["a"].state is State.ABSENT
+    if "memory" in found:
+        assert found["memory"].detail == "They take more memory than they may."
 
 
 def test_what_a_reader_that_was_taken_over_says_is_not_believed(tmp_path, monkeypatch):

@@ -84,6 +84,12 @@ def test_a_signature_has_the_bytes_of_minisigns_form(case):
     assert fault(case) is None
 
 
+def test_a_key_has_the_name_that_minisign_prints(case):
+    key = signatures.read_public_key(case / "public.pem").ed25519
+    name = signatures.PublicKey(key, bytes.fromhex("696dd76d41201502")).name
+    assert name == "21520416DD76D69"  # by minisign 0.11
+
+
 def test_a_changed_byte_of_page_signature_or_comment_is_found(case):
     page, place = case / "page.html", case / "page.html.minisig"
     signed = place.read_bytes()

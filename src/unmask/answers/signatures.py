@@ -50,8 +50,8 @@ class PublicKey:
 
     @property
     def name(self) -> str:
-        """Return the id as minisign prints it."""
-        return f"{int.from_bytes(self.id, 'little'):016X}"
+        """Return the id as minisign prints it, without zeros before it."""
+        return f"{int.from_bytes(self.id, 'little'):X}"
 
     @property
     def minisign_text(self) -> str:
