@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from unmask.engine.openvino_net import OpenVinoNet
+from unmask.engine.openvino_net import BatchNet, OpenVinoNet
 from unmask.geometry import Geometry
 from unmask.models import backbones, portable
 from unmask.models.adopt.nets import build as build_adopted
@@ -69,6 +69,8 @@ def test_both_engines_agree_on_every_backbone(name):
         assert np.abs(logits_B).max() > 0.01
         assert np.abs(found[LOGIT] - logits_B).max() < 1e-4
         assert found[FEATURES] == pytest.approx(features_BF, abs=1e-4)
+    batch = BatchNet(content)(given)[0]  # all clips at once: others may run the file so
+    assert batch == pytest.approx(found[LOGIT], abs=1e-4)
     weight = last_layer(net).weight.detach().numpy()
     assert np.array_equal(found[DECISION], [weight[1] - weight[0]] * 3)
     if HEAT in found:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from unmask.engine import on_cpu
 from unmask.forgeries.blend import Floats
 from unmask.forgeries.sample import read_sources
 from unmask.models import backbones
@@ -49,8 +50,7 @@ CODE = (
     "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
 )  # fmt: skip
 PACKAGES = (
-    "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "openvino",
-    "pytorchvideo", "torch",
+    "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "pytorchvideo", "torch",
 )  # fmt: skip
 
 
@@ -156,7 +156,8 @@ def run_key(sources_dir: Path, settings: Pretrain, detect: Detect, margin_ratio:
         for source in read_sources(sources_dir)
         if source.split in USED
     ]
-    libraries = [(name, version(name)) for name in PACKAGES]
+    names = {*PACKAGES, on_cpu.library() or "torch"}  # and what finds the faces on this CPU
+    libraries = [(name, version(name)) for name in sorted(names)]
     return key_of(settings, detect, margin_ratio, used, libraries, code_digest(*CODE))
 
 
