@@ -116,6 +116,9 @@ def test_the_same_net_gives_the_same_bytes_and_stays_as_it_was():
         {"net": "tf_efficientnet_b0", "outputs": 2, "fake": (1,), "pooling": "probabilities"},
         {"net": "legacy_xception", "outputs": 2, "fake": (1,), "pooling": "logits"},
         # Transformers of adapters, made small: no file may ask for that.
+        {"net": "vit_pe_core_large_patch14_336", "outputs": 2, "fake": (1,),
+         "pooling": "probabilities", "options": {**TINY, "dynamic_img_size": True,
+                                                 "patch_size": 16}},
         {"net": "vit_large_patch16_dinov3_qkvb", "outputs": 2, "fake": (1,),
          "pooling": "probabilities", "options": {**TINY, "global_pool": "token"}},
         {"net": "vit_base_patch16_siglip_gap_224", "outputs": 2, "fake": (1,),

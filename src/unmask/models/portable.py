@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from unmask.engine import on_cpu
 from unmask.errors import NoMapError, WeightsError
@@ -208,7 +209,7 @@ def _to_onnx(portable: Portable, geometry: Geometry) -> bytes:
     if HEAT in open_sizes:
         open_sizes[HEAT][1] = "times"
     written = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _CountedFromTheFront():
         # The exporter that follows the net's run. Its successor needs a package that is not
         # installed, and fixes the sizes that these nets leave open.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -220,6 +221,27 @@ def _to_onnx(portable: Portable, geometry: Geometry) -> bytes:
             dynamic_axes=open_sizes,
         )  # fmt: skip
     return written.getvalue()
+
+
+class _CountedFromTheFront(TorchFunctionMode):
+    """Has repeat_interleave repeat along a direction that is counted from the front.
+
+    torch 2.15's exporter takes one that is counted from the back for another, and changes all else
+    in the net that has the same number: views by -1 among them. Rotary positions are made so.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        given = dict(kwargs or {})
+        if func is torch.Tensor.repeat_interleave:
+            values, *rest = args
+            if len(rest) == 2:
+                given["dim"] = rest.pop()
+            if given.get("dim") is not None:
+                given["dim"] %= values.dim()
+            args = (values, *rest)
+        return func(*args, **given)
 
 
 def _check(content: bytes, net: nn.Module, geometry: Geometry) -> None:
