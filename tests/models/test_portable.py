@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from unmask.engine.openvino_net import OpenVinoNet
+from unmask.engine.openvino_net import BatchNet, OpenVinoNet
 from unmask.geometry import Geometry
 from unmask.models import backbones, portable
 from unmask.models.adopt.nets import build as build_adopted
@@ -17,6 +17,7 @@ from unmask.models.grad_cam import grad_cam
 from unmask.models.portable import DECISION, FEATURES, HEAT, LOGIT, Portable, export, last_layer
 
 SMALL = Geometry(4, 0.4, 64)
+TINY = {"depth": 2, "embed_dim": 64, "num_heads": 4, "img_size": 64}
 TIMM = ["timm/vit_tiny_patch16_224", "timm/regnetx_002", "timm/convnext_atto"]
 
 
@@ -68,6 +69,8 @@ def test_both_engines_agree_on_every_backbone(name):
         assert np.abs(logits_B).max() > 0.01
         assert np.abs(found[LOGIT] - logits_B).max() < 1e-4
         assert found[FEATURES] == pytest.approx(features_BF, abs=1e-4)
+    batch = BatchNet(content)(given)[0]  # all clips at once: others may run the file so
+    assert batch == pytest.approx(found[LOGIT], abs=1e-4)
     weight = last_layer(net).weight.detach().numpy()
     assert np.array_equal(found[DECISION], [weight[1] - weight[0]] * 3)
     if HEAT in found:
@@ -110,12 +113,25 @@ def test_the_same_net_gives_the_same_bytes_and_stays_as_it_was():
         {"net": "vit_tiny_patch16_224", "outputs": 3, "fake": (0, 2), "pooling": "probabilities",
          "options": {"img_size": 64}, "on_unit_sphere": True, "channels": "bgr"},
         {"net": "ucf", "outputs": 2, "fake": (1,), "pooling": "probabilities"},
+        {"net": "tf_efficientnet_b0", "outputs": 2, "fake": (1,), "pooling": "probabilities"},
+        {"net": "legacy_xception", "outputs": 2, "fake": (1,), "pooling": "logits"},
+        # Transformers of adapters, made small: no file may ask for that.
+        {"net": "vit_pe_core_large_patch14_336", "outputs": 2, "fake": (1,),
+         "pooling": "probabilities", "options": {**TINY, "dynamic_img_size": True,
+                                                 "patch_size": 16}},
+        {"net": "vit_large_patch16_dinov3_qkvb", "outputs": 2, "fake": (1,),
+         "pooling": "probabilities", "options": {**TINY, "global_pool": "token"}},
+        {"net": "vit_base_patch16_siglip_gap_224", "outputs": 2, "fake": (1,),
+         "pooling": "probabilities", "options": TINY},
+        {"net": "vit_large_patch16_224", "outputs": 1, "fake": (0,),
+         "pooling": "probabilities", "options": TINY},
     ],
 )  # fmt: skip
 def test_adopted_nets_have_the_same_logits(given):
     torch.manual_seed(3)
-    architecture = Architecture(mean=(0.5, 0.4, 0.3), deviation=(0.2, 0.3, 0.4), **given)
-    net = build_adopted(architecture)
+    options = {"options": given.get("options", {})}
+    plain = Architecture(mean=(0.5, 0.4, 0.3), deviation=(0.2, 0.3, 0.4), **given | {"options": {}})
+    net = build_adopted(plain.model_copy(update=options))  # unchecked
     with torch.no_grad():
         net.train()(torch.randn(2, 3, 4, 64, 64))
     long = clips(2, frames=20)  # more pictures than torch takes at once
@@ -155,6 +171,27 @@ def test_a_net_that_cannot_be_written_down_says_so(caplog, monkeypatch):
     caplog.clear()
     assert export(built("x3d_xs"), SMALL) is None
     assert "more than 2 GB" in caplog.text
+
+
+def test_a_net_that_its_reader_gets_wrong_is_not_written_down(caplog, monkeypatch):
+    """Its logit, or all of it: then torch runs it."""
+    net = built("x3d_xs")
+    with caplog.at_level(logging.WARNING):
+        right = export(net, SMALL)
+        other = export(built("x3d_xs").apply(halve), SMALL)
+        monkeypatch.setattr(portable, "_to_onnx", lambda *_: other)
+        assert export(net, SMALL) is None
+        monkeypatch.setattr(portable, "_to_onnx", lambda *_: right[:-5])
+        assert export(net, SMALL) is None
+    assert "its logit of a clip of noise is" in caplog.text
+    assert "this one is refused: it ends early" in caplog.text
+
+
+def halve(module):
+    """Halve the weights of linear layers."""
+    if isinstance(module, nn.Linear):
+        with torch.no_grad():
+            module.weight.div_(2)
 
 
 def test_a_head_of_another_kind_has_no_heat():

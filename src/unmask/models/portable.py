@@ -11,13 +11,17 @@ A net without such a layer or head has no such outputs.
 
 import io
 import logging
+import math
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from unmask.errors import NoMapError
+from unmask.engine import on_cpu
+from unmask.errors import NoMapError, WeightsError
 from unmask.geometry import Geometry
 from unmask.models import backbones
 from unmask.models.frame_net import UnitLinear
@@ -27,7 +31,7 @@ LOGIT, FEATURES, DECISION, HEAT = "logit", "features_F", "decision_F", "heat_THW
 _OPSET = 18  # of ONNX 1.13. Of 17 and before, OpenVINO 2026.4 misreads ReduceLogSumExp's axes
 _MOST_BYTES = 2**31 - 2**24  # a file of protobuf ends at 2 GB
 _TRACED_FRAMES = 4
-_CLOSE = 1e-3  # of the largest heat: as far as two ways to sum in 32 bit lie apart
+_CLOSE = 1e-3  # of the largest heat, or of a logit: two ways to sum in 32 bit lie no further apart
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +178,8 @@ def decision_of(layer: nn.Linear) -> torch.Tensor:
 def export(net: nn.Module, geometry: Geometry) -> bytes | None:
     """Return the net in the ONNX format; None, and a line in the log, where it has no such form.
 
+    That is also so where what runs it on this machine's CPU can't read it, or gives other logits.
+
     The numbers of clips and of their frames are left open; their side is geometry's. The same net
     gives the same bytes.
     """
@@ -182,8 +188,12 @@ def export(net: nn.Module, geometry: Geometry) -> bytes | None:
         portable = Portable(net, geometry)
         if sum(value.nbytes for value in net.state_dict().values()) > _MOST_BYTES:
             raise ValueError("its weights take more than 2 GB")
-        return _to_onnx(portable, geometry)
-    except (RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
+        content = _to_onnx(portable, geometry)
+        _check(content, net, geometry)
+        return content
+    except (
+        RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError, WeightsError,
+    ) as error:  # fmt: skip
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         logger.warning("This net has no form that runs without torch: %.300s", reason)
         return None
@@ -199,7 +209,7 @@ def _to_onnx(portable: Portable, geometry: Geometry) -> bytes:
     if HEAT in open_sizes:
         open_sizes[HEAT][1] = "times"
     written = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _CountedFromTheFront():
         # The exporter that follows the net's run. Its successor needs a package that is not
         # installed, and fixes the sizes that these nets leave open.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -211,6 +221,50 @@ def _to_onnx(portable: Portable, geometry: Geometry) -> bytes:
             dynamic_axes=open_sizes,
         )  # fmt: skip
     return written.getvalue()
+
+
+class _CountedFromTheFront(TorchFunctionMode):
+    """Has repeat_interleave repeat along a direction that is counted from the front.
+
+    torch 2.15's exporter takes one that is counted from the back for another, and changes all else
+    in the net that has the same number: views by -1 among them. Rotary positions are made so.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        given = dict(kwargs or {})
+        if func is torch.Tensor.repeat_interleave:
+            values, *rest = args
+            if len(rest) == 2:
+                given["dim"] = rest.pop()
+            if given.get("dim") is not None:
+                given["dim"] %= values.dim()
+            args = (values, *rest)
+        return func(*args, **given)
+
+
+def _check(content: bytes, net: nn.Module, geometry: Geometry) -> None:
+    """Pass if what runs portable nets here gives a clip of noise the logit that torch gives it.
+
+    Exporters and readers have faults that only some nets show.
+
+    Raises:
+        ValueError: it gives another one.
+        WeightsError: it can't read or run the net.
+    """
+    if on_cpu.library() is None:
+        return
+    clip_CTHW = np.random.default_rng(1).normal(0, 1, _shape(1, geometry)[1:]).astype(np.float32)
+    (made,) = on_cpu.portable_net(content, clip_CTHW.shape, threads=1).run([clip_CTHW])
+    device = _device(net)
+    close = _CLOSE if device.type == "cpu" else 10 * _CLOSE  # GPUs convolve in fewer bits
+    with torch.no_grad():
+        clip_1CTHW = torch.from_numpy(clip_CTHW)[None].to(device)
+        expected = float(backbones.clip_logits(net, clip_1CTHW))
+    found = float(made[LOGIT])
+    if not math.isclose(found, expected, rel_tol=close, abs_tol=close):
+        raise ValueError(f"its logit of a clip of noise is {found:g}, and by torch {expected:g}")
 
 
 def _shape(clips: int, geometry: Geometry) -> tuple[int, int, int, int, int]:

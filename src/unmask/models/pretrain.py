@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from unmask.engine import on_cpu
 from unmask.forgeries.blend import Floats
 from unmask.forgeries.mesh_hulls import read_mesh_points
 from unmask.forgeries.sample import read_sources
@@ -59,8 +60,7 @@ CODE = (
     "video/transport",
 )  # fmt: skip
 PACKAGES = (
-    "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "openvino",
-    "pytorchvideo", "torch",
+    "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "pytorchvideo", "torch",
 )  # fmt: skip
 
 
@@ -167,7 +167,8 @@ def run_key(material: Material, settings: Pretrain, detect: Detect, margin_ratio
         if source.split in USED
     ]
     facts = content_digest(material.mesh_points), read_portraits(material)
-    libraries = [(name, version(name)) for name in PACKAGES]
+    names = {*PACKAGES, on_cpu.library() or "torch"}  # and what finds the faces on this CPU
+    libraries = [(name, version(name)) for name in sorted(names)]
     return key_of(settings, detect, margin_ratio, used, facts, libraries, code_digest(*CODE))
 
 
