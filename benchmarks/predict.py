@@ -1,7 +1,8 @@
 """How long one waits for a clip's answer: python benchmarks/predict.py [CLIP] [MODEL].
 
 Without CLIP one of 10 s in 1920x1080 is made. Prints seconds, the least of three runs, each a
-process of its own, on the clock and of all cores, which says most where others work beside it:
+process of its own, on the clock and of all cores, which says most where others work beside it, and
+the peak memory of its processes (of the first run):
 decoding the clip alone; `unmask --help`; start-up, measured as the answer for a file that is empty
 (imports, a worker, its detector, the net); the clip's answer; and (answer - start-up) / decoding,
 which should be at most 2.0 on the clock of two cores.
@@ -14,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import measured
 from film import make_clips
 
 RUNS = 3
@@ -36,8 +38,10 @@ for answer in analyse(predictor, [Path(sys.argv[1])]):
 """
 
 
-def least(command: list[str]) -> tuple[float, float]:
-    """Return the least seconds that a command took, of RUNS: on the clock, and of all cores."""
+def least(command: list[str]) -> tuple[float, float, float]:
+    """Return the least seconds that a command took, on the clock and of all cores, and its MB."""
+    # By itself: looking at memory takes time.
+    _, peak_bytes, _ = measured.run(command)
     clock_s, cores_s = [], []
     for _ in range(RUNS):
         begun_s, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -47,7 +51,7 @@ def least(command: list[str]) -> tuple[float, float]:
         cores_s.append(
             after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         )  # fmt: skip
-    return min(clock_s), min(cores_s)
+    return min(clock_s), min(cores_s), peak_bytes / 1e6
 
 
 def main() -> None:
@@ -61,19 +65,22 @@ def main() -> None:
         before_decoding = least([*python, OPEN, str(clip)])
         decoding = least([*python, DECODE, str(clip)])
         rows = {
-            "decoding alone": tuple(
-                whole - part for whole, part in zip(decoding, before_decoding, strict=True)
+            "decoding alone": (
+                decoding[0] - before_decoding[0],
+                decoding[1] - before_decoding[1],
+                decoding[2],
             ),
             "unmask --help": least([sys.executable, "-m", "unmask", "--help"]),
             "start-up": least([*python, ANSWER, str(empty), model]),
             "answer": least([*python, ANSWER, str(clip), model]),
         }
-    rows["(answer - start-up) / decoding"] = tuple(
+    clock, cores = (
         (rows["answer"][n] - rows["start-up"][n]) / rows["decoding alone"][n] for n in (0, 1)
     )
-    sys.stdout.write(f"{'':32}{'clock':>8}{'cores':>8}\n")
-    for name, (clock, cores) in rows.items():
-        sys.stdout.write(f"{name:32}{clock:8.2f}{cores:8.2f}\n")
+    sys.stdout.write(f"{'':32}{'clock':>8}{'cores':>8}{'MB':>8}\n")
+    for name, (clock_s, cores_s, peak_mb) in rows.items():
+        sys.stdout.write(f"{name:32}{clock_s:8.2f}{cores_s:8.2f}{peak_mb:8.0f}\n")
+    sys.stdout.write(f"{'(answer - start-up) / decoding':32}{clock:8.2f}{cores:8.2f}\n")
 
 
 if __name__ == "__main__":
