@@ -101,6 +101,22 @@ def test_two_machines_make_what_one_makes(origin):
     for root in (origin, third):
         said = call(root, "dvc", "status", "faces").stdout
         assert said == "Data and pipelines are up to date.\n"
+    check_that_dvc_only_notes_what_was_cropped_before(clone(origin, "fourth"), locks[0])
+
+
+def check_that_dvc_only_notes_what_was_cropped_before(root, lock):
+    """Crop by `unmask crop` first: `dvc repro` keeps every file, and writes the same dvc.lock."""
+    run(root, "dvc", "pull", "raw")
+    run(root, sys.executable, "-m", "unmask", "crop")
+    crops = {path: path.stat().st_ino for path in root.glob("faces/*/*.mp4")}
+    assert len(crops) == 6 * len(CHUNKS)
+    run(root, sys.executable, "-m", "unmask", "crop")
+    assert {path: path.stat().st_ino for path in crops} == crops
+    run(root, "dvc", "repro", "--pull", "faces")
+    noted = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    faces = {name: noted[name] for name in noted if name.startswith("faces@")}
+    assert faces == {name: lock["stages"][name] for name in lock["stages"] if name in faces}
+    assert len(faces) == len(CHUNKS)
 
 
 def crop_both_twice(root):

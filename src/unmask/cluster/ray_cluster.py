@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from unmask.faces import shards
 from unmask.faces.detector import LoadDetector, detector_of_worker
 from unmask.faces.shards import Shard
 from unmask.runtime.disk import write_atomically
+from unmask.runtime.scratch import private_folder
 
 _log = logging.getLogger(__name__)
 
@@ -61,23 +62,26 @@ def opened(
     if address is not None:
         _check_address(address)
     own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    try:
-        ray.init(
-            address or "local", log_to_driver=False, logging_level=logging.ERROR,
-            configure_logging=False, **({} if address else own),
-        )  # fmt: skip
-    except (RuntimeError, ConnectionError, ValueError, RayError) as error:
-        ray.shutdown()
-        where = f"at {address}" if address else "of this machine"
-        raise UnmaskError(f"Asked for the Ray cluster {where}; {_explain(error)}") from error
     nodes = RayNodes(root, settings, load_detector)
-    try:
-        yield nodes
-    finally:
-        ray.shutdown()
-        nodes.marker.unlink(missing_ok=True)
-        with suppress(OSError):  # it is not there, or holds what a next run takes in
-            nodes.marker.parent.rmdir()
+    # Nodes look for modules in the folder that Ray is started in, first of all: let it be empty.
+    with private_folder("ray") as empty:
+        try:
+            with chdir(empty):
+                ray.init(
+                    address or "local", log_to_driver=False, logging_level=logging.ERROR,
+                    configure_logging=False, **({} if address else own),
+                )  # fmt: skip
+        except (RuntimeError, ConnectionError, ValueError, RayError) as error:
+            ray.shutdown()
+            where = f"at {address}" if address else "of this machine"
+            raise UnmaskError(f"Asked for the Ray cluster {where}; {_explain(error)}") from error
+        try:
+            yield nodes
+        finally:
+            ray.shutdown()
+            nodes.marker.unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or holds what a next run takes in
+                nodes.marker.parent.rmdir()
 
 
 def _check_address(address: str) -> None:
