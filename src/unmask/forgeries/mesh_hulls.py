@@ -1,7 +1,7 @@
 """Masks that follow a person's own face: hulls of points of a face mesh.
 
 The outline of blend.py is one mean face's. Self-blended images (Shiohara & Yamasaki, CVPR 2022,
-section 3.3) draw the mask's shape among hulls of a person's own landmarks. Here these are the
+section 3) draw the mask's shape among hulls of a person's own landmarks. Here these are the
 points of MediaPipe's face mesh (468 points; Kartynnik et al., arXiv:1907.06724), found beforehand:
 a file holds those of the pictures that pretraining knows, by the digest of the picture's file.
 """
