@@ -1,7 +1,9 @@
-"""Clips a second of ours, torch and ONNX Runtime: python benchmarks/engines.py [BACKBONE ...].
+"""Clips a second of ours, torch and ONNX Runtime: python benchmarks/engines.py [NET ...].
 
-Each net has random weights, its own clip and all cores. The engines take turns, five times, and
-what the median turn gave is printed, with how far logits lie from torch's.
+A net is a backbone, with random weights, or a model's folder: by default x3d_xs,
+efficientnet_lite0 and `model`, where it is there. Each has its own clip and all cores. The engines
+take turns, five times, and what the median turn gave is printed, with how far logits lie from
+torch's.
 ONNX Runtime comes with `make install` or `pip install onnxruntime`; its column is empty without it.
 """
 
@@ -11,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 from unmask.engine.cores import usable_cores
 from unmask.engine.openvino_net import OpenVinoNet
 from unmask.geometry import clip_geometry
-from unmask.models import backbones
+from unmask.models import backbones, checkpoint
 from unmask.models.portable import export
 
 BACKBONES = ("x3d_xs", "efficientnet_lite0")
@@ -29,14 +32,18 @@ Run = Callable[[], NDArray[np.float32]]
 
 def main() -> None:
     """Print the table."""
-    names = sys.argv[1:] or BACKBONES
+    names = sys.argv[1:] or [*BACKBONES, *(["model"] if Path("model").is_dir() else [])]
     print(f"{usable_cores()} cores, 32 bit, clips/s (largest distance from torch's logits)\n")
     print("| net | clip | ours (OpenVINO) | torch | ONNX Runtime |")
     print("| --- | --- | --- | --- | --- |")
     for name in names:
-        own = clip_geometry(name, frames=None, interval_s=None, side_px=None)
-        torch.manual_seed(1)
-        net = backbones.build(name, dropout=0.0, side_px=own.side_px).eval()
+        if Path(name).is_dir():
+            net, settings = checkpoint.load(Path(name))
+            own = settings.geometry
+        else:
+            own = clip_geometry(name, frames=None, interval_s=None, side_px=None)
+            torch.manual_seed(1)
+            net = backbones.build(name, dropout=0.0, side_px=own.side_px).eval()
         shape = (CLIPS, 3, own.frames, own.side_px, own.side_px)
         clips_BCTHW = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
         engines = engines_of(net, own, clips_BCTHW)
