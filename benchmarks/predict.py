@@ -2,7 +2,8 @@
 
 Without CLIP one of 10 s in 1920x1080 is made. Prints seconds, the least of three runs, each a
 process of its own, on the clock and of all cores, which says most where others work beside it, and
-the peak memory of its processes (of the first run):
+the peak memory of its processes (of a run before). Where bubblewrap confines workers, nobody hears
+of their seconds, which are then missing from those of all cores. In turn:
 decoding the clip alone; `unmask --help`; start-up, measured as the answer for a file that is empty
 (imports, a worker, its detector, the net); the clip's answer; and (answer - start-up) / decoding,
 which should be at most 2.0 on the clock of two cores.

@@ -336,6 +336,22 @@ def test_what_workers_write_to_stdout_is_no_answer(capfd: pytest.CaptureFixture[
     assert capfd.readouterr().out == ""
 
 
+def tell_variable(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, "1"), ("3", "3")])
+def test_a_worker_multiplies_on_one_thread_unless_it_was_told_otherwise(
+    asked: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numpy's OpenBLAS reads the variable once, where it is loaded."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked)
+    found = run_jobs(["OPENBLAS_NUM_THREADS"], tell_variable, ready, 1, crashed=on_crash)
+    assert list(found) == [told]
+
+
 def keep_the_lock(job: str) -> str:
     Path(job).touch()
     re.match("(a+)+$", "a" * 60 + "b")

@@ -90,7 +90,7 @@ def _mix(rows_NM3: Numbers, mixing: _Mixing) -> Numbers:
     return made_nK.reshape(mixing.size, -1, 3)
 
 
-@lru_cache(maxsize=1024)  # windows come in a few hundred sizes; the weights of one take a few KB
+@lru_cache(maxsize=1024)  # windows come in a few hundred sizes; the weights of one take 2 to 40 KB
 def _mixing(before: int, after: int) -> _Mixing:
     """Return how a row of `before` pixels becomes one of `after`.
 
@@ -100,28 +100,27 @@ def _mixing(before: int, after: int) -> _Mixing:
     """
     scale = before / after
     reach = max(1.0, scale)
-    first, weights = [], []
-    for place in range(after):
-        centre = scale * (place + 0.5)
-        start = max(0, int(centre - reach + 0.5))
-        stop = min(before, int(centre + reach + 0.5))
-        away = [(each - centre + 0.5) * (1 / reach) for each in range(start, stop)]
-        triangle = [max(0.0, 1.0 - abs(each)) for each in away]
-        total = sum(triangle)
-        first.append(start)
-        weights.append([each / total for each in triangle])
-    bits, highest = 0, max(map(max, weights))
+    centre_A = scale * (np.arange(after) + 0.5)
+    start_A = np.maximum(0, (centre_A - reach + 0.5).astype(np.int64))
+    stop_A = np.minimum(before, (centre_A + reach + 0.5).astype(np.int64))
+    given_AK = start_A[:, None] + np.arange((stop_A - start_A).max())
+    triangle_AK = np.maximum(0.0, 1 - np.abs((given_AK - centre_A[:, None] + 0.5) * (1 / reach)))
+    triangle_AK[given_AK >= stop_A[:, None]] = 0
+    total_A = np.zeros(after)
+    for triangle_A in triangle_AK.T:  # one by one, as torch adds them: the last digit counts
+        total_A += triangle_A
+    weights_AK = triangle_AK / total_A[:, None]
+    bits, highest = 0, float(weights_AK.max())
     while bits < _MAX_BITS and int(0.5 + highest * (1 << (bits + 1))) < _MAX_WEIGHT:
         bits += 1
     kind = np.float32 if bits <= _EXACT_BITS else np.float64
+    dense_AN = np.zeros((after, before + given_AK.shape[1]), kind)  # beyond the end all are 0
+    whole_AK = np.floor(0.5 + weights_AK * (1 << bits)) / (1 << bits)
+    dense_AN[np.arange(after)[:, None], given_AK] = whole_AK
     tiles = []
     for begin in range(0, after, _TILE):
         end = min(after, begin + _TILE)
-        left = first[begin]
-        right = max(first[n] + len(weights[n]) for n in range(begin, end))
-        weights_MN = np.zeros((end - begin, right - left), kind)
-        for n in range(begin, end):
-            whole = [int(0.5 + each * (1 << bits)) for each in weights[n]]
-            weights_MN[n - begin, first[n] - left : first[n] - left + len(whole)] = whole
-        tiles.append(_Tile(slice(left, right), slice(begin, end), weights_MN / 2**bits))
+        left, right = int(start_A[begin]), int(stop_A[begin:end].max())
+        weights_MN = dense_AN[begin:end, left:right].copy()
+        tiles.append(_Tile(slice(left, right), slice(begin, end), weights_MN))
     return _Mixing(after, kind, tuple(tiles))
