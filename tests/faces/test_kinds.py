@@ -548,7 +548,7 @@ crop(Path(shutil.copy("videos/good.mp4", "warm")))
 crops._CODE = ()
 def crop_all(jobs, workers, load_detector):
     return (crops._crop(load_detector, job) for job in jobs)
-crops._crop_all = crop_all
+crops.crop_jobs = crop_all
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 if os.geteuid() == 0:
     os.setgroups([])
