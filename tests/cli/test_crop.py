@@ -17,8 +17,10 @@ from click.testing import CliRunner, Result
 from painted import load_squares
 from shard_videos import ROOT, contents, make_project
 
+from unmask import params
 from unmask.cli.main import main
-from unmask.faces import shared_detector
+from unmask.faces import crops, shards, shared_detector
+from unmask.faces.crops import find_missing, find_videos
 
 
 @pytest.fixture
@@ -55,6 +57,28 @@ def test_crops_are_those_of_the_stage_and_the_stage_keeps_them(root, monkeypatch
     assert crop("wild").exit_code == 0
     assert contents(root / "faces/wild") == made
     assert times == {path: path.stat().st_mtime_ns for path in root.glob("faces/wild/*.mp4")}
+
+
+def test_what_a_cluster_had_finished_is_taken_in(root, monkeypatch):
+    """Half of the chunk lies in a shard of a cluster that is gone: nobody searches that again."""
+    assert crop().exit_code == 0
+    made = contents(root / "faces/wild")
+    settings = params.load().faces
+    videos = find_videos(Path("raw/wild/videos"))
+    (root / "faces").rename(root / "before")
+    shard, _ = shards.cut(find_missing(videos, Path("faces/wild"), settings, workers=1), 3)
+    shards.crop(shard, Path(".crop_shards/wild/a"), workers=1, load_detector=load_squares)
+    asked = []
+    crop_jobs = crops.crop_jobs
+    monkeypatch.setattr(
+        crops, "crop_jobs", lambda jobs, *rest: asked.extend(jobs) or crop_jobs(jobs, *rest)
+    )
+    assert crop().exit_code == 0
+    assert contents(root / "faces/wild") == made
+    taken = {job.video_id for job in shard.jobs}
+    assert len(taken) == 3
+    assert {job.video_id for job in asked} == {video_id for video_id, _ in videos} - taken
+    assert not (root / ".crop_shards").exists()
 
 
 def test_a_dry_run_counts_and_touches_nothing(root):

@@ -119,7 +119,7 @@ def _crop(
     folders: _Folders, settings: params.Faces, cluster: "_Cluster | None"
 ) -> Iterator[VideoFaces]:
     from unmask.cli import common
-    from unmask.faces import crops
+    from unmask.faces import crops, shards
     from unmask.faces.shared_detector import best_detector
     from unmask.video.pictures import read_tracks
 
@@ -134,7 +134,11 @@ def _crop(
         yield from common.progress(rows, total=len(videos), label=label)
         return
     with best_detector(settings.detect, on_gpu=common.has_gpu()) as load_detector:
-        rows = crop_chunk(load_detector=load_detector)
+        crop_here = partial(
+            shards.crop_here, shards_dir=Path(shards.SHARDS_DIR, folders.name),
+            workers=common.workers(), load_detector=load_detector,
+        )  # fmt: skip
+        rows = crop_chunk(crop_missing=crop_here)
         yield from common.progress(rows, total=len(videos), label=label)
 
 

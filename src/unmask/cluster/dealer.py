@@ -16,7 +16,6 @@ from unmask.records import VideoFaces
 
 _log = logging.getLogger(__name__)
 
-SHARDS_DIR = ".crop_shards"  # in Git's list of what it ignores
 _ATTEMPTS = 3  # in which a shard's process ends and nothing is done: then it is not the node
 _ALONE_S = 60.0  # without a node that can work
 
@@ -87,10 +86,9 @@ def crop_on(
         DiskError: the disk here takes no more.
     """
     chunk = jobs[0].faces_dir.name
-    shards_dir = root / SHARDS_DIR / chunk
+    shards_dir = root / shards.SHARDS_DIR / chunk
     left = {job.video_id: job for job in jobs}
-    old = sorted(shards_dir.iterdir()) if shards_dir.is_dir() else []
-    for row in shards.take_in_leftovers(old, jobs):
+    for row in shards.take_in_leftovers(shards.attempts_at(shards_dir), jobs):
         del left[row.video_id]
         yield row
     waiting = deque((shard, 1) for shard in shards.cut(list(left.values()), shard_videos))

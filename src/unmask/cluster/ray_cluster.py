@@ -24,7 +24,7 @@ from ray.exceptions import AuthenticationError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unmask import params
-from unmask.cluster.dealer import SHARDS_DIR, Attempt, Node, Outcome
+from unmask.cluster.dealer import Attempt, Node, Outcome
 from unmask.errors import UnmaskError
 from unmask.faces import shards
 from unmask.faces.detector import LoadDetector, detector_of_worker
@@ -119,7 +119,9 @@ class RayNodes:
     """The nodes of the cluster that this process is connected to: dealer.Nodes."""
 
     def __init__(self, root: Path, settings: params.Faces, load_detector: LoadDetector) -> None:
-        self.marker = root / SHARDS_DIR / "shared"  # a file by which nodes show that they see root
+        self.marker = (
+            root / shards.SHARDS_DIR / "shared"
+        )  # a file by which nodes show that they see root
         self._root, self._settings = root, settings
         self._load_detector = load_detector
         self._here = shards.this_machine(settings)

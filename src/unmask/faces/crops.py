@@ -109,7 +109,7 @@ def crop_chunk(
     _refuse_name_collisions(videos)
     with sole_writer(faces_dir):
         jobs = _plan(videos, faces_dir, settings, workers, tracks)
-        crop = crop_missing or partial(_crop_all, workers=workers, load_detector=load_detector)
+        crop = crop_missing or partial(crop_jobs, workers=workers, load_detector=load_detector)
         yield from _fill(jobs, faces_dir, settings, crop)
 
 
@@ -296,9 +296,10 @@ def _refuse_failures(
 # ---------------------------------------------------------------- processes
 
 
-def _crop_all(
+def crop_jobs(
     jobs: Sequence[Job], workers: int, load_detector: LoadDetector
 ) -> Iterator[VideoFaces]:
+    """Yield a row for each of one or more jobs of a chunk, by worker processes of this machine."""
     yield from crop_in_workers(
         jobs, _crop, _row_of_failure, jobs[0].settings, {jobs[0].faces_dir}, workers, load_detector
     )

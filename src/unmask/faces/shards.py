@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -26,6 +27,7 @@ from unmask.runtime.disk import content_digest, writing
 
 # Made clips of DFDC's size, length and bit rate: 2 s of a core for 4 MB (docs/machines.md).
 ASSUMED_BYTES_PER_HOUR = 7e9
+SHARDS_DIR = ".crop_shards"  # in a checkout; Git and DVC ignore it
 # What decodes, searches and encodes: another version of one may give other bytes.
 _PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino", "pillow")
 
@@ -154,6 +156,26 @@ def take_in_leftovers(folders: Iterable[Path], jobs: Sequence[Job]) -> Iterator[
                 del wanted[row.video_id]
                 yield row
         discard(folder)
+
+
+def attempts_at(shards_dir: Path) -> list[Path]:
+    """Return the folders of attempts that are there."""
+    return sorted(shards_dir.iterdir()) if shards_dir.is_dir() else []
+
+
+def crop_here(
+    jobs: Sequence[Job], shards_dir: Path, *, workers: int, load_detector: LoadDetector
+) -> Iterator[VideoFaces]:
+    """Yield a row for each job, as crops.CropMissing: first of what a cluster had finished."""
+    left = {job.video_id: job for job in jobs}
+    for row in take_in_leftovers(attempts_at(shards_dir), jobs):
+        del left[row.video_id]
+        yield row
+    discard(shards_dir)
+    with suppress(OSError):  # it was not there, or holds other chunks' shards
+        shards_dir.parent.rmdir()
+    if left:
+        yield from crops.crop_jobs(list(left.values()), workers, load_detector)
 
 
 def discard(folder: Path) -> None:
