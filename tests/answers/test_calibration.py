@@ -265,7 +265,7 @@ def test_the_code_that_counts_is_what_calibrating_imports_but_what_cannot_change
         # What is made of scores: it is made anew each time.
         "answers.messages", "scoring.promises", "scoring.unlike", "scoring.verdicts",
         "models.looks",
-        "answers.answers_file",  # rows that answers are written as
+        "answers.answers_file", "answers.file_says",  # rows that answers are written as
         # Which videos are one: each score stands by its file's digest.
         "data.fingerprints", "video.coded",
         # How a model's folder says where it came from.
@@ -275,7 +275,8 @@ def test_the_code_that_counts_is_what_calibrating_imports_but_what_cannot_change
         # What refuses, how work is shared out, how files are written; not what is computed.
         "errors", "runtime.child", "runtime.code", "runtime.confinement", "runtime.digests",
         "runtime.disk", "runtime.plain_text", "runtime.processes", "runtime.record_files",
-        "runtime.resume_manifest", "runtime.scratch", "runtime.wire", "runtime.without_compiler",
+        "runtime.resume_manifest", "runtime.scratch", "runtime.system", "runtime.wire",
+        "runtime.without_compiler",
         "video.ahead",
         "records",  # rows
     }  # fmt: skip

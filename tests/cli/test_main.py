@@ -112,3 +112,27 @@ def test_fakes_are_made_where_there_is_no_params_file(tmp_path, monkeypatch):
     assert _face_params() == faces
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     assert _face_params() == own.faces
+
+
+def test_pretrain_refuses_portraits_that_are_not_those_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    (tmp_path / "A000014.jpg").write_bytes(b"somebody else")
+    weights = tmp_path / "weights/x3d_xs.safetensors"
+    words = ["pretrain", "--portraits", str(tmp_path), "--weights", str(weights)]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert (
+        f"Asked for the 734 portraits of weights/portraits.csv in {tmp_path}; found 733 missing "
+        "(A000022.jpg, A000055.jpg, A000109.jpg, ...) and 1 with another SHA-256 (A000014.jpg)."
+    ) in done.output
+    assert not weights.parent.exists()
+    # `make` hands the folder on, and no option without one.
+    for given, option in ((["PORTRAITS=some folder"], ' --portraits "some folder"'), ([], "")):
+        said = subprocess.run(
+            ["make", "-n", "-o", "install", "pretrain", *given],
+            cwd=root, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert said.splitlines()[-1].rstrip().endswith(f"unmask pretrain{option}")

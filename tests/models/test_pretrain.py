@@ -232,7 +232,7 @@ def test_the_code_that_counts_is_what_pretraining_imports_but_what_cannot_change
         "scoring.metrics",  # what the card says of the weights
         # What refuses, how work is shared out, how files are written.
         "errors", "runtime.child", "runtime.confinement", "runtime.disk", "runtime.processes",
-        "runtime.resume_manifest", "runtime.wire", "video.encode",
+        "runtime.resume_manifest", "runtime.system", "runtime.wire", "video.encode",
         "runtime.without_compiler",  # how soon torchvision is imported
         "timm_facts",  # nets of timm's that are no table's
         # Weights that others trained.

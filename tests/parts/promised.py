@@ -19,7 +19,8 @@ def save_promised(folder, net, checkpoint):
     checkpoints.save(folder, net, checkpoint)
     sha256 = content_digest(folder / checkpoints.WEIGHTS)
     promise = replace(PROMISE, weights_sha256=sha256)
-    checkpoints.write_settings(folder, replace(checkpoint, promise=promise))
+    saved = checkpoints.read_settings(folder)  # which names its portable net
+    checkpoints.write_settings(folder, replace(saved, promise=promise))
 
 
 def promised(checkpoint):

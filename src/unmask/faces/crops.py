@@ -38,7 +38,7 @@ _PARTIAL_INDEX = ".index.jsonl.partial"
 _CODE = (
     "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net",
     "faces/cascade", "faces/cropper", "faces/detector",
-    "faces/mtcnn_source", "faces/search", "faces/torch_cascade", "faces/tracks", "video/colour",
+    "faces/search", "faces/torch_cascade", "faces/tracks", "video/colour",
     "video/decode", "video/encode", "video/endings", "video/failures", "video/frame",
     "video/light", "video/scale", "video/streams", "video/transport",
 )  # fmt: skip

@@ -42,9 +42,9 @@ _METADATA = "metadata.json"
 _RESUME_MANIFEST = ".fake.jsonl"
 # A change of these makes videos anew.
 _CODE = (
-    "engine/openvino_net", "faces/cascade", "faces/detector", "faces/landmarks",
-    "faces/mtcnn_source", "faces/torch_cascade", "faces/tracks", "forgeries/blend",
-    "forgeries/fake", "video/colour", "video/decode", "video/encode", "video/endings",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "faces/cascade",
+    "faces/detector", "faces/landmarks", "faces/torch_cascade", "faces/tracks",
+    "forgeries/blend", "forgeries/fake", "video/colour", "video/decode", "video/encode", "video/endings",
     "video/failures", "video/frame", "video/light", "video/scale", "video/streams",
     "video/transport",
 )  # fmt: skip

@@ -41,8 +41,8 @@ _METADATA = "metadata.json"
 _MANIFEST = ".sample.jsonl"
 # A change of these makes pairs anew.
 _CODE = (
-    "engine/openvino_net", "faces/cascade", "faces/detector", "faces/mtcnn_source",
-    "faces/torch_cascade", "faces/tracks", "forgeries/blend", "forgeries/sample",
+    "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "faces/cascade",
+    "faces/detector", "faces/torch_cascade", "faces/tracks", "forgeries/blend", "forgeries/sample",
     "video/colour", "video/decode", "video/encode", "video/endings", "video/failures",
     "video/frame", "video/light", "video/scale", "video/streams", "video/transport",
 )  # fmt: skip

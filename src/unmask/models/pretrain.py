@@ -56,8 +56,8 @@ CODE = (
     "forgeries/mesh_hulls", "forgeries/sample", "geometry", "models/backbones",
     "models/frame_net", "models/image_net", "models/pretrain", "models/pretrain_bank",
     "models/pretrain_faces", "scoring/scores", "video/codec_pass", "video/colour", "video/decode",
-    "video/endings", "video/failures", "video/frame", "video/light", "video/streams",
-    "video/transport",
+    "video/endings", "video/failures", "video/frame", "video/light", "video/scale",
+    "video/streams", "video/transport",
 )  # fmt: skip
 PACKAGES = (
     "av", "facenet-pytorch", "fvcore", "numpy", "opencv-python-headless", "pytorchvideo", "torch",
