@@ -19,6 +19,12 @@ OUTPUTS = {
     "refinement": ("shifts_N4", "scores_N2"),
     "landmarks": ("shifts_N4", "points_N10", "scores_N2"),
 }
+# What is kept as long as this source is the same is so kept as long as the nets are the same.
+NET_SHA256 = {
+    "proposals": "9aa18b738450d5f68a1e0b680cd586679794f20fe1a63aed93a5db914fb472ad",
+    "refinement": "5b84bfa723fe807dc10059853cf1264ae6cb66d8eb7ee9e9f6c473073c6f3744",
+    "landmarks": "cc2a03ee6c072a4e211f47ceb64ce6a70674b4b768682668943caff4ff1b34b7",
+}
 PYRAMID_STEP = 0.709  # between two levels; about half the area
 CELL_PX, STRIDE_PX = 12, 2  # of the first net's windows, in the picture it is given
 ROUNDING = 1e-6  # 12 / 47 * 47 is a little less than 12 in floating point
