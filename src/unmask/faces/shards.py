@@ -29,7 +29,7 @@ from unmask.runtime.disk import content_digest, writing
 ASSUMED_BYTES_PER_HOUR = 7e9
 SHARDS_DIR = ".crop_shards"  # in a checkout; Git and DVC ignore it
 # What decodes, searches and encodes: another version of one may give other bytes.
-_PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino", "pillow")
+_PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino")
 
 
 class ShardError(UnmaskError):
