@@ -31,6 +31,8 @@ _BAD = [
     _net(_field(1, _ADD + _field(5, _field(6, _field(1, _ADD))))),
     _net(_field(1, _ADD + _field(7, b"com.microsoft"))),
     _net() + _field(25, _field(1, b"own")),
+    _field(1, 8) + _field(2, b'<net version="11"/>') + _field(7, _field(1, _ADD)),
+    _field(1, 8) + _field(2, b"ORTM") + _field(7, _field(1, _ADD)),
     b"",
     b"<net version='11'/>",
 ]

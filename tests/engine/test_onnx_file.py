@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from unmask.engine import openvino_net
 from unmask.engine.onnx_file import check_self_contained
 from unmask.engine.openvino_net import BatchNet, OpenVinoNet
 from unmask.errors import WeightsError
@@ -115,6 +116,62 @@ def test_what_no_net_of_ours_has_is_refused(tmp_path, make, why):
     with pytest.raises(WeightsError, match=why) as error:
         OpenVinoNet(content, threads=1)
     assert "\n" not in str(error.value)
+
+
+LAYER = '<layer id="{}" name="{}" type="{}" version="opset1">{}</layer>'
+PORT = '<port id="0" precision="FP32"><dim>1</dim></port>'
+DATA = '<data shape="1" element_type="f32"/>'
+IR = f"""<net name="n" version="11"><layers>
+{LAYER.format(0, "x", "Parameter", f"{DATA}<output>{PORT}</output>")}
+{LAYER.format(1, "y", "Result", f"<input>{PORT}</input>")}
+</layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>"""
+
+
+@pytest.mark.parametrize("before", ["", "<!-- -->", "words"])
+@pytest.mark.parametrize("place", ["producer_name", "doc_string", "domain"])
+def test_a_net_that_is_openvino_s_own_xml_too_is_refused(before, place):
+    """OpenVINO tells formats by their content, and asks for its own first."""
+    model = net(initializers=[weights()])
+    model.graph.Clear()  # no zero byte comes before the text
+    setattr(model, place, before + IR)
+    content = model.SerializeToString()
+    read = openvino_net._core().read_model(content)
+    assert [step.get_type_name() for step in read.get_ops()] == ["Parameter", "Result"]
+    with pytest.raises(WeightsError, match="a file of another format"):
+        OpenVinoNet(content, threads=1)
+
+
+def test_openvino_reads_no_xml_behind_a_zero_byte():
+    model = net(helper.make_node("Add", ["x", "w"], ["y"]), initializers=[weights()])
+    model.producer_name, model.doc_string = "\0", IR
+    content = model.SerializeToString()
+    (found,) = OpenVinoNet(content, threads=1).run([np.array([10.0, 20.0], np.float32)])
+    assert found["y"].tolist() == [11, 22]
+
+
+def test_a_name_of_sixty_letters_is_no_xml():
+    name = "net.blocks." + "a" * 49
+    node = helper.make_node("Add", ["x", "w"], ["y"], name=name)
+    content = net(node, initializers=[weights()]).SerializeToString()
+    assert b"<net.blocks" in content
+    check_self_contained(content)
+
+
+def test_a_net_that_is_onnx_runtime_s_own_format_too_is_refused():
+    # The version in two bytes, then the maker's name of four letters.
+    model = net(initializers=[weights()])
+    model.producer_name = "ORTM"
+    content = model.SerializeToString()
+    assert content[4:8] == b"ORTM"
+    with pytest.raises(WeightsError, match="a file of another format"):
+        check_self_contained(content)
+
+
+def test_a_net_that_has_the_first_message_of_other_formats_is_refused():
+    content = net(initializers=[weights()]).SerializeToString()
+    node = b"\x0a\x04\x0a\x02no"  # the field 1, with a name: TensorFlow's node, Paddle's block
+    with pytest.raises(WeightsError, match="a file of another format"):
+        check_self_contained(content + node)
 
 
 @pytest.mark.parametrize(

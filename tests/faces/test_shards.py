@@ -3,12 +3,14 @@
 import doctest
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from painted import SETTINGS, load_squares
 from shard_videos import contents, load_moody, make_project
 
+from unmask.engine import on_cpu
 from unmask.errors import DatasetError
 from unmask.faces import shards
 from unmask.faces.crops import Job, crop_chunk, find_missing, find_videos
@@ -224,6 +226,14 @@ def test_what_is_missing_is_said_with_its_assumption(monkeypatch):
     said = shards.describe(cut)
     assert said.startswith(f"8 videos are missing, in 3 shard(s), {size / 1e9:.3f} GB; about ")
     assert f"about {size / 1000:,.2f} core-hours, assuming" in said
+
+
+@pytest.mark.parametrize("library", ["openvino", "onnxruntime"])
+def test_machines_differ_by_what_runs_nets_on_them(monkeypatch, library):
+    monkeypatch.setattr(on_cpu, "library", lambda: library)
+    here = shards.this_machine(FACES)
+    assert here[library] == version(library)
+    assert len({"openvino", "onnxruntime"} & here.keys()) == 1
 
 
 def test_machines_differ_by_code_and_by_packages(monkeypatch):

@@ -4,8 +4,12 @@ Such a file may be a stranger's, and OpenVINO would read whatever other file it 
 own package is not needed: a message of protobuf is a list of numbered fields, and a field is a
 number, some bytes or another message (https://protobuf.dev/programming-guides/encoding). The
 fields are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+
+The libraries guess a file's format from its bytes, and a file may be of two formats at once. So
+what they would take for another format, in which none of this was checked, is refused as well.
 """
 
+import re
 from collections.abc import Iterator
 
 from unmask.errors import WeightsError
@@ -30,6 +34,13 @@ _DOMAIN = "node", 7  # who defines an operation
 _OWN_DOMAINS: set[int | bytes | memoryview] = {b"", b"ai.onnx"}
 _MOST_FIELDS = 1_000_000  # a ViT-L has about 50,000
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_FIRST = b"\x08"  # of every writer's files: the format's version
+_VERSION = "model", 1  # a number; in TensorFlow's and Paddle's files messages, which hold the net
+_ANOTHER = "it could be read as a file of another format"
+# OpenVINO's own format is XML. Its parser skips what comes before the element, up to a zero byte.
+# Without the space it might be a tensor's name, of 60 letters: their number is the byte "<".
+_OPENVINO_XML = re.compile(rb"[^\0]*?<net[ \t\r\n]")
+_ORT_AT, _ORT = 4, b"ORTM"  # ONNX Runtime's own format
 
 _Field = tuple[int, int | memoryview]  # its number, and its value
 
@@ -38,8 +49,12 @@ def check_self_contained(content: bytes) -> None:
     """Pass if a file in the ONNX format names no other file, loop or operation of others.
 
     Raises:
-        WeightsError: it does, or it is no such file.
+        WeightsError: it does, or it is no such file, or may be taken for one of another format.
     """
+    if not content.startswith(_FIRST):
+        raise _refused("it does not begin as such a file")
+    if _OPENVINO_XML.match(content) or content.startswith(_ORT, _ORT_AT):
+        raise _refused(_ANOTHER)
     waiting = [("model", memoryview(content))]
     seen, graphs = 0, 0
     while waiting:
@@ -51,6 +66,8 @@ def check_self_contained(content: bytes) -> None:
             # Where the weights lie: 0, the default, is in the file.
             if (kind, number) in _REFUSED and value != 0:
                 raise _refused(_REFUSED[kind, number])
+            if (kind, number) == _VERSION and isinstance(value, memoryview):
+                raise _refused(_ANOTHER)
             if (kind, number) == _DOMAIN and value not in _OWN_DOMAINS:
                 raise _refused("it has an operation that is none of ONNX's own")
             if (inside := _INSIDE[kind].get(number)) is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from platform import machine, python_version
 
 from unmask import params
+from unmask.engine import on_cpu
 from unmask.errors import UnmaskError
 from unmask.faces import crops
 from unmask.faces.crops import Job
@@ -28,8 +29,9 @@ from unmask.runtime.disk import content_digest, writing
 # Made clips of DFDC's size, length and bit rate: 2 s of a core for 4 MB (docs/machines.md).
 ASSUMED_BYTES_PER_HOUR = 7e9
 SHARDS_DIR = ".crop_shards"  # in a checkout; Git and DVC ignore it
-# What decodes, searches and encodes: another version of one may give other bytes.
-_PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino")
+# What decodes, searches and encodes, beside what runs nets on this CPU: another version of one may
+# give other bytes.
+_PACKAGES = ("av", "numpy", "opencv-python-headless")
 
 
 class ShardError(UnmaskError):
@@ -71,7 +73,7 @@ def this_machine(settings: params.Faces) -> dict[str, str]:
     A package that is not installed has the version "none".
     """
     found = {"Python": python_version().rpartition(".")[0], "machine": machine()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, on_cpu.library() or "torch"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

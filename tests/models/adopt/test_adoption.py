@@ -289,6 +289,23 @@ def test_a_full_disk_leaves_nothing(
     assert left_in(tmp_path) == []
 
 
+def test_an_abandoned_folder_is_deleted_and_nothing_else_of_its_name(tmp_path: Path) -> None:
+    left, pipe, link, file = (tmp_path / f".cf.{digit * 16}.partial" for digit in "0123")
+    left.mkdir()
+    (left / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / "whole").mkdir()
+    link.symlink_to(tmp_path / "whole")
+    file.write_text("a note")
+    os.mkfifo(pipe)  # who opens it waits for a writer
+    code = f"""
+from pathlib import Path
+from unmask.models.adopt import adoption
+adoption._delete_abandoned(Path({str(tmp_path / "cf")!r}))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert sorted(tmp_path.iterdir()) == sorted([pipe, link, file, tmp_path / "whole"])
+
+
 def test_what_stands_in_the_place_is_never_replaced(published: Path, tmp_path: Path) -> None:
     (tmp_path / "cf").mkdir()
     (tmp_path / "cf" / "notes.txt").write_text("mine")

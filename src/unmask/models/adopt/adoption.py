@@ -254,9 +254,9 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 def _delete_abandoned(folder: Path) -> None:
     ours = re.compile(rf"\.{re.escape(folder.name[:100])}\.[0-9a-f]{{16}}\.partial")
     for stale in [each for each in folder.parent.iterdir() if ours.fullmatch(each.name)]:
+        if stale.is_symlink() or not stale.is_dir():  # another's; a pipe would be waited for
+            continue
         with suppress(OSError):  # one that is being written, or gone by now
-            if stale.is_symlink():
-                continue
             handle = system.open_folder(stale)
             try:
                 system.lock(handle)
