@@ -45,8 +45,7 @@ _CODE = (
     "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "faces/cascade",
     "faces/detector", "faces/landmarks", "faces/torch_cascade", "faces/tracks",
     "forgeries/blend", "forgeries/fake", "video/colour", "video/decode", "video/encode",
-    "video/endings",
-    "video/failures", "video/frame", "video/light", "video/scale", "video/streams",
+    "video/endings", "video/failures", "video/frame", "video/light", "video/scale", "video/streams",
     "video/transport",
 )  # fmt: skip
 _GONE = "gone"  # in the second pass
