@@ -30,7 +30,8 @@ def portable_net(content: bytes, shape: tuple[int, ...], *, threads: int) -> Net
 
     Raises:
         UnmaskError: neither library is installed.
-        WeightsError: the content is no net, or none for such inputs.
+        WeightsError: the content is no net; with OpenVINO, or none for such inputs, which ONNX
+            Runtime says at the first of them.
     """
     if _installed() == OPENVINO:
         from unmask.engine.openvino_net import OpenVinoNet

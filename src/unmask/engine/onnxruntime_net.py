@@ -79,6 +79,7 @@ def _session(content: bytes) -> "InferenceSession":
     onnxruntime.disable_telemetry_events()  # builds for Windows' apps look at this alone
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # and no form of its own
     options.log_severity_level = 3  # errors: they are raised, too
     try:
         return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])

@@ -34,7 +34,7 @@ from unmask.scoring.stretches import Stretch, clips_in, worst
 from unmask.scoring.unlike import Look
 from unmask.scoring.verdicts import FaceQuality
 
-if TYPE_CHECKING:  # importing torch takes seconds: in these, workers already look for faces
+if TYPE_CHECKING:  # torch may not be installed
     from torch import nn
 
 # The difference of two Laplacians: blind to what changes slowly.

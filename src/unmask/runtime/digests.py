@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-# As in checkpoint, which imports torch.
 WEIGHTS, SETTINGS, CARD = "weights.safetensors", "checkpoint.json", "MODEL_CARD.md"
 NET = "net.onnx"  # the same net without torch: checkpoint.json has its digest
 CALIBRATION = "calibration"  # the folder that calibrating adds
