@@ -23,7 +23,7 @@ from unmask.runtime.disk import content_digest, create, give_name, new_name, wri
 from unmask.runtime.plain_text import cell_text, plain_cell, shown_name
 from unmask.scoring.verdicts import LEAST_LOOKED_AT
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # these take time to import
     from unmask.answers.analysis import Answer, FaceAnswer, Moment
     from unmask.answers.file_says import FileSays
 

@@ -285,7 +285,7 @@ def _fresh(
     """Yield what must be scored with its row, after its page and clip were made and it was kept."""
     videos = [video for video in request.videos if video not in known]
     if not videos:
-        return  # torch stays out
+        return  # no net is loaded
     from unmask.answers import answers_file
     from unmask.answers.analysis import PAGE_MOMENTS, analyse
     from unmask.models.predict import Predictor
