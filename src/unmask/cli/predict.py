@@ -1,6 +1,5 @@
 """`unmask predict`. Heavy imports stand inside it."""
 
-import os
 import signal
 import sys
 import time
@@ -133,8 +132,8 @@ def predict(
     asks_files = report is not None or (_form_of(out, form) if out else form) == "json"
     if trust and not asks_files:
         raise click.UsageError("--trust is for what --json and --report say: add one of them.")
-    # Taken out of the environment, which processes that decode strangers' videos inherit.
-    passphrase = os.environ.pop(PASSPHRASE, None)
+    # The main command took it out of the environment.
+    passphrase = click.get_current_context().find_root().obj
     if out:
         form = _form_of(out, form)
     counts: Counter[str] = Counter()
