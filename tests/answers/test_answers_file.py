@@ -279,3 +279,20 @@ def test_no_link_is_written_through(tmp_path, clips, form):
     assert len(out.read_bytes().splitlines()) == 2 + (form == "csv")
     assert not victim.exists()
     assert not out.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("probability", "high"), ("verdict", "nonsense"), ("doubts", 5), ("worst", {"a": 1}),
+        ("stretch", {"face": 7}), ("faces", None),
+    ],
+)  # fmt: skip
+def test_a_row_that_was_damaged_is_asked_anew(clips, tmp_path, name, odd):
+    """Somebody edited one of two rows: it can't be printed, and the other one still holds."""
+    file = tmp_path / "answers.jsonl"
+    rows = [row_of(clip) for clip in clips[:2]]
+    file.write_bytes(json_line(rows[0] | {name: odd}) + json_line(rows[1]))
+    with open_answers(file, "json", MAKER, again=False) as answers:
+        assert answers.reuse(clips[:2]).keys() == {clips[1]}
+    assert file.read_bytes() == json_line(rows[1])

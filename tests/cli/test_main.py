@@ -1,5 +1,6 @@
 """What people type and what they read."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,6 +27,13 @@ def test_every_command_has_help(command):
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 4
+
+
+def test_no_command_hands_the_passphrase_of_a_signing_key_on(monkeypatch):
+    """It is exported for predict; verify --score, typed next, decodes a stranger's video, too."""
+    monkeypatch.setenv("UNMASK_SIGN_PASSPHRASE", "correct horse")
+    assert CliRunner().invoke(main, ["notice"]).exit_code == 0
+    assert "UNMASK_SIGN_PASSPHRASE" not in os.environ
 
 
 def test_of_every_command_it_is_known_what_it_needs():

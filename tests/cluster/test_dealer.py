@@ -46,6 +46,9 @@ class Machines:
     def present(self) -> Sequence[Node]:
         return list(self.nodes.values())
 
+    def is_looking(self) -> bool:
+        return False
+
     def start(self, attempt: Attempt) -> None:
         self.started.append((attempt.node.name, attempt.number))
         self._running.append(attempt)
@@ -125,6 +128,27 @@ def test_where_no_node_can_work_each_says_why(root):
     with pytest.raises(UnmaskError, match=r"none can work[.] a: No space left on device; b: No sp"):
         crop_all(root, machines)
     assert machines.stopped == 1
+
+
+class SlowToShow(Machines):
+    """The first node is looked at a while before the others are."""
+
+    looks = 0
+
+    def present(self) -> Sequence[Node]:
+        self.looks += 1
+        return super().present()[: None if self.looks > 3 else 1]
+
+    def is_looking(self) -> bool:
+        return self.looks <= 3
+
+
+def test_nodes_that_are_still_looked_at_are_waited_for(root):
+    """The first one is known not to be fit before anything is known of the second."""
+    machines = SlowToShow(bad=has_no_disk, good=well)
+    machines.nodes["bad"].left_out = "it has av 17.0.0 in place of 18.0.0"
+    assert crop_all(root, machines) == contents(root / "by_one_run")
+    assert {name for name, _ in machines.started} == {"good"}
 
 
 def test_a_cluster_without_nodes_is_not_waited_for_forever(root, monkeypatch):

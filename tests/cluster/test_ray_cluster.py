@@ -13,12 +13,16 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from painted import SETTINGS
+from pydantic import ValidationError
 from ray._private.utils import check_version_info
 from ray.cluster_utils import Cluster
 from shard_videos import ROOT, contents, copy_of, load_moody, make_project
 
+from unmask import params
 from unmask.cluster import ray_cluster
+from unmask.faces import shards
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -234,6 +238,16 @@ def test_a_node_that_sees_another_folder_is_left_out(tmp_path):
     assert nodes._find_fault(is_shared=True, there=facts) == ""
     said = nodes._find_fault(is_shared=True, there=facts | {"av": "17.0.0", "numpy": "none"})
     assert re.match(r"it has av 17.0.0 in place of [0-9.]+, numpy none in place of", said)
+
+
+def test_no_chunk_s_shards_lie_where_the_marker_does(tmp_path):
+    """Chunks may be called anything that params.yaml takes, also `shared`."""
+    nodes = ray_cluster.RayNodes(tmp_path, SETTINGS, load_moody)
+    assert nodes.marker.parent == tmp_path / shards.SHARDS_DIR
+    with pytest.raises(ValidationError, match="must be a plain name below data/chunks"):
+        params.Params.model_validate(
+            yaml.safe_load((ROOT / "params.yaml").read_text()) | {"chunks": [nodes.marker.name]}
+        )
 
 
 def test_nobody_at_the_address_is_one_line(root):

@@ -174,6 +174,25 @@ def test_a_shard_that_came_back_otherwise_is_refused(change, said):
 
 
 @pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("name", ["../../../secret.mp4", "index.jsonl", "/tmp/secret.mp4"])
+def test_a_row_that_names_another_file_moves_nothing(name):
+    """Whoever writes into a shard's folder may not say which files are moved, and to where."""
+    [shard] = [s for s in shards.cut(missing(), 1) if s.jobs[0].video_id == "v2"]
+    folder = Path(".crop_shards/wild/a")
+    digests = crop(shard, folder)
+    index = folder / "index.jsonl"
+    index.write_text(index.read_text().replace('"v2_0.mp4"', f'"{name}"'))
+    Path("secret.mp4").write_text("mine")
+    Path("faces/wild").mkdir(parents=True)
+    digests[name] = content_digest(folder / name) if (folder / name).is_file() else ""
+    with pytest.raises(ShardError, match="found no row of it"):
+        list(shards.take_in(folder, shard, digests))
+    assert list(shards.take_in_leftovers([folder], shard.jobs)) == []
+    assert Path("secret.mp4").read_text() == "mine"
+    assert list(Path("faces/wild").iterdir()) == []
+
+
+@pytest.mark.usefixtures("root")
 def test_a_machine_that_sees_other_videos_is_refused():
     """Its rows have other keys, or none: as on a node whose folder of that name is its own."""
     [shard] = shards.cut(missing(), 99)

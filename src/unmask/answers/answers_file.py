@@ -21,9 +21,9 @@ from unmask.records import PASSING
 from unmask.runtime import system
 from unmask.runtime.disk import content_digest, create, give_name, new_name, writing
 from unmask.runtime.plain_text import cell_text, plain_cell, shown_name
-from unmask.scoring.verdicts import LEAST_LOOKED_AT
+from unmask.scoring.verdicts import LEAST_LOOKED_AT, Verdict
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # these take time to import
     from unmask.answers.analysis import Answer, FaceAnswer, Moment
     from unmask.answers.file_says import FileSays
 
@@ -217,6 +217,17 @@ def _local_words(row: Row) -> Iterator[str]:
         yield f"{least:.0%} looked at"
 
 
+def _can_be_shown(row: Row) -> bool:
+    """Say whether a row that was read holds what each form of it needs."""
+    try:
+        Verdict(row["verdict"])
+        human_line(row, width=0)
+        csv_line(row)
+    except MALFORMED:
+        return False
+    return True
+
+
 def _clock(time_s: float) -> str:
     minutes, seconds = divmod(round(time_s, 1), 60)
     return f"{minutes:.0f}:{seconds:04.1f}"
@@ -247,12 +258,12 @@ class AnswersFile:
         """Return the rows that still hold for these videos, and take their other rows away.
 
         A row holds for a file of the same path, size and time, or else of the same content, under
-        whatever name. One for which no content could be read, or whose reading broke down, holds
-        for nothing.
+        whatever name. One for which no content could be read, whose reading broke down, or that was
+        damaged, holds for nothing.
         """
         sizes: dict[int, list[Row]] = {}
         for row in self._rows.values():
-            if row["sha256"] and row["reason"] not in PASSING:
+            if row["sha256"] and row["reason"] not in PASSING and _can_be_shown(row):
                 sizes.setdefault(row["bytes"], []).append(row)
         known: dict[Path, Row] = {}
         for video in videos:

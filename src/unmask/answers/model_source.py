@@ -44,7 +44,6 @@ SHIPPED = PACKAGE / DEMONSTRATION  # where hatch_build.py puts it
 
 # Where MLflow puts the folder that track_mlflow gave it, and the tag with its digest there.
 _PYFUNC_FOLDER, _CONTENT = "artifacts/model", "unmask.sha256"
-_OWN_NAME = "unmask"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # A stranger's file may be of any size, with nothing in it. A ViT-L's weights have 1.2 GB.

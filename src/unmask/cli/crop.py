@@ -72,6 +72,8 @@ def crop(
         for folders in found:
             _describe(folders, settings.faces, shard_videos)
         return
+    if place == "ray":
+        extras.check("unmask crop --on ray", "ray")
     done = 0
     with ExitStack() as stack:
         cluster = _Cluster(stack, address, settings.faces, shard_videos)
@@ -162,8 +164,6 @@ class _Cluster:
 
     def _open(self) -> "Nodes":
         from unmask.cli import common
-
-        extras.check("unmask crop --on ray", "ray")
         from unmask.cluster import ray_cluster
 
         return self._stack.enter_context(

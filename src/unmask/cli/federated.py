@@ -43,7 +43,7 @@ _whole = click.option(
 
 _model = click.option(
     "--model", type=click.Path(path_type=Path),
-    help="Score this model's folder as it is, adopted or trained: alone, or beside the --plan s.",
+    help="Score this model's folder as it is, adopted or trained: alone or beside those of --plan.",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The command line. Heavy imports stand inside the commands, so that `unmask --help` is quick."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +28,12 @@ from unmask.runtime import terminal
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unmask")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Train, version and defend a deepfake video detector."""
+    # Out of the environment, which processes that decode strangers' videos inherit. It is exported
+    # for predict, and other commands are typed in the same shell.
+    context.obj = os.environ.pop(predict.PASSPHRASE, None)
 
 
 for command in (

@@ -1,6 +1,5 @@
 """`unmask predict`. Heavy imports stand inside it."""
 
-import os
 import signal
 import sys
 import time
@@ -133,8 +132,8 @@ def predict(
     asks_files = report is not None or (_form_of(out, form) if out else form) == "json"
     if trust and not asks_files:
         raise click.UsageError("--trust is for what --json and --report say: add one of them.")
-    # Taken out of the environment, which processes that decode strangers' videos inherit.
-    passphrase = os.environ.pop(PASSPHRASE, None)
+    # The main command took it out of the environment.
+    passphrase = click.get_current_context().find_root().obj
     if out:
         form = _form_of(out, form)
     counts: Counter[str] = Counter()
@@ -285,7 +284,7 @@ def _fresh(
     """Yield what must be scored with its row, after its page and clip were made and it was kept."""
     videos = [video for video in request.videos if video not in known]
     if not videos:
-        return  # torch stays out
+        return  # no net is loaded
     from unmask.answers import answers_file
     from unmask.answers.analysis import PAGE_MOMENTS, analyse
     from unmask.models.predict import Predictor

@@ -62,6 +62,9 @@ class Nodes(Protocol):
     def present(self) -> Sequence[Node]:
         """Return the nodes that are there now and were looked at; some may be left out."""
 
+    def is_looking(self) -> bool:
+        """Say whether some nodes that are there have not been looked at yet."""
+
     def start(self, attempt: Attempt) -> None:
         """Have the attempt's node crop its shard; return at once."""
 
@@ -98,7 +101,7 @@ def crop_on(
             present = nodes.present()
             if any(not node.left_out for node in present):
                 had_node_s = time.monotonic()
-            _refuse_if_alone(present, time.monotonic() - had_node_s)
+            _refuse_if_alone(present, time.monotonic() - had_node_s, is_looking=nodes.is_looking())
             for node in present:
                 while waiting and node.is_free:
                     shard, number = waiting.popleft()
@@ -156,9 +159,9 @@ def _take_in(outcome: Outcome) -> Generator[VideoFaces, None, list[Job]]:
     return list(left.values())
 
 
-def _refuse_if_alone(present: Sequence[Node], alone_s: float) -> None:
+def _refuse_if_alone(present: Sequence[Node], alone_s: float, *, is_looking: bool) -> None:
     """Raises UnmaskError if no node can work, once that will not change."""
-    if present and all(node.left_out for node in present):
+    if present and not is_looking and all(node.left_out for node in present):
         said = "; ".join(f"{node.name}: {node.left_out}" for node in present)
         raise UnmaskError(f"Asked for nodes to crop on; none can work. {said}")
     if alone_s > _ALONE_S:

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
@@ -119,9 +120,8 @@ class RayNodes:
     """The nodes of the cluster that this process is connected to: dealer.Nodes."""
 
     def __init__(self, root: Path, settings: params.Faces, load_detector: LoadDetector) -> None:
-        self.marker = (
-            root / shards.SHARDS_DIR / "shared"
-        )  # a file by which nodes show that they see root
+        # A file by which nodes show that they see root. No chunk has a name with such a beginning.
+        self.marker = root / shards.SHARDS_DIR / ".shared"
         self._root, self._settings = root, settings
         self._load_detector = load_detector
         self._here = shards.this_machine(settings)
@@ -145,6 +145,10 @@ class RayNodes:
                 self._probes[task] = ray_id, Node(name, cores, min(_CORES, cores))
         return list(self._nodes.values())
 
+    def is_looking(self) -> bool:
+        """Say whether some nodes that are there have not been looked at yet."""
+        return bool(self._probes)
+
     def _write_marker(self) -> str:
         if not self.marker.is_file():
             write_atomically(self.marker, secrets.token_hex(16))
@@ -165,7 +169,10 @@ class RayNodes:
     def wait(self) -> Sequence[Outcome]:
         """Return the attempts that have ended, after a second at the latest."""
         tasks = [*self._running, *self._probes]
-        ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=_LOOK_S) if tasks else ([], [])
+        if not tasks:  # no node has joined yet
+            time.sleep(_LOOK_S)
+            return []
+        ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=_LOOK_S)
         outcomes = []
         for task in ready:
             if task in self._probes:

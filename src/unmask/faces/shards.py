@@ -124,7 +124,7 @@ def take_in(folder: Path, shard: Shard, digests: Mapping[str, str]) -> Iterator[
     rows = crops.read_rows(folder)
     for job in shard.jobs:
         row = rows.get(job.video_id)
-        if row is None:
+        if row is None or not _has_plain_names(row):
             raise ShardError(f"asked for the faces of {job.path}; found no row of it in {folder}")
         if row.key != job.key and (row.key or row.reason not in PASSING):
             raise ShardError(
@@ -186,7 +186,16 @@ def discard(folder: Path) -> None:
 
 
 def _is_whole(row: VideoFaces, folder: Path) -> bool:
-    return all((folder / track.file).is_file() for track in row.tracks)
+    return _has_plain_names(row) and all((folder / track.file).is_file() for track in row.tracks)
+
+
+def _has_plain_names(row: VideoFaces) -> bool:
+    """Say whether a row names crop files alone: others would be moved to where the row says."""
+    names = [track.file for track in row.tracks]
+    return all(
+        isinstance(name, str) and Path(name).name == name and name.endswith(".mp4")
+        for name in names
+    )
 
 
 def _move(row: VideoFaces, folder: Path, faces_dir: Path) -> None:
