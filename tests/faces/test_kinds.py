@@ -546,7 +546,9 @@ from tests.faces.test_kinds import crop, crop_folder, crops
 Path("warm").mkdir()
 crop(Path(shutil.copy("videos/good.mp4", "warm")))
 crops._CODE = ()
-crops.crop_jobs = lambda jobs, workers, load: (crops._crop(load, job) for job in jobs)
+def crop_jobs(jobs, workers, load_detector):
+    return (crops._crop(load_detector, job) for job in jobs)
+crops.crop_jobs = crop_jobs
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 if os.geteuid() == 0:
     os.setgroups([])

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "benchmark verify": (("b",), ()),
     "calibrate": (("clip.mp4",), ()),
     "check": ((), ()),
+    "crop": ((), ()),
     "fake": (("clip.mp4", "--chunk", "new"), ()),
     "federated fetch": (("--config", "x"), FEDERATED),
     "federated leaderboard": ((), ()),

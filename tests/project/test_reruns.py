@@ -190,4 +190,4 @@ def test_every_row_of_the_table_names_stages_that_exist() -> None:
     ][2:]  # fmt: skip
     assert rows
     named: Iterator[str] = (word for row in rows for word in re.findall(r"[a-z_]+", row))
-    assert {word for word in named if word in graph} == set(graph) - {"sample"}
+    assert {word for word in named if word in graph} == set(graph)

@@ -214,6 +214,8 @@ def _to_onnx(portable: Portable, geometry: Geometry) -> bytes:
         # installed, and fixes the sizes that these nets leave open.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        # A padding's sizes are then worked out at each run, to the same numbers.
+        warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)
         torch.onnx.export(
             portable, (clips_BCTHW,), written,  # type: ignore[arg-type]  # a file will do, too
             dynamo=False, opset_version=_OPSET,

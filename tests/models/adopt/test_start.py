@@ -131,8 +131,8 @@ def test_what_was_trained_on_from_adopted_weights_says_so_and_can_be_trained_on(
     assert torch.equal(theirs[frozen], ours[frozen])
     assert not torch.equal(theirs["image.head.weight"].flip(0), ours["image.head.weight"])
     predictor = Predictor.load(tmp_path / "first")
-    assert isinstance(predictor.net, FrameNet)
-    assert predictor.net.row.colours.mean == (0.1, 0.2, 0.3)
+    assert isinstance(predictor.torch_net, FrameNet)
+    assert predictor.torch_net.row.colours.mean == (0.1, 0.2, 0.3)
 
     run([chunk], settings(tmp_path / "first"), tmp_path / "second", Notes())
     again = checkpoint.read_settings(tmp_path / "second")
