@@ -67,7 +67,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
-    "jinja2": {"answers.html_report", "answers.index_page", "evaluation.benchmarks.page"},
+    "jinja2": {"answers.templates", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
     "onnxruntime": {"engine.onnxruntime_net"},
     "openvino": {"engine.openvino_net"},

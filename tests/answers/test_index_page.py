@@ -1,10 +1,10 @@
 """The page over many answers: in a browser, which sorts, filters, and asks nobody for anything."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
+from browser import open_chromium
 
 from unmask.answers import index_page, provenance
 from unmask.answers.answers_file import RunInfo
@@ -12,7 +12,6 @@ from unmask.answers.index_page import Entry
 from unmask.errors import UnmaskError
 from unmask.scoring.verdicts import Doubt
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<img src=x onerror=document.title=1>\"'&\u202e#?%41"
 SCRIPT = "javascript:document.title=1"
 RUN = RunInfo("5eed" * 16, "1.2")
@@ -53,15 +52,8 @@ def case(tmp_path_factory, make_video):
 
 @pytest.fixture(scope="module")
 def browser():
-    program = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if program is None:
-        pytest.skip("NO BROWSER: found no Chromium; `apt-get install chromium` tests the page")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with open_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 class Reader:

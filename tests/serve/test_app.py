@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import cv2
 import jsonschema
 import pytest
+from browser import open_chromium
 from click.testing import CliRunner
 from painted import STILLS
 from small_project import swaying
@@ -51,7 +52,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 2_000_000
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -360,15 +360,8 @@ def test_gradios_own_doors_are_shut(server: Any) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    program = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if program is None:
-        pytest.skip("NO BROWSER: found no Chromium; `apt-get install chromium` tests the page")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with open_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 class User:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import cv2
-from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from unmask.answers import benchmark_results, evidence, messages, timeline, verify
@@ -18,11 +17,12 @@ from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, as_jpeg_uri, draw
 from unmask.answers.evidence import Evidence
 from unmask.answers.file_says import FileSays
+from unmask.answers.templates import read_template
 from unmask.errors import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
-from unmask.runtime.plain_text import shown_name, shown_text
+from unmask.runtime.plain_text import shown_name
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import Limits
 from unmask.video.decode import Info, probe, read_frames
@@ -188,7 +188,7 @@ def write(
     tests["benchmarks"] = benchmark_results.read(source.root, source.model_dir)
     data = page_data(answer, predictor, faces, source, tests)
     data["file_says"] = None if said is None else said.model_dump(mode="json")
-    page = _template().render(
+    page = read_template(TEMPLATE).render(
         data=data,
         data_json=_json(data),
         answer=answer,
@@ -305,20 +305,6 @@ def _json(data: dict[str, Any]) -> str:
     """Return JSON that can stand in a page: nothing in it ends the element that it stands in."""
     text = json.dumps(data, indent=1, ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=_shown,
-    )  # fmt: skip
-    text = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(text)
-
-
-def _shown(value: object) -> object:
-    """Return a value as the page shows it: hidden characters of text are made visible."""
-    return shown_text(value) if type(value) is str else value
 
 
 def _fit(found: answer_provenance.Metrics, kind: type[BaseModel]) -> answer_provenance.Metrics:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
-
 from unmask.answers import messages, thumbnails, timeline
 from unmask.answers.answers_file import NO_ANSWER, OUTCOMES, Row, RunInfo, outcome
 from unmask.answers.drawing import as_jpeg_uri
 from unmask.answers.provenance import INDEX_MARK
+from unmask.answers.templates import read_template
 from unmask.errors import MALFORMED, UnmaskError
 from unmask.runtime.disk import write_atomically
-from unmask.runtime.plain_text import shown_name, shown_text
+from unmask.runtime.plain_text import shown_name
 from unmask.scoring.verdicts import Doubt, Verdict
 
 TEMPLATE = "index_page.html"
@@ -106,7 +105,7 @@ def write(
         for place, (entry, name, picture) in enumerate(zip(entries, names, pictures, strict=True))
     ]  # fmt: skip
     doubts = Counter(doubt for entry in entries for doubt in entry.doubts)
-    page = _template().render(
+    page = read_template(TEMPLATE).render(
         mark=INDEX_MARK,
         cards=cards,
         kinds={
@@ -170,17 +169,3 @@ def _inverse(ranked: Sequence[int]) -> list[int]:
     for rank, place in enumerate(ranked):
         found[place] = rank
     return found
-
-
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=_shown,
-    )  # fmt: skip
-    text = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(text)
-
-
-def _shown(value: object) -> object:
-    """Return a value as the page shows it: hidden characters of text are made visible."""
-    return shown_text(value) if type(value) is str else value
