@@ -69,9 +69,9 @@ def test_a_changed_byte_is_found(tmp_path, plain, authority, ending, fault):
 
 
 def test_a_certificate_that_ran_out_is_found(tmp_path, plain, authority):
-    signed = authority.sign(plain["mp4"], "video/mp4", lasts=dt.timedelta(seconds=3))
+    signed = authority.sign(plain["mp4"], "video/mp4", lasts=dt.timedelta(seconds=6))
     assert read(tmp_path, signed, authority).state is State.TRUSTED
-    time.sleep(4)
+    time.sleep(7)
     found = read(tmp_path, signed, authority)
     assert found.state is State.INVALID
     assert any("outsideValidity" in fault or "expired" in fault for fault in found.faults)

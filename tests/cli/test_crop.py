@@ -7,7 +7,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 from painted import load_squares
 from shard_videos import ROOT, contents, make_project
+from waiting import wait_until
 
 from unmask import params
 from unmask.cli.main import main
@@ -144,10 +144,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(root):
     slowly = os.environ | {"SECONDS_A_SEARCH": "1"}
     process = subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True, env=slowly)
     partial = root / "faces/wild/.index.jsonl.partial"
-    for _ in range(600):
-        if partial.exists() and partial.read_text():
-            break
-        time.sleep(0.1)
+    wait_until(lambda: partial.exists() and partial.read_text())
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ray._private.utils import check_version_info
 from ray.cluster_utils import Cluster
 from shard_videos import ROOT, contents, copy_of, load_moody, make_project
+from waiting import wait_until
 
 from unmask import params
 from unmask.cluster import ray_cluster
@@ -150,10 +151,7 @@ def test_a_node_and_the_driver_are_killed_and_the_next_run_goes_on(here, root, n
     assert re.search(r"wild: shard (\d) of \1 is there, by node ", said)
     assert "chunk wild: 15 videos, 12 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
     assert sorted(path.name for path in root.iterdir()) == ["av.py", "faces", "params.yaml", "raw"]
-    ends_s = time.monotonic() + 60
-    while left := [each for each in psutil.process_iter() if works_in(each, root)]:
-        assert time.monotonic() < ends_s, left
-        time.sleep(0.2)
+    wait_until(lambda: not any(works_in(each, root) for each in psutil.process_iter()))
 
 
 def works_in(process: psutil.Process, root: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from adopted import adopt_made_up, described
 from federated_small import ROOT, make_members, pack_small, small_settings
+from waiting import wait_until
 
 from unmask.federated import predictions, tasks
 from unmask.federated import state as federated_state
@@ -130,13 +130,6 @@ def test_an_adopted_model_is_scored_as_it_is_in_processes_of_its_own(tmp_path):
 # ---------------------------------------------------------------- what goes wrong
 
 
-def wait_for(condition):
-    end_s = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
-
-
 def replaced(assets, name, source, folder):
     """Return the assets with another function.py in one archive."""
     dockerfile = f'ENTRYPOINT ["python3", "function.py", "--function-name", "{name}"]'
@@ -209,8 +202,8 @@ def test_ending_early_ends_the_task_too(assets, tmp_path):
         environment=environment(tmp_path),
     )  # fmt: skip
     assert next(steps).task == "train-1-org1"
-    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     steps.close()
     pid = int((tmp_path / "pid").read_text())
-    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
     assert [path.name for path in (tmp_path / "run").iterdir() if "substra" in path.name] == []

@@ -4,13 +4,14 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from waiting import wait_until
 
 from unmask.answers.answers_file import RunInfo
 from unmask.serve import app
@@ -132,11 +133,3 @@ def small_server(
             job_queue.end()
             server.should_exit = True
             thread.join()
-
-
-def wait_until(is_so: Any, most_s: float = 30.0) -> None:
-    """Wait for a condition, or fail."""
-    end_s = time.monotonic() + most_s
-    while not is_so():
-        assert time.monotonic() < end_s, "it never came to be"
-        time.sleep(0.02)

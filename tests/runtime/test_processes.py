@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from tests.conftest import find_workers
 from unmask.runtime import child, processes
@@ -148,12 +149,9 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         "[None for _ in run]"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
-    workers: list[psutil.Process] = []
-    deadline = time.monotonic() + 30
-    while not workers and time.monotonic() < deadline:
-        time.sleep(0.1)
-        workers = find_workers(parent.pid)
+    wait_until(lambda: find_workers(parent.pid))
     time.sleep(2)
+    workers = find_workers(parent.pid)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     gone, alive = psutil.wait_procs(workers, timeout=20)
@@ -373,9 +371,7 @@ def test_a_worker_in_a_loop_that_keeps_pythons_lock_ends_with_its_killed_parent(
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(begun)], env={**os.environ, "PYTHONPATH": str(parts)}
     )
-    deadline = time.monotonic() + 60
-    while not begun.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(begun.exists)
     workers = find_workers(parent.pid)
     parent.kill()
     parent.wait()

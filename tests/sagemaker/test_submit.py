@@ -31,6 +31,7 @@ from small_account import (
     set_up,
 )
 from small_project import call, run
+from waiting import wait_until
 
 from unmask import params
 from unmask.cli.main import main
@@ -426,9 +427,7 @@ def play(service: Service, act: Callable[[str], None]) -> threading.Thread:
     before = len(service.requests)
 
     def playing() -> None:
-        deadline_s = time.monotonic() + 60
-        while len(service.requests) == before and time.monotonic() < deadline_s:
-            time.sleep(0.05)
+        wait_until(lambda: len(service.requests) > before)
         act(service.requests[-1]["TrainingJobName"])
 
     thread = threading.Thread(target=playing, daemon=True)
@@ -452,7 +451,7 @@ def test_a_failed_job_says_why(
             {"MetricName": "val_loss", "Value": 0.5, "Timestamp": 0}
         ]
         service.end(name, "InProgress", "Training")
-        time.sleep(0.6)
+        wait_until(lambda: "InProgress, Training; val_loss 0.5" in caplog.text)
         service.end(name, "Failed", "Failed", "AlgorithmError: the training diverged")
 
     playing = play(service, fail)

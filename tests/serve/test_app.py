@@ -33,6 +33,7 @@ from painted import STILLS
 from small_project import swaying
 from starlette.requests import Request
 from starlette.testclient import TestClient
+from waiting import wait_until
 
 from tests.cli.test_predict import write_model
 from tests.conftest import find_workers
@@ -132,10 +133,7 @@ def held(server: Any) -> list[str]:
 
 
 def wait_until_empty(server: Any) -> None:
-    end_s = time.monotonic() + 60
-    while held(server):
-        assert time.monotonic() < end_s, held(server)
-        time.sleep(0.1)
+    wait_until(lambda: not held(server))
 
 
 def post(server: Any, address: str, content: bytes, **headers: str) -> tuple[int, Any, bytes]:
@@ -279,9 +277,7 @@ def test_when_all_places_are_taken_it_says_when_to_come_again(server: Any, video
     uploads = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
     for upload in uploads:
         upload.sendall(head.encode() + bytes(900_000))  # not slow, and not all
-    end_s = time.monotonic() + 30
-    while len(held(server)) < 3 and time.monotonic() < end_s:
-        time.sleep(0.1)
+    wait_until(lambda: len(held(server)) >= 3)
     status, headers, body = post(server, "/api/predict", video.read_bytes())
     assert (status, json.loads(body)["error"]) == (429, "full")
     assert int(headers["Retry-After"]) >= 1
@@ -490,9 +486,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path, model: Path, afte
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path)},
     )  # fmt: skip
-    end_s = time.monotonic() + 60
-    while not list(tmp_path.iterdir()) and time.monotonic() < end_s:
-        time.sleep(0.05)
+    wait_until(lambda: list(tmp_path.iterdir()))
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

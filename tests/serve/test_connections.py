@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from small_server import SmallServer, read_answer, request, small_server, wait_until
+from small_server import SmallServer, read_answer, request, small_server
+from waiting import wait_until
 
 from unmask.serve.connections import Crowd, Patience, Server, make_room
 from unmask.serve.faults import Faults

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_server import SmallServer, read_answer, request, small_server, wait_until
+from small_server import SmallServer, read_answer, request, small_server
+from waiting import wait_until
 
 from unmask.serve.door import Door
 from unmask.serve.faults import Faults

@@ -14,7 +14,8 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from small_server import Answer, SmallServer, read_answer, request, small_server, wait_until
+from small_server import Answer, SmallServer, read_answer, request, small_server
+from waiting import wait_until
 
 from unmask.serve import page, queue
 from unmask.serve.queue import JobQueue, Limits, QueuedJob
