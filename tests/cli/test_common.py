@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from unmask.cli import common
+from unmask.cli.main import main
+from unmask.errors import UnmaskError
 from unmask.tracking.event_log import EventTracker
 from unmask.tracking.offline_queue import read_events, waiting
 from unmask.tracking.tracker import NullTracker, TrackingError
@@ -131,3 +134,53 @@ def test_a_password_in_a_query_is_written_nowhere(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     [line] = common.upload_runs(tmp_path)
     assert "events sent to sqlite:" in line
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (None, 0), ("", 0), ("0", 0), ("500MB", 500_000_000), ("40GB", 40_000_000_000),
+        ("1.5 TB", 1_500_000_000_000), ("2gb", 2_000_000_000),
+    ],
+)  # fmt: skip
+def test_the_room_for_decoded_frames_is_a_size(
+    said: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNMASK_FRAME_CACHE", raising=False)
+    if said is not None:
+        monkeypatch.setenv("UNMASK_FRAME_CACHE", said)
+    assert common.frame_cache_bytes() == expected
+
+
+@pytest.mark.parametrize("said", ["40", "GB", "-1GB", "1e3GB", "40GiB", "nan GB", "all"])
+def test_what_is_no_size_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNMASK_FRAME_CACHE", said)
+    with pytest.raises(UnmaskError, match=f"UNMASK_FRAME_CACHE is '{said}', which is no size"):
+        common.frame_cache_bytes()
+
+
+def test_decoded_frames_are_told_of_and_deleted_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNMASK_FRAME_CACHE_DIR", "cache")
+    folder, name = tmp_path / "cache", "5" * 64
+
+    def frames(*words: str) -> str:
+        done = CliRunner().invoke(main, ["frames", *words])
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    assert frames("--delete") == "cache: there is nothing to delete"
+    assert frames() == "cache: frames of 0 crop files, 0.00 GB"
+    folder.mkdir()
+    (folder / f"{name}.npy").write_bytes(bytes(30_000_000))
+    (folder / f".{name}.npy.{'a' * 16}.partial").write_bytes(b"half")
+    (folder / "paths.json").write_text("{}")
+    (folder / "notes.txt").write_text("somebody's")
+    assert frames() == "cache: frames of 1 crop files, 0.03 GB"
+    assert frames("--delete") == "cache: deleted frames of 1 crop files, 0.03 GB"
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    frames("--delete")
+    assert not folder.exists()

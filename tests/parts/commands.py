@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "federated samples": (("--organisations", "2"), FEDERATED),
     "federated status": (("--config", "x"), FEDERATED),
     "federated submit": (("--config", "x"), FEDERATED),
+    "frames": ((), ()),
     "gate": ((), ()),
     "log": ((), ("mlflow",)),
     "notice": ((), ()),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import time
 import uuid
@@ -95,6 +96,11 @@ def memory_bytes() -> int | None:
 def is_helper() -> bool:
     """Say whether this is one of DDP's further processes, not the first (one a GPU or node)."""
     return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+def is_first_here() -> bool:
+    """Say whether this is a machine's first process of a training, which starts the others."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def open_tracker(
@@ -221,6 +227,31 @@ def weights_cache() -> Path:
     """Return where weights fetched from the web are kept, for all checkouts of this user."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "unmask"
+
+
+# ---------------------------------------------------------------- decoded frames
+
+
+def frame_cache_folder(root: Path) -> Path:
+    """Return where decoded frames are kept: UNMASK_FRAME_CACHE_DIR, or .frames in the root."""
+    return Path(os.environ.get("UNMASK_FRAME_CACHE_DIR") or root / ".frames")
+
+
+def frame_cache_bytes() -> int:
+    """Return how much decoded frames may take on the disk, as UNMASK_FRAME_CACHE says; 0 is off.
+
+    Raises:
+        UnmaskError: that is no size.
+    """
+    said = os.environ.get("UNMASK_FRAME_CACHE") or "0"
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MB|GB|TB)|0", said.strip(), re.I | re.ASCII)
+    if found is None:
+        raise UnmaskError(
+            f"UNMASK_FRAME_CACHE is {said!r}, which is no size. Set it to what decoded frames may "
+            "take on the disk, such as 500MB, 40GB or 1.5TB, or to 0 for none."
+        )
+    number, unit = found.groups(default="0")
+    return int(float(number) * {"0": 0, "MB": 1e6, "GB": 1e9, "TB": 1e12}[unit.upper()])
 
 
 # ---------------------------------------------------------------- training elsewhere

@@ -39,7 +39,7 @@ def main(context: click.Context) -> None:
 for command in (
     predict.predict, verify.verify, calibrate.calibrate, serve.serve, gate.gate,
     federated.federated, adopt.adopt, benchmark.benchmark, sagemaker.sagemaker, notice.notice,
-    training.pretrain, training.split_study, crop.crop,
+    training.pretrain, training.split_study, training.frames, crop.crop,
 ):  # fmt: skip
     main.add_command(command)
 

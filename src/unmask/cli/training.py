@@ -1,4 +1,4 @@
-"""`unmask pretrain` and `unmask split-study`: commands that train, besides the stages."""
+"""`unmask pretrain`, `split-study` and `frames`: commands of training, besides the stages."""
 
 from pathlib import Path
 
@@ -87,3 +87,28 @@ def split_study(
     summary = study.summarise(found, settings.evaluate)
     study.write(summary, out)
     terminal.echo_table(study.table(summary))
+
+
+@click.command()
+@click.option("--delete", "is_to_delete", is_flag=True, help="Delete them.")
+def frames(*, is_to_delete: bool) -> None:
+    """Say how many decoded frames training keeps here, and how much room they take.
+
+    UNMASK_FRAME_CACHE=40GB lets `dvc repro train` keep so much of them, in .frames or where
+    UNMASK_FRAME_CACHE_DIR says: it then reads them in place of crops, whose decoding takes longer.
+    The model is the same. What no longer fits the crops is deleted when the next training begins.
+    """
+    from unmask.cli import common
+    from unmask.models import frame_cache
+    from unmask.runtime import disk
+
+    folder = common.frame_cache_folder(Path.cwd())
+    if not is_to_delete:
+        count, size = frame_cache.measure(folder)
+        terminal.echo(f"{folder}: frames of {count} crop files, {size / 1e9:.2f} GB")
+    elif folder.is_dir():
+        with disk.sole_writer(folder):
+            count, size = frame_cache.delete(folder)
+        terminal.echo(f"{folder}: deleted frames of {count} crop files, {size / 1e9:.2f} GB")
+    else:
+        terminal.echo(f"{folder}: there is nothing to delete")

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ def fit(
     workers: int,
     weights_cache: Path,
     nodes: int = 1,
+    frames: Mapping[Path, Path] | None = None,
 ) -> Fitted | None:
     """Train on the chunks' training tracks and return the net of the best epoch on validation.
 
@@ -95,7 +96,8 @@ def fit(
     goes on from the last whole epoch when it is planned and called again, to the same net. On
     several nodes each calls it, in an environment that Lightning knows its place by (MASTER_ADDR,
     MASTER_PORT, NODE_RANK); all processes but the first get None. train.batch_size is each GPU's
-    or, without GPUs, each node's: more of them make the batches of a step larger.
+    or, without GPUs, each node's: more of them make the batches of a step larger. frames are the
+    paths of a frame_cache.Filling; with and without them the net is the same.
 
     Raises:
         DatasetError: training or validation lacks a class.
@@ -131,8 +133,10 @@ def fit(
         class_weights=(len(training) / 2 / reals, len(training) / 2 / fakes),
     )  # fmt: skip
     data = ClipData(
-        ClipDataset(training, geometry, augment=params.augment, seed=params.train.seed),
-        ClipDataset(validation, geometry, augment=None, seed=params.train.seed),
+        ClipDataset(
+            training, geometry, augment=params.augment, seed=params.train.seed, frames=frames
+        ),
+        ClipDataset(validation, geometry, augment=None, seed=params.train.seed, frames=frames),
         batch_size=params.train.batch_size, workers=workers,
     )  # fmt: skip
     if not plan.epochs_done:

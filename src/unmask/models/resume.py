@@ -37,10 +37,11 @@ CODE = (
     "engine/on_cpu", "engine/onnxruntime_net", "engine/openvino_net", "engine/torch_net",
     "forgeries/blend", "geometry", "models/adopt/padding", "models/adopt/start", "models/backbones",
     "models/calibrate", "models/classifier", "models/clip_times", "models/clips", "models/fit",
-    "models/frame_net", "models/grad_cam", "models/net_file", "models/portable", "models/predict",
-    "models/resume", "models/train", "models/tuning", "scoring/scores", "scoring/stretches",
-    "scoring/verdicts", "timm_facts", "video/colour", "video/decode", "video/endings",
-    "video/failures", "video/frame", "video/light", "video/streams", "video/transport",
+    "models/frame_cache", "models/frame_net", "models/grad_cam", "models/net_file",
+    "models/portable", "models/predict", "models/resume", "models/train", "models/tuning",
+    "scoring/scores", "scoring/stretches", "scoring/verdicts", "timm_facts", "video/colour",
+    "video/decode", "video/endings", "video/failures", "video/frame", "video/light",
+    "video/streams", "video/transport",
 )  # fmt: skip
 # And the backbone's, and what runs its net on this CPU.
 PACKAGES = ("av", "lightning", "numpy", "opencv-python-headless", "torch")

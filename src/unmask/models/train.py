@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +52,7 @@ def train(
     workers: int,
     weights_cache: Path,
     nodes: int = 1,
+    frames: Mapping[Path, Path] | None = None,
 ) -> None:
     """Train on the chunks' training tracks and write model_dir.
 
@@ -68,7 +69,7 @@ def train(
     """
     fitted = fit(
         chunks, params, tracker, plan=plan, scratch=scratch, workers=workers,
-        weights_cache=weights_cache, nodes=nodes,
+        weights_cache=weights_cache, nodes=nodes, frames=frames,
     )  # fmt: skip
     if fitted is None:
         return  # another rank writes the model
