@@ -67,7 +67,8 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
-    "jinja2": {"answers.templates", "evaluation.benchmarks.page"},
+    "jinja2": {"runtime.templates"},
+    "markupsafe": {"runtime.templates"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
     "onnxruntime": {"engine.onnxruntime_net"},
     "openvino": {"engine.openvino_net"},
@@ -122,9 +123,9 @@ HARMLESS = {
 RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 
 # What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
-# by; pydantic_core comes with pydantic, and anyio with starlette.
+# by; pydantic_core comes with pydantic, anyio with starlette, markupsafe with jinja2.
 BASE = {
-    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "numpy",
+    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe", "numpy",
     "openvino", "prometheus_client", "pydantic", "pydantic_core", "python_multipart", "safetensors",
     "starlette",
     "tqdm", "uvicorn", "yaml",
