@@ -67,6 +67,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
+    "PIL": {"video.still", "evaluation.plots"},  # plots: reduces their colours
     "jinja2": {"answers.templates", "evaluation.benchmarks.page"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
     "onnxruntime": {"engine.onnxruntime_net"},
@@ -124,7 +125,7 @@ RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 # What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
 # by; pydantic_core comes with pydantic, and anyio with starlette.
 BASE = {
-    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "numpy",
+    "PIL", "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "numpy",
     "openvino", "prometheus_client", "pydantic", "pydantic_core", "python_multipart", "safetensors",
     "starlette",
     "tqdm", "uvicorn", "yaml",

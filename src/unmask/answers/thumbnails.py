@@ -5,12 +5,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from unmask.answers.drawing import Picture
 from unmask.runtime.child import heartbeat
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.processes import run_jobs
+from unmask.video import still
 from unmask.video.decode import read_keyframes
 from unmask.video.failures import DecodeError
 
@@ -53,6 +55,8 @@ def take(videos: Sequence[tuple[Path, float]], *, workers: int) -> list[Picture 
 def _take(job: _Job) -> _Taken:
     chosen = None
     try:
+        if still.is_still(job.path):
+            return _Taken(job.place, _reduced(still.read(job.path)[0]))
         for frame in read_keyframes(job.path):
             heartbeat()
             if chosen is not None and frame.time_s > job.time_s:
@@ -61,6 +65,14 @@ def _take(job: _Job) -> _Taken:
         return _Taken(job.place, None if chosen is None else chosen.reduced_rgb_HWC(MOST_PX))
     except DecodeError:  # the video's answer says why
         return _none(job)
+
+
+def _reduced(picture_HWC: Picture) -> Picture:
+    height, width, _ = picture_HWC.shape
+    scale = min(1.0, MOST_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small: Picture = cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
+    return small
 
 
 def _is_picture(found: Picture | None) -> bool:
