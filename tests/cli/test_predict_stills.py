@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.cli.test_predict import write_model
 from tests.faces.test_still_files import lossless
+from unmask.answers.calibration import facts_of
 from unmask.cli.main import main
 from unmask.faces.files import crop_file
 from unmask.models.predict import Predictor, probability
@@ -117,3 +118,8 @@ def test_a_net_of_single_pictures_is_given_one(photo, tmp_path):
     assert row["doubts"][:2] == ["still_picture", "not_calibrated"]
     assert row["detail"] == ""
     assert 0 < row["probability"] < 1
+    # Not even such a net may learn its promise from pictures.
+    predictor = Predictor.load(tmp_path / "adopted" / "model")
+    cropped = crop_file(photo, predictor.checkpoint.faces, crops_dir=tmp_path)
+    facts = facts_of(predictor, cropped)
+    assert (facts["reason"], facts["faces"]) == ("too_few_frames", [])

@@ -1,9 +1,10 @@
 """Small pictures of videos, decoded by confined worker processes: for pages that list many."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ from unmask.video.failures import DecodeError
 MOST_PX = 240  # of the longer side
 _STALL_S = 30.0  # without a keyframe
 
+Form = TypeVar("Form")
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -33,23 +36,28 @@ class _Taken:
     picture_HWC: Picture | None
 
 
-def take(videos: Sequence[tuple[Path, float]], *, workers: int) -> list[Picture | None]:
-    """Return each video's keyframe at a time or before it, reduced to MOST_PX; None without one.
+def take(
+    videos: Sequence[tuple[Path, float]], form: Callable[[Picture], Form], *, workers: int
+) -> Generator[Form | None]:
+    """Yield form of each video's keyframe at a time or before it, in order; None without one.
 
-    A video that can't be decoded, crashes its worker or gives no keyframe for 30 s has none.
+    Pictures are reduced to MOST_PX. A video that can't be decoded, crashes its worker or gives no
+    keyframe for 30 s has none. Of many videos, only those are held that wait for one before them.
     """
     jobs = [_Job(place, path, time_s) for place, (path, time_s) in enumerate(videos)]
-    found: list[Picture | None] = [None] * len(jobs)
+    waiting: dict[int, Form | None] = {}
     results = run_jobs(
         jobs, _take, _start, workers, crashed=_none, stalled=_none, stall_s=_STALL_S,
         confined=Confinement(),
     )  # fmt: skip
     assert isinstance(results, Generator)
     with closing(results):  # ends the workers
-        for taken in results:
-            if _is_picture(taken.picture_HWC):
-                found[taken.place] = taken.picture_HWC
-    return found
+        for job in jobs:
+            while job.place not in waiting:
+                taken = next(results)
+                picture_HWC = taken.picture_HWC
+                waiting[taken.place] = form(picture_HWC) if _is_picture(picture_HWC) else None
+            yield waiting.pop(job.place)
 
 
 def _take(job: _Job) -> _Taken:
@@ -75,7 +83,7 @@ def _reduced(picture_HWC: Picture) -> Picture:
     return small
 
 
-def _is_picture(found: Picture | None) -> bool:
+def _is_picture(found: Picture | None) -> TypeGuard[Picture]:
     """Say whether this is a small picture: a worker that was taken over may send anything."""
     return (
         isinstance(found, np.ndarray)
