@@ -67,6 +67,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
+    "PIL": {"video.still", "evaluation.plots"},  # plots: reduces their colours
     "jinja2": {"runtime.templates"},
     "markupsafe": {"runtime.templates"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
@@ -133,7 +134,8 @@ RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 # What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
 # by; pydantic_core comes with pydantic, anyio with starlette, markupsafe with jinja2.
 BASE = {
-    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe", "numpy",
+    "PIL", "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe",
+    "numpy",
     "openvino", "prometheus_client", "pydantic", "pydantic_core", "python_multipart", "safetensors",
     "starlette",
     "tqdm", "uvicorn", "yaml",

@@ -69,6 +69,9 @@ class _Request:
 
 @click.command(epilog=_EXIT_CODES)
 @click.argument("paths", nargs=-1)
+@click.option(
+    "--stills", is_flag=True, help="Take still pictures in folders, too (.jpg, .png ...)."
+)
 @click.option("--from-stdin", is_flag=True, help="Read a list of paths from stdin, as for `-`.")
 @with_model
 @with_rev
@@ -96,7 +99,8 @@ class _Request:
 )  # fmt: skip
 @click.option(
     "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
-    help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
+    help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER; of a still "
+    "picture, FILE.png.",
 )  # fmt: skip
 @click.option(
     "--index", type=click.Path(path_type=Path), metavar="FILE",
@@ -105,6 +109,7 @@ class _Request:
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def predict(
     paths: tuple[str, ...],
+    stills: bool,
     from_stdin: bool,
     model: str | None,
     rev: str | None,
@@ -121,7 +126,8 @@ def predict(
     """Say of each video whether it shows a fake face, how likely, when it is worst, or why not.
 
     PATHS are files, folders (searched for videos), globs in quotes, or `-` for a list on stdin: a
-    path a line, or between NULs (find -print0). Write -- before paths that begin with a dash.
+    path a line, or between NULs (find -print0). Write -- before paths that begin with a dash. A
+    still picture gets a score, and never a verdict.
     """
     if not paths and not from_stdin:
         raise click.UsageError("Missing PATHS: name files, folders or globs, or - for stdin.")
@@ -148,13 +154,13 @@ def predict(
         key = signatures.read_signing_key(sign, passphrase, PASSPHRASE) if sign else None
         names = (*paths, *[inputs.STDIN] * from_stdin)
         listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
-        found = inputs.find_videos(names, listed)
+        found = inputs.find_videos(names, listed, stills=stills)
         for folder in found.unread:
             shown = shown_name(str(folder))
             terminal.echo(f"{shown}: this user may not look into this folder", err=True)
         pages, clips = (
-            places.targets(found.videos, report, ".html", provenance.is_page),
-            places.targets(found.videos, annotate, ".mp4", provenance.is_annotated),
+            places.targets(found.videos, report, lambda _: ".html", provenance.is_page),
+            places.targets(found.videos, annotate, _annotated_ending, provenance.is_annotated),
         )
         if index:
             places.check_index(index, found.videos, pages)
@@ -190,6 +196,12 @@ def predict(
     sys.exit(
         FAKE if counts["fake"] else UNANSWERED if found.unread or counts.keys() - {"real"} else 0
     )
+
+
+def _annotated_ending(path: Path) -> str:
+    from unmask.video import still
+
+    return ".png" if still.is_still(path) else ".mp4"
 
 
 def _form_of(out: Path, asked: "Form | None") -> "Form":
@@ -311,6 +323,8 @@ def _fresh(
                         _sign(out, page, request.signing_key)
                 if request.clips:
                     _write_clip(request.clips[answer.path], answer)
+                if crops_dir and answer.shown:
+                    answer.shown.unlink()
                 row = answers_file.to_row(answer, stamps[answer.path], run_info, said)
                 if kept:
                     kept.add(row)
