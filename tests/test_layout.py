@@ -29,7 +29,7 @@ WINGS = (
     ("forgeries",),
     ("data", "faces"),
     ("video",),
-    ("tracking", "engine"),
+    ("tracking", "engine", "storage"),
     ("runtime", "scoring"),
     ("errors", "extras", "geometry", "params", "records", "timm_facts"),
 )
@@ -80,15 +80,16 @@ OWNERS = {
     "mlflow": {"tracking.mlflow_client", "tracking.mlflow_tracker", "answers.pyfunc"},
     "wandb": {"tracking.wandb_tracker"},
     "sagemaker": {"sagemaker.submit", "sagemaker.local"},
-    "boto3": {"sagemaker.checks", "tracking.mlflow_client"},  # mlflow_client knows its errors
+    "boto3": {"sagemaker.checks", "storage.s3", "tracking.mlflow_client"},  # the last: its errors
     "botocore": {  # model_source and mlflow_client know its errors
         "sagemaker.submit",
         "sagemaker.checks",
         "sagemaker.jobs",
+        "storage.s3",
         "tracking.mlflow_client",
         "answers.model_source",
     },
-    "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "dvc": {"storage.dvc_files", "answers.model_source"},
     "c2pa": {"answers.credentials"},
     "cryptography": {"answers.signatures"},
     "dulwich": {"runtime.checkout"},
