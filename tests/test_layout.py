@@ -89,7 +89,7 @@ OWNERS = {
     },
     "dvc": {"sagemaker.inputs", "answers.model_source"},
     "c2pa": {"answers.credentials"},
-    "cryptography": {"answers.signatures"},
+    "cryptography": {"answers.certificates", "answers.signatures"},
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
