@@ -91,7 +91,7 @@ OWNERS = {
     },
     "dvc": {"storage.dvc_files", "answers.model_source"},
     "c2pa": {"answers.credentials"},
-    "cryptography": {"answers.signatures"},
+    "cryptography": {"answers.certificates", "answers.signatures"},
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},

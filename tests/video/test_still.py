@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from unmask.video import still
 from unmask.video.decode import probe, read_frames
@@ -166,6 +166,27 @@ def test_a_picture_larger_than_a_video_s_frame_is_reduced_and_said(tmp_path):
     assert abs(width / height - 1.6) < 0.001
     assert rgb_HWC[7, 7].tolist() == [90] * 3
     assert f"was reduced to {width} x {height}" in found.remarks[0]
+
+
+def test_tags_tell_of_camera_and_generator_and_of_no_person(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0131], exif[0x013B] = "Camera works", "Editor 3", "Ann Artist"
+    xmp = (b'<x Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
+           b'trainedAlgorithmicMedia"/>')  # fmt: skip
+    path = saved(tmp_path / "a.jpg", halves(), exif=exif, xmp=xmp, comment=b"by hand")
+    assert still.read_tags(path) == {
+        "make": "Camera works", "software": "Editor 3", "comment": "by hand",
+        "digital_source_type": "trainedAlgorithmicMedia",
+    }  # fmt: skip
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "a face, photo, Steps: 20, Sampler: Euler")
+    text.add_text("Author", "Ann Artist")
+    path = saved(tmp_path / "a.png", halves(), pnginfo=text)
+    assert still.read_tags(path) == {"parameters": "a face, photo, Steps: 20, Sampler: Euler"}
+    assert still.read_tags(saved(tmp_path / "bare.webp", halves())) == {}
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DecodeError, match="damaged"):
+        still.read_tags(tmp_path / "cut.png")
 
 
 def cut(content):

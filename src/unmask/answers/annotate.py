@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unmask.answers import content_marks
 from unmask.answers.analysis import Answer, FaceAnswer
+from unmask.answers.certificates import Certificate
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.provenance import ANNOTATED
 from unmask.records import Box
@@ -49,6 +51,22 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
         sound.add(silent, answer.path, out)
     finally:
         silent.unlink(missing_ok=True)
+
+
+def write_signed(out: Path, answer: Answer, certificate: Certificate) -> None:
+    """Write the same with content credentials that name the video as what it was made of.
+
+    Raises:
+        CertificateError: it could not be signed; then out is not written.
+        DecodeError, DiskError: as write.
+    """
+    unsigned = new_name(out, "unsigned")
+    try:
+        for _ in write(unsigned, answer):
+            pass
+        content_marks.sign(unsigned, out, answer.path, content_marks.ANNOTATED, certificate)
+    finally:
+        unsigned.unlink(missing_ok=True)
 
 
 def _write_pictures(out: Path, answer: Answer) -> Iterator[float]:

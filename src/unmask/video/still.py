@@ -4,6 +4,7 @@ Pillow decodes it: call this in a confined process.
 """
 
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -35,6 +36,12 @@ _MOST_BYTES = 2**28
 _MOST_PIXELS = 100_000_000  # what telephones take has up to 200 million; decoded, three bytes each
 _MOST_IN_VIDEO = 8192 * 4352  # as video/streams takes them
 _RGB_HIGH_BYTE = 8
+# By the number of EXIF's tag. Those that name a person or a place are left out.
+_EXIF = {0x010F: "make", 0x0110: "model", 0x0131: "software", 0x0132: "creation_time",
+         0x010E: "description"}  # fmt: skip
+# The last four are what generators of pictures write.
+_TEXTS = ("software", "comment", "description", "source", "creation time", "parameters", "prompt",
+          "workflow", "dream")  # fmt: skip
 # What Pillow's readers raise of damaged files besides OSError: found by fuzz/still_picture.py.
 _BROKEN = (*MALFORMED, SyntaxError, EOFError, RuntimeError, struct.error, zlib.error)
 
@@ -83,6 +90,41 @@ def write_video(path: Path, out: Path, *, shown_s: float) -> Still:
     # The last picture is shown for a tick.
     pictures.write_video(out, plan, lambda _: coded.tobytes(), [0], 1 / math.ceil(shown_s))
     return found
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """Return what programs wrote into a picture about themselves, by names in small letters.
+
+    Text of PNG, EXIF's tags of camera and software, and the digital source type in XMP (IPTC).
+    Anybody can write, change or delete them.
+
+    Raises:
+        DecodeError: it is damaged, or of a kind that is not decoded here.
+    """
+    from PIL import Image
+
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(BytesIO(read_regular(path, _MOST_BYTES)), formats=_FORMATS) as image,
+        ):
+            texts = {str(name).lower(): value for name, value in image.info.items()}
+            exif = image.getexif()
+            xmp = texts.get("xmp") or texts.get("xml:com.adobe.xmp") or b""
+    except (*_BROKEN, OSError) as error:
+        raise _refuse(path, f"one that is damaged ({error!s:.80})", "Leave it out") from error
+    found = {name: exif[number] for number, name in _EXIF.items() if number in exif}
+    found |= {name: texts[name] for name in _TEXTS if name in texts}
+    kind = re.search(
+        rb"digitalsourcetype/(\w{1,60})", xmp.encode() if isinstance(xmp, str) else xmp
+    )
+    if kind:
+        found["digital_source_type"] = kind[1]
+    said = {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for name, value in found.items()
+    }
+    return {name: value.strip("\0 \n") for name, value in said.items() if value.strip("\0 \n")}
 
 
 def write_png(out: Path, rgb_HWC: Pixels, texts: Mapping[str, str]) -> None:
