@@ -16,6 +16,7 @@ from unmask.cli import (
     gate,
     notice,
     predict,
+    push,
     sagemaker,
     serve,
     training,
@@ -39,7 +40,7 @@ def main(context: click.Context) -> None:
 for command in (
     predict.predict, verify.verify, calibrate.calibrate, serve.serve, gate.gate,
     federated.federated, adopt.adopt, benchmark.benchmark, sagemaker.sagemaker, notice.notice,
-    training.pretrain, training.split_study, crop.crop,
+    training.pretrain, training.split_study, crop.crop, push.push,
 ):  # fmt: skip
     main.add_command(command)
 
