@@ -29,7 +29,7 @@ WINGS = (
     ("forgeries",),
     ("data", "faces"),
     ("video",),
-    ("tracking", "engine", "storage"),
+    ("tracking", "engine", "storage", "hub"),
     ("runtime", "scoring"),
     ("errors", "extras", "geometry", "params", "records", "timm_facts"),
 )
@@ -76,7 +76,7 @@ OWNERS = {
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},
     "timm": {"models.frame_net", "models.adopt.nets", "timm_facts"},
-    "huggingface_hub": {"models.adopt.source"},
+    "huggingface_hub": {"hub.client", "hub.refusals", "models.adopt.source"},
     "mlflow": {"tracking.mlflow_client", "tracking.mlflow_tracker", "answers.pyfunc"},
     "wandb": {"tracking.wandb_tracker"},
     "sagemaker": {"sagemaker.submit", "sagemaker.local"},
@@ -184,6 +184,9 @@ UNTESTED = {
     "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
     "cli.notice",  # test_main reads what it prints
+    "cli.push",  # test_push runs it
+    "hub.client",  # test_hub_model and test_push ask a Hub on loopback by these
+    "hub.refusals",
     "cli.sagemaker",  # test_submit runs it
     "cli.training",  # test_split_study and test_pretrain run what it calls
     "forgeries.footage",  # test_fake hands it in
@@ -231,7 +234,7 @@ SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
         "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/notice",
-        "cli/predict", "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
+        "cli/predict", "cli/push", "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
         "runtime/terminal",
     )
 }  # fmt: skip
