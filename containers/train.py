@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 
 from unmask.cli import common
 from unmask.errors import UnmaskError
-from unmask.models import fit, train
+from unmask.models import fit, frame_cache, train
 from unmask.models.memory import check_memory
 from unmask.models.settings import Settings
 from unmask.sagemaker import contract
@@ -73,10 +74,21 @@ def main(base: Path) -> None:
         os.environ.setdefault("UNMASK_TRACKER", "none")  # a database would end with the machine
     # What a place did not take waits in .tracking there, and comes back in output.tar.gz.
     notes = base / "output/data"
-    with common.open_tracker(notes, key=plan.key, resume=plan.epochs_done > 0) as tracker:
+    with (
+        frame_cache.opened(
+            chunks,
+            common.frame_cache_folder(root),
+            most_bytes=common.frame_cache_bytes(),
+            side_px=sections.faces.side_px,
+            workers=common.workers(),
+            is_filler=common.is_first_here(),
+            show=partial(common.progress, label="frames"),
+        ) as frames,
+        common.open_tracker(notes, key=plan.key, resume=plan.epochs_done > 0) as tracker,
+    ):
         train.train(
             chunks, sections, finished, tracker, plan=plan, scratch=scratch,
-            workers=workers(), weights_cache=cache, nodes=nodes,
+            workers=workers(), weights_cache=cache, nodes=nodes, frames=frames,
         )  # fmt: skip
     if not common.is_helper():
         hand_over(finished, base / "model")

@@ -114,8 +114,8 @@ def start(base: Path, **environment: str) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def run(base: Path) -> int:
-    return start(base).wait(300)
+def run(base: Path, **environment: str) -> int:
+    return start(base, **environment).wait(300)
 
 
 def said(base: Path) -> str:
@@ -167,7 +167,9 @@ def test_a_job_makes_the_model_that_a_local_training_makes(
     project: Project, local_model: dict[str, str], tmp_path: Path
 ) -> None:
     base = project.job(tmp_path)
-    assert run(base) == 0, said(base)
+    # The local training decoded its crops each time.
+    assert run(base, UNMASK_FRAME_CACHE="1GB") == 0, said(base)
+    assert re.search(r"frames of (\d+) crop files in .*/\.frames, \1 of them", said(base))
     assert model(base) == local_model
     net, carried = checkpoint.load(base / "model")
     assert carried.run_key == project.wanted.key
