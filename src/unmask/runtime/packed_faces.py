@@ -12,7 +12,7 @@ class PackedFaces(Mapping[str, VideoFaces]):
     """What was found in each video, by its id.
 
     As Python's tuples and floats a face of 100 frames takes 100 KB of memory, and a data set may
-    have a hundred thousand of them; as a compressed line it takes 3 KB. Each look-up parses the row
+    have a hundred thousand of them; as a compressed line it takes 5 KB. Each look-up parses the row
     anew, in a third of a millisecond.
     """
 
