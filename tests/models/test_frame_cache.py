@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from waiting import wait_until
 
 from unmask import params
-from unmask.errors import DatasetError, DiskError
+from unmask.errors import DatasetError, DiskError, UnmaskError
 from unmask.geometry import clip_geometry
 from unmask.models import frame_cache
 from unmask.models.backbones import BACKBONES
@@ -322,6 +322,19 @@ def test_a_crop_with_fewer_frames_than_its_row_is_named(small: Chunk, folder: Pa
     found = frame_cache.plan([track], folder, most_bytes=10**9, side_px=SIDE, workers=1)
     with pytest.raises(DatasetError, match=r"v0_0\.mp4 should hold 21 frames and ends before"):
         list(found.write(workers=1))
+
+
+def test_a_crop_that_is_gone_is_named(small: Chunk, folder: Path) -> None:
+    (small.faces_dir / "v1_0.mp4").unlink()
+    with pytest.raises(DatasetError, match=r"v1_0\.mp4; found: No such file"):
+        plan(small, folder)
+
+
+def test_a_crop_that_is_no_video_is_named(small: Chunk, folder: Path) -> None:
+    (small.faces_dir / "v1_0.mp4").unlink()
+    (small.faces_dir / "v1_0.mp4").write_bytes(b"text")
+    with pytest.raises(UnmaskError, match=r"v1_0\.mp4"):
+        list(plan(small, folder).write(workers=1))
 
 
 def test_a_crop_of_larger_pictures_would_take_more_than_was_planned(

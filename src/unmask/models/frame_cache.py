@@ -11,14 +11,13 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -112,13 +111,6 @@ class Filling:
         write_atomically(self.index, json.dumps(names))
 
 
-class Show(Protocol):
-    """Yields what it is given, and shows how many of the total have come."""
-
-    def __call__(self, items: Iterable[Path], *, total: int | None) -> Iterator[Path]:
-        """Yield the items."""
-
-
 @contextmanager
 def opened(
     chunks: Sequence[Chunk],
@@ -128,12 +120,12 @@ def opened(
     side_px: int,
     workers: int,
     is_filler: bool,
-    show: Show,
+    show: Callable[..., Iterator[Path]],
 ) -> Iterator[Mapping[Path, Path]]:
     """Give the frames' file of each crop file for which the cache has room; none for 0 bytes.
 
     One process fills the cache and keeps others out of it meanwhile; further processes that it
-    starts take its word. show is a progress bar.
+    starts take its word. show yields what it is given, as a progress bar up to `total`.
 
     Raises:
         DiskError: the disk takes no more, or another training uses the folder.
@@ -177,7 +169,7 @@ def plan(
     crops, it is the same ones for every training. Only one process at a time may work in a folder.
 
     Raises:
-        OSError: a crop file can't be read.
+        DatasetError: a crop file can't be read.
     """
     chosen, planned, left_out = [], 0, 0
     for track in sorted(tracks, key=_place):
@@ -188,7 +180,7 @@ def plan(
             left_out += 1
     recipe = f"{code_digest(*_CODE)} av {version('av')} numpy {version('numpy')}"
     with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
-        contents = list(pool.map(content_digest, [track.crop for track in chosen]))
+        contents = list(pool.map(_digest, [track.crop for track in chosen]))
     paths, missing = {}, []
     for track, sha256 in zip(chosen, contents, strict=True):
         key = hashlib.sha256(f"{sha256} {track.frames} {recipe}".encode()).hexdigest()
@@ -240,6 +232,16 @@ def measure(folder: Path) -> tuple[int, int]:
     files = [path for path in found if _OURS.fullmatch(path.name)]
     whole = sum(path.suffix == ".npy" for path in files)
     return whole, sum(path.stat().st_size for path in files)
+
+
+def _digest(crop: Path) -> str:
+    try:
+        return content_digest(crop)
+    except OSError as error:
+        raise DatasetError(
+            f"Asked for the crop file {crop}; found: {error.strerror}. Run `dvc repro` to make it, "
+            "or `dvc checkout` to take it from the cache."
+        ) from error
 
 
 def _place(track: Track) -> bytes:
