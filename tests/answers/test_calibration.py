@@ -276,6 +276,7 @@ def test_the_code_that_counts_is_what_calibrating_imports_but_what_cannot_change
         # What refuses, how work is shared out, how files are written; not what is computed.
         "errors", "runtime.child", "runtime.code", "runtime.confinement", "runtime.digests",
         "runtime.disk", "runtime.plain_text", "runtime.processes", "runtime.record_files",
+        "runtime.packed_faces",
         "runtime.resume_manifest", "runtime.scratch", "runtime.system", "runtime.wire",
         "runtime.without_compiler",
         "video.ahead",

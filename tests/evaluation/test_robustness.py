@@ -339,6 +339,7 @@ def test_the_code_that_counts_is_what_the_stage_imports_but_what_cannot_change_a
         # What refuses, how work is shared out, how files are written; not what is computed.
         "errors", "faces.shared_detector", "runtime.child", "runtime.code", "runtime.confinement",
         "runtime.digests", "runtime.disk", "runtime.processes", "runtime.record_files",
+        "runtime.packed_faces",
         "runtime.resume_manifest", "runtime.scratch", "runtime.system", "runtime.wire",
         "runtime.without_compiler",
         "video.ahead",
