@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+COMPILED := .venv/.compiled
 
 .PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test wheel \
   wheel-test sbom docs
@@ -17,7 +18,7 @@ TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -g
 # One thread each: two nets that wait for each other's threads on the same cores take ten times as long.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
-test: install  ## all tests; the longest files first
+test: install $(COMPILED)  ## all tests; the longest files first
 	$(PYTEST)
 
 # What trains, starts servers, or decodes much, and what is slow to import, is left to `make test`.
@@ -116,13 +117,29 @@ pretrain: install  ## makes weights/x3d_xs.safetensors again: an hour or so on t
 
 install: $(INSTALLED)
 
+UV_SYNC = $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes
+# What stages import is compiled here, by two processes: confined workers and whoever sets
+# PYTHONDONTWRITEBYTECODE would do it anew each time. To compile all that is installed takes 2.5
+# times as long.
+SLOW_IMPORTS = 'lightning, onnx, pytorchvideo.models, torchvision' \
+  'av, cv2, dvc.cli.parser, dvc.repo, matplotlib.pyplot, mlflow.models, \
+mlflow.store.tracking.sqlalchemy_store, networkx, openvino'
+
 $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "Python >= 3.11 is needed"'
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	$(UV_SYNC) requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	printf '%s\n' $(SLOW_IMPORTS) | \
+	  env -u PYTHONDONTWRITEBYTECODE xargs -P 2 -I {} $(BIN)/python -P -W ignore -c 'import {}'
 	$(BIN)/python -P -c 'from unmask.cli.check_install import main; main()'
+	touch $@
+
+# Everything compiled: for tests, whose many processes import what no stage does.
+$(COMPILED): $(INSTALLED)
+	$(UV_SYNC) --compile-bytecode requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index

@@ -1,7 +1,9 @@
 """`make install` ends with a clip that is read, or says that it can't be."""
 
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,14 @@ def test_make_install_is_done_only_after_the_check() -> None:
         "$(BIN)/python -P -c 'from unmask.cli.check_install import main; main()'",
         "touch $@",
     ]
+
+
+def test_what_install_compiles_is_there() -> None:
+    listed = (ROOT / "Makefile").read_text().partition("SLOW_IMPORTS =")[2].partition("\n\n")[0]
+    names = re.findall(r"[\w.]+", listed)
+    assert {"lightning", "mlflow.models", "openvino"} <= set(names)
+    roots = {name.partition(".")[0] for name in names}
+    assert [name for name in roots if find_spec(name) is None] == []
 
 
 def test_the_check_needs_no_torch() -> None:

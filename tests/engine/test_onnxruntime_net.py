@@ -1,10 +1,13 @@
 """Portable nets where OpenVINO has no wheel: the same promises."""
 
 import numpy as np
+import psutil
 import pytest
+from onnx import helper, numpy_helper
 
 from tests.engine.test_onnx_file import elsewhere, net, weights
 from tests.engine.test_openvino_net import pictures, small  # noqa: F401  # a fixture
+from unmask.engine import onnxruntime_net
 from unmask.engine.onnxruntime_net import OnnxRuntimeBatchNet, OnnxRuntimeNet
 from unmask.engine.openvino_net import OpenVinoNet
 from unmask.errors import WeightsError
@@ -53,6 +56,27 @@ def test_what_is_no_net_or_names_a_file_is_refused_in_one_line(tmp_path):
         with pytest.raises(WeightsError, match=why) as error:
             OnnxRuntimeNet(content, threads=1)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+def test_a_net_that_asks_for_more_memory_than_it_may_have_is_refused(is_constant):
+    """A line of its file asks for twice of that. The process goes on, and answers by other nets."""
+    numbers = onnxruntime_net._MOST_BYTES // 2  # of four bytes each
+    shape = numpy_helper.from_array(np.array([numbers], np.int64), "shape")
+    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
+    most = helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0)
+    grown = helper.make_node("Expand", ["one" if is_constant else "most", "shape"], ["grown"])
+    nodes = [most, grown, helper.make_node("ReduceMean", ["grown"], ["mean"], keepdims=0)]
+    content = net(
+        *nodes, helper.make_node("Add", ["x", "mean"], ["y"]), initializers=[shape, one]
+    ).SerializeToString()
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(WeightsError, match=r"of \[1, 2\]; ONNX Runtime can't: .*memory"):
+        list(OnnxRuntimeNet(content, threads=1).run([np.ones(2, np.float32)]))
+    assert psutil.Process().memory_info().rss < before + 2**30
+    content = net(initializers=[weights()]).SerializeToString()
+    (found,) = OnnxRuntimeNet(content, threads=1).run([np.array([10.0, 20.0], np.float32)])
+    assert found["y"].tolist() == [11, 22]
 
 
 def test_an_input_that_a_net_does_not_take_is_refused():

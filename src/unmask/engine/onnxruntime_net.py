@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from unmask.errors import WeightsError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+
+# What all nets of a process may take together. A ViT-L has weights of 1.2 GB, and its largest value
+# over 32 frames has 0.7 GB; a stranger's net may ask for any number in a line of its file.
+_MOST_BYTES = 4 * 2**30 + 2 * 2**30 * (os.cpu_count() or 1)
 
 
 class OnnxRuntimeNet:
@@ -77,7 +83,9 @@ def _session(content: bytes) -> "InferenceSession":
 
     check_self_contained(content)
     onnxruntime.disable_telemetry_events()  # builds for Windows' apps look at this alone
+    _limit_memory()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")  # those with the limit
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no form of its own
     options.log_severity_level = 3  # errors: they are raised, too
@@ -91,6 +99,19 @@ def _session(content: bytes) -> "InferenceSession":
         raise WeightsError(
             f"Asked for a net in the ONNX format; ONNX Runtime can't read this one: {words:.300}"
         ) from error
+
+
+@cache
+def _limit_memory() -> None:
+    """Give this process's nets one store of memory, which refuses to grow beyond _MOST_BYTES."""
+    import onnxruntime
+
+    store = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
+        onnxruntime.OrtMemType.DEFAULT,
+    )  # fmt: skip
+    limit = onnxruntime.OrtArenaCfg({"max_mem": _MOST_BYTES})
+    onnxruntime.create_and_register_allocator(store, limit)
 
 
 def _run(session: "InferenceSession", name: str, batch: NDArray[Any]) -> list[NDArray[Any]]:
