@@ -1,6 +1,7 @@
 """What `unmask predict` says of still pictures: a score, and never a verdict."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -89,6 +90,23 @@ def test_the_page_the_annotated_picture_and_verify_are_of_the_still(model, pixel
     checked = unmask("verify", "page.html", "photo.png", "--model", model, "--score")
     assert checked.exit_code == 0, checked.output
     assert checked.output.count("matches") == 5
+
+
+@pytest.mark.usefixtures("photo")
+def test_a_report_is_printed_and_nothing_of_others_is_replaced(model):
+    asked = ("predict", "photo.png", "--model", model, "--report", "page.html", "--pdf")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("NO BROWSER: found no Chromium; `apt-get install chromium` tests printing")
+    for _ in range(2):  # what it printed itself it may print anew
+        made = unmask(*asked)
+        assert made.exit_code == 4, made.output
+    assert Path("page.pdf").read_bytes().startswith(b"%PDF-")
+    checked = unmask("verify", "page.pdf", "photo.png")
+    assert (checked.exit_code, checked.output.count("\n")) == (1, 1)
+    Path("page.pdf").write_bytes(b"%PDF-1.4 of somebody else")
+    refused = unmask(*asked)
+    assert refused.exit_code == 1
+    assert "a file that unmask did not write is there" in refused.output
 
 
 @pytest.mark.usefixtures("photo")
