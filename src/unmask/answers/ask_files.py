@@ -80,7 +80,7 @@ class FilesSay:
         while path not in self._known:
             other, said = next(self._found)
             self._known[other] = said
-        return _checked(self._known.pop(path))
+        return checked(self._known.pop(path))
 
 
 @contextmanager
@@ -113,14 +113,17 @@ def _start() -> None:
 
 
 def _failed(_: _Job, *, why: str) -> str:
-    failed = Credentials(state=State.UNREADABLE, detail=why)
-    return FileSays(credentials=failed).model_dump_json()
+    return unreadable(why).model_dump_json()
 
 
-def _checked(said: object) -> FileSays:
+def unreadable(why: str) -> FileSays:
+    """Return what is known of a file that could not be read."""
+    return FileSays(credentials=Credentials(state=State.UNREADABLE, detail=why))
+
+
+def checked(said: object) -> FileSays:
     """Return what a worker sent, if it is of the form that it should have."""
     try:
         return FileSays.model_validate_json(said if isinstance(said, str) else "")
     except ValidationError:
-        failed = Credentials(state=State.UNREADABLE, detail="What was read of them is malformed.")
-        return FileSays(credentials=failed)
+        return unreadable("What was read of them is malformed.")

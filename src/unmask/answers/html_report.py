@@ -17,12 +17,12 @@ from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, as_jpeg_uri, draw
 from unmask.answers.evidence import Evidence
 from unmask.answers.file_says import FileSays
-from unmask.answers.templates import read_template
 from unmask.errors import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
 from unmask.runtime.plain_text import shown_name
+from unmask.runtime.templates import read_template
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import Limits
 from unmask.video.decode import Info, probe, read_frames
@@ -31,7 +31,7 @@ from unmask.video.frame import Frame
 
 logger = logging.getLogger(__name__)
 
-TEMPLATE = "html_report.html"
+TEMPLATE = Path(__file__).with_name("html_report.html")
 _FRAMES = 3  # pictures of worst moments
 _FRAME_PX, _CROP_PX = 640, 256
 _MOST_EXPLAINED = 12  # faces: a crowd would make the page too large to mail

@@ -16,13 +16,13 @@ from unmask.answers import messages, thumbnails, timeline
 from unmask.answers.answers_file import NO_ANSWER, OUTCOMES, Row, RunInfo, outcome
 from unmask.answers.drawing import Picture, as_jpeg_uri
 from unmask.answers.provenance import INDEX_MARK
-from unmask.answers.templates import read_template
 from unmask.errors import MALFORMED, UnmaskError
 from unmask.runtime.disk import create, delete_stale, give_name, new_name, writing
 from unmask.runtime.plain_text import shown_name
+from unmask.runtime.templates import read_template
 from unmask.scoring.verdicts import Doubt, Verdict
 
-TEMPLATE = "index_page.html"
+TEMPLATE = Path(__file__).with_name("index_page.html")
 _JPEG_QUALITY = 70
 _KINDS = dict(zip(OUTCOMES, ("fake", "real", "inconclusive", "none"), strict=True))  # in the CSS
 

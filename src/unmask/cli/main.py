@@ -18,6 +18,7 @@ from unmask.cli import (
     marking,
     notice,
     predict,
+    push,
     sagemaker,
     serve,
     training,
@@ -46,7 +47,7 @@ def main(context: click.Context) -> None:
 for command in (
     predict.predict, verify.verify, calibrate.calibrate, serve.serve, gate.gate,
     federated.federated, adopt.adopt, benchmark.benchmark, sagemaker.sagemaker, notice.notice,
-    training.pretrain, training.split_study, crop.crop,
+    training.pretrain, training.split_study, crop.crop, push.push,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -26,7 +26,9 @@ Exit codes:
 @click.command(epilog=_VERIFY_CODES)
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("video", required=False, type=click.Path(path_type=Path))
-@click.option("--model", help="The model to compare: a folder or one of MLflow's, as in predict.")
+@click.option(
+    "--model", help="The model to compare: a folder, one of MLflow's or the Hub's, as in predict."
+)
 @with_rev
 @click.option("--score", is_flag=True, help="Score the video again, by that model, too.")
 @click.option(
