@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,14 @@ def test_stills_in_folders_are_asked_for(model):
     wrong = unmask("predict", "album/photo.png", "--model", model, "--annotate", "a.mp4")
     assert wrong.exit_code == 2
     assert "what is written ends in .png" in wrong.output
+
+
+@pytest.mark.usefixtures("photo")
+def test_without_pillow_stderr_says_once_what_to_install(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)  # here; a worker is another process
+    ran = unmask("predict", "photo.png", "gone.png", "--model", model)
+    assert ran.stderr.count("pip install 'unmask[stills]'") == 1
+    assert "(1 here)" in ran.stderr
 
 
 def test_a_net_of_single_pictures_is_given_one(photo, tmp_path):

@@ -1,6 +1,7 @@
 """Still pictures of strangers: which pixels come out, and what is refused in a line."""
 
 import os
+import sys
 from io import BytesIO
 
 import numpy as np
@@ -241,6 +242,15 @@ def test_what_can_not_be_decoded_is_one_line(tmp_path, name):
         still.read(path)
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+def test_without_pillow_the_line_says_what_to_install(tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.png", halves())
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert still.is_still(path)
+    for ask in (still.read, still.read_tags):
+        with pytest.raises(DecodeError, match=r"pip install 'unmask\[stills\]'"):
+            ask(path)
 
 
 def test_a_png_holds_its_texts_and_its_pixels(tmp_path):

@@ -174,6 +174,7 @@ def predict(
         for folder in found.unread:
             shown = shown_name(str(folder))
             terminal.echo(f"{shown}: this user may not look into this folder", err=True)
+        _note_stills(found.videos)
         pages, clips = (
             places.targets(found.videos, report, lambda _: ".html", provenance.is_page),
             places.targets(found.videos, annotate, _annotated_ending, provenance.is_annotated),
@@ -219,6 +220,19 @@ def _annotated_ending(path: Path) -> str:
     from unmask.video import still
 
     return ".png" if still.is_still(path) else ".mp4"
+
+
+def _note_stills(paths: Sequence[Path]) -> None:
+    """Say once what to install where there are still pictures, and nothing to decode them."""
+    from unmask import extras
+    from unmask.video import still
+
+    if extras.missing(["stills"]) and (count := sum(map(still.is_still, paths))):
+        terminal.echo(
+            f"Still pictures get no score, as Pillow is not installed ({count} here): run "
+            "`pip install 'unmask[stills]'`",
+            err=True,
+        )
 
 
 def _form_of(out: Path, asked: "Form | None") -> "Form":

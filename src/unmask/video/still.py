@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unmask import extras
 from unmask.errors import MALFORMED
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.video import pictures
@@ -102,6 +103,7 @@ def read_tags(path: Path) -> dict[str, str]:
     Raises:
         DecodeError: it is damaged, or of a kind that is not decoded here.
     """
+    _need_pillow(path)
     from PIL import Image
 
     try:
@@ -144,6 +146,12 @@ def write_png(out: Path, rgb_HWC: Pixels, texts: Mapping[str, str]) -> None:
     write_atomically(out, content.getvalue())
 
 
+def _need_pillow(path: Path) -> None:
+    if extras.missing(["stills"]):
+        found = "one, and that Pillow, which decodes them, is not installed"
+        raise _refuse(path, found, "Run `pip install 'unmask[stills]'`")
+
+
 def _refuse(path: Path, found: str, do: str) -> DecodeError:
     return DecodeError(f"{path}: asked for a still picture, found {found}. {do}.")
 
@@ -154,6 +162,7 @@ def read(path: Path) -> tuple[Pixels, Still]:
     Raises:
         DecodeError: as write_video.
     """
+    _need_pillow(path)
     from PIL import Image, UnidentifiedImageError  # 50 ms, which videos need not wait for
 
     # Said below, and as an error.
