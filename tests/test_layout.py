@@ -135,7 +135,7 @@ RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 # What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
 # by; pydantic_core comes with pydantic, anyio with starlette, markupsafe with jinja2.
 BASE = {
-    "PIL", "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe",
+    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe",
     "numpy",
     "openvino", "prometheus_client", "pydantic", "pydantic_core", "python_multipart", "safetensors",
     "starlette",

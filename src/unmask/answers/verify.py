@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from unmask.answers import credentials_again, signatures
+from unmask.answers import credentials_again, pdf_report, signatures
 from unmask.answers.analysis import Answer, analyse
 from unmask.answers.file_says import FileSays
 from unmask.errors import UnmaskError, WeightsError
@@ -173,6 +173,12 @@ def _read(report: Path) -> tuple[bytes, Claims]:
         page = read_regular(report, _MAX_BYTES)
     except OSError as error:
         raise _no_report(report, f"that it can't be read ({error.strerror})") from error
+    if (printed := pdf_report.printed_digest(page)) is not None:
+        raise ReportError(
+            f"{report}: asked for a page of `unmask predict --report`, found its print, which "
+            f"holds nothing to verify. Ask for the page whose file has the SHA-256 {printed}, and "
+            "verify that."
+        )
     block = page[slice(*_find_data(report, page))]
     try:
         data: dict[str, Any] = json.loads(block)

@@ -63,6 +63,7 @@ class _Request:
     pages: Mapping[Path, Path]  # video -> report
     clips: Mapping[Path, Path]  # video -> annotated video
     signing_key: "SigningKey | None"  # what reports are signed with
+    browser: Path | None  # that prints reports
     certificate: "Certificate | None"  # what annotated videos are signed with
     asks_files: bool  # what they say of themselves
     trusted_pem: str | None  # whose signatures in files are trusted
@@ -88,6 +89,10 @@ class _Request:
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
     help="Write a page on the video to FILE.html, or on each into FOLDER.",
+)  # fmt: skip
+@click.option(
+    "--pdf", is_flag=True,
+    help="Print each report to a PDF beside it, by Chromium or Chrome, if one is installed.",
 )  # fmt: skip
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="KEY",
@@ -120,6 +125,7 @@ def predict(
     out: Path | None,
     again: bool,
     report: Path | None,
+    pdf: bool,
     sign: Path | None,
     trust: Path | None,
     annotate: Path | None,
@@ -138,6 +144,8 @@ def predict(
         raise click.UsageError("Missing PATHS: name files, folders or globs, or - for stdin.")
     if again and not out:
         raise click.UsageError("--again is for --out: name the file to begin anew.")
+    if pdf and not report:
+        raise click.UsageError("--pdf prints reports: add --report.")
     if sign and not report:
         raise click.UsageError("--sign signs reports: add --report.")
     if (certificate or certificate_key) and not annotate:
@@ -166,17 +174,19 @@ def predict(
         for folder in found.unread:
             shown = shown_name(str(folder))
             terminal.echo(f"{shown}: this user may not look into this folder", err=True)
+        _note_stills(found.videos)
         pages, clips = (
             places.targets(found.videos, report, lambda _: ".html", provenance.is_page),
             places.targets(found.videos, annotate, _annotated_ending, provenance.is_annotated),
         )
         if index:
             places.check_index(index, found.videos, pages)
+        browser = _browser(pages.values()) if pdf else None
         if key:
             places.refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
         request = _Request(
-            found.videos, model_dir, pages, clips, key, signed_with, asks_files,
+            found.videos, model_dir, pages, clips, key, browser, signed_with, asks_files,
             trusted, workers or common.workers(),
         )  # fmt: skip
         is_calibrated, entries = True, []
@@ -210,6 +220,19 @@ def _annotated_ending(path: Path) -> str:
     from unmask.video import still
 
     return ".png" if still.is_still(path) else ".mp4"
+
+
+def _note_stills(paths: Sequence[Path]) -> None:
+    """Say once what to install where there are still pictures, and nothing to decode them."""
+    from unmask import extras
+    from unmask.video import still
+
+    if extras.missing(["stills"]) and (count := sum(map(still.is_still, paths))):
+        terminal.echo(
+            f"Still pictures get no score, as Pillow is not installed ({count} here): run "
+            "`pip install 'unmask[stills]'`",
+            err=True,
+        )
 
 
 def _form_of(out: Path, asked: "Form | None") -> "Form":
@@ -329,6 +352,8 @@ def _fresh(
                     page = _write_page(out, answer, predictor, crops_dir, source, said)
                     if request.signing_key:
                         _sign(out, page, request.signing_key)
+                    if request.browser:
+                        _print(out, request.browser)
                 if request.clips:
                     _write_clip(request.clips[answer.path], answer, request.certificate)
                 if crops_dir and answer.shown:
@@ -389,6 +414,27 @@ def _sign(out: Path, page: bytes, key: "SigningKey") -> None:
 
     signature = key.sign(page, name=out.name, time_s=int(time.time()))
     write_atomically(signatures.beside(out), signature)
+
+
+def _browser(pages: Collection[Path]) -> Path:
+    """Return what prints reports, after the places of their prints were checked."""
+    from unmask.answers import pdf_report
+
+    browser = pdf_report.find_browser()
+    places.refuse_others([page.with_suffix(".pdf") for page in pages], pdf_report.is_print)
+    if pdf_report.needs_no_sandbox():
+        terminal.echo(f"{browser.name} prints without its sandbox, as you are root", err=True)
+    return browser
+
+
+def _print(page: Path, browser: Path) -> None:
+    from unmask.answers import pdf_report
+
+    out = page.with_suffix(".pdf")
+    try:
+        pdf_report.print_page(page, out, browser)
+    except pdf_report.PrintError as error:  # the page is there
+        terminal.echo(f"{out} was not made: {error}", err=True)
 
 
 def _write_clip(out: Path, answer: "Answer", certificate: "Certificate | None") -> None:

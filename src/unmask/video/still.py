@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unmask import extras
 from unmask.errors import MALFORMED
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.video import pictures
@@ -34,7 +35,8 @@ _HEIC = {b"heic", b"heix", b"heim", b"heis"}
 _BRANDS = {*_HEIC, b"avif", b"mif1"}  # with "avis" and "hevc" begin sequences, which are videos
 _MOST_BYTES = 2**28
 _MOST_PIXELS = 100_000_000  # what telephones take has up to 200 million; decoded, three bytes each
-_MOST_IN_VIDEO = 8192 * 4352  # as video/streams takes them
+_MOST_IN_VIDEO = 8192 * 4352  # as video/streams takes them, which FFmpeg counts in whole blocks
+_BLOCK_PX = 64
 _RGB_HIGH_BYTE = 8
 # By the number of EXIF's tag. Those that name a person or a place are left out.
 _EXIF = {0x010F: "make", 0x0110: "model", 0x0131: "software", 0x0132: "creation_time",
@@ -101,6 +103,7 @@ def read_tags(path: Path) -> dict[str, str]:
     Raises:
         DecodeError: it is damaged, or of a kind that is not decoded here.
     """
+    _need_pillow(path)
     from PIL import Image
 
     try:
@@ -143,6 +146,12 @@ def write_png(out: Path, rgb_HWC: Pixels, texts: Mapping[str, str]) -> None:
     write_atomically(out, content.getvalue())
 
 
+def _need_pillow(path: Path) -> None:
+    if extras.missing(["stills"]):
+        found = "one, and that Pillow, which decodes them, is not installed"
+        raise _refuse(path, found, "Run `pip install 'unmask[stills]'`")
+
+
 def _refuse(path: Path, found: str, do: str) -> DecodeError:
     return DecodeError(f"{path}: asked for a still picture, found {found}. {do}.")
 
@@ -153,6 +162,7 @@ def read(path: Path) -> tuple[Pixels, Still]:
     Raises:
         DecodeError: as write_video.
     """
+    _need_pillow(path)
     from PIL import Image, UnidentifiedImageError  # 50 ms, which videos need not wait for
 
     # Said below, and as an error.
@@ -187,13 +197,27 @@ def read(path: Path) -> tuple[Pixels, Still]:
         raise _refuse(path, f"one that is damaged ({error!s:.80})", damaged) from error
     except _BROKEN as error:
         raise _refuse(path, f"one that is damaged ({error!s:.80})", damaged) from error
-    if width * height > _MOST_IN_VIDEO:
-        scale = math.sqrt(_MOST_IN_VIDEO / (width * height))
-        size = math.floor(rgb_HWC.shape[1] * scale), math.floor(rgb_HWC.shape[0] * scale)
+    height, width, _ = rgb_HWC.shape
+    size = _fitting(width, height)
+    if size != (width, height):
         rgb_HWC = cv2.resize(rgb_HWC, size, interpolation=cv2.INTER_AREA)
         remarks.append(f"It has {width} x {height} pixels and was reduced to {size[0]} x {size[1]}")
     sentences = tuple(f"{path}: {remark}." for remark in remarks)
     return rgb_HWC, Still(kind, sentences, f"{path}: {doubt}." if doubt else "", others)
+
+
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    """Return the size of a picture in a video: its own, or the largest that a frame may have."""
+
+    def in_blocks(size: tuple[int, int]) -> int:
+        columns, rows = (-(-side // _BLOCK_PX) * _BLOCK_PX for side in size)
+        return columns * rows
+
+    size, scale = (width, height), 1.0
+    while in_blocks(size) > _MOST_IN_VIDEO:
+        scale *= 0.995
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+    return size
 
 
 def _upright(image: "Image.Image") -> "Image.Image":
