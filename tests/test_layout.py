@@ -29,7 +29,7 @@ WINGS = (
     ("forgeries",),
     ("data", "faces"),
     ("video",),
-    ("tracking", "engine"),
+    ("tracking", "engine", "storage", "hub"),
     ("runtime", "scoring"),
     ("errors", "extras", "geometry", "params", "records", "timm_facts"),
 )
@@ -67,6 +67,7 @@ OWNERS = {
         "video.transport",
         "video.endings",
     },
+    "PIL": {"video.still", "evaluation.plots"},  # plots: reduces their colours
     "jinja2": {"runtime.templates"},
     "markupsafe": {"runtime.templates"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},
@@ -75,21 +76,22 @@ OWNERS = {
     "fvcore": {"models.backbones", "models.image_net"},  # X3D's squeeze-and-excitation is fvcore's
     "pytorchvideo": {"models.backbones"},
     "timm": {"models.frame_net", "models.adopt.nets", "timm_facts"},
-    "huggingface_hub": {"models.adopt.source"},
+    "huggingface_hub": {"hub.client", "hub.refusals", "models.adopt.source"},
     "mlflow": {"tracking.mlflow_client", "tracking.mlflow_tracker", "answers.pyfunc"},
     "wandb": {"tracking.wandb_tracker"},
     "sagemaker": {"sagemaker.submit", "sagemaker.local"},
-    "boto3": {"sagemaker.checks", "tracking.mlflow_client"},  # mlflow_client knows its errors
+    "boto3": {"sagemaker.checks", "storage.s3", "tracking.mlflow_client"},  # the last: its errors
     "botocore": {  # model_source and mlflow_client know its errors
         "sagemaker.submit",
         "sagemaker.checks",
         "sagemaker.jobs",
+        "storage.s3",
         "tracking.mlflow_client",
         "answers.model_source",
     },
-    "dvc": {"sagemaker.inputs", "answers.model_source"},
+    "dvc": {"storage.dvc_files", "answers.model_source"},
     "c2pa": {"answers.credentials"},
-    "cryptography": {"answers.signatures"},
+    "cryptography": {"answers.certificates", "answers.signatures"},
     "dulwich": {"runtime.checkout"},
     "dvc_data": {"answers.model_source"},
     "docker": {"federated.local"},
@@ -133,7 +135,8 @@ RUNS_SCRIPTS = {"federated.archives": "federated/*/*.py"}
 # What `pip install unmask` brings: pyproject.toml's dependencies, by the names they are imported
 # by; pydantic_core comes with pydantic, anyio with starlette, markupsafe with jinja2.
 BASE = {
-    "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe", "numpy",
+    "PIL", "anyio", "av", "click", "cv2", "dulwich", "fastapi", "h11", "jinja2", "markupsafe",
+    "numpy",
     "openvino", "prometheus_client", "pydantic", "pydantic_core", "python_multipart", "safetensors",
     "starlette",
     "tqdm", "uvicorn", "yaml",
@@ -181,6 +184,9 @@ UNTESTED = {
     "cli.adopt",  # test_adoption runs it
     "cli.gate",  # test_gate runs it
     "cli.notice",  # test_main reads what it prints
+    "cli.push",  # test_push runs it
+    "hub.client",  # test_hub_model and test_push ask a Hub on loopback by these
+    "hub.refusals",
     "cli.sagemaker",  # test_submit runs it
     "cli.training",  # test_split_study and test_pretrain run what it calls
     "forgeries.footage",  # test_fake hands it in
@@ -228,7 +234,7 @@ SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
         "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/notice",
-        "cli/predict", "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
+        "cli/predict", "cli/push", "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
         "runtime/terminal",
     )
 }  # fmt: skip
