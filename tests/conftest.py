@@ -298,7 +298,7 @@ LONGEST = (
     "serve/test_app.py", "sagemaker/test_containers.py", "project/test_dvc_remote.py",
     "project/test_reruns.py", "faces/test_kinds.py", "faces/test_crops.py",
     "federated/test_local.py", "project/test_machines.py", "sagemaker/test_submit.py",
-    "project/test_pipeline.py", "cluster/test_ray_cluster.py",
+    "project/test_pipeline.py", "project/test_tutorial.py", "cluster/test_ray_cluster.py",
     "cli/test_calibrate.py", "answers/test_calibration.py", "forgeries/test_sample.py",
     "tracking/test_mlflow_tracker.py", "models/test_resume.py", "faces/test_files.py",
 )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_LIST = re.compile(r"- |1\. ")  # what begins a list in the midst of a paragraph on GitHub
 _LINK = re.compile(r"\]\((?![a-z]+:)([^()\s#]+)[^()\s]*\)")
 
 
@@ -31,6 +32,31 @@ def linked_files(root: Path, page: Path) -> Iterator[Path]:
             yield target.relative_to(root)
 
 
+def with_lists_apart(text: str) -> str:
+    r"""Return a page with an empty line before each list.
+
+    GitHub needs none after a paragraph's line; Python's Markdown, which the site is made by, does.
+
+    >>> with_lists_apart("Two:\n- one\n- two\n  goes on\n- three\n")
+    'Two:\n\n- one\n- two\n  goes on\n- three\n'
+    """
+    lines: list[str] = []
+    is_code, within = False, ""
+    for line in text.splitlines():
+        is_code ^= line.startswith("```")
+        begins = _LIST.match(line) is not None
+        if begins and within == "paragraph" and not is_code:
+            lines.append("")
+        lines.append(line)
+        if begins:
+            within = "list"
+        elif not line or line.startswith(("#", "|", "```")):
+            within = ""
+        elif not within:
+            within = "paragraph"
+    return "\n".join([*lines, ""])
+
+
 def gather(root: Path, folder: Path) -> None:
     """Fill the folder anew. Linked documents are pages, and their links are followed."""
     if folder.exists():
@@ -42,9 +68,12 @@ def gather(root: Path, folder: Path) -> None:
             continue
         seen.add(path)
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / path, folder / path)
         if path.suffix == ".md":
+            text = (root / path).read_text(encoding="utf-8")
+            (folder / path).write_text(with_lists_apart(text), encoding="utf-8")
             waiting += linked_files(root, path)
+        else:
+            shutil.copyfile(root / path, folder / path)
     (folder / "assets").mkdir()
     shutil.copy(root / "docs/site/iframe-worker.js", folder / "assets")
 

@@ -1,5 +1,6 @@
 """`make docs`: every page is in the menu, links hold, and nothing is asked of another host."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,20 @@ def test_pages_and_what_they_link_to_lie_where_they_lay(small: Path, tmp_path: P
         "README.md", "docs/two.md", "docs/p.png", "weights/card.md", "weights/list.csv",
         "assets/iframe-worker.js",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "laid_out"),
+    [
+        ("Two:\n- one\n  more\n- two\n", "Two:\n\n- one\n  more\n- two\n"),
+        ("**Two**\nof\n1. one\n2. two\n", "**Two**\nof\n\n1. one\n2. two\n"),
+        ("- one\nlazily\n- two\n\nIn\n2024. So\n", "- one\nlazily\n- two\n\nIn\n2024. So\n"),
+        ("```\nsaid\n- one\n```\n", "```\nsaid\n- one\n```\n"),
+        ("# A\n- one\n", "# A\n- one\n"),
+    ],
+)
+def test_a_list_after_a_line_of_text_is_a_list_on_the_site(text: str, laid_out: str) -> None:
+    assert gather.with_lists_apart(text) == laid_out
 
 
 def test_the_menu_and_the_list_of_documents_name_the_same_pages_in_one_order() -> None:
@@ -127,6 +142,10 @@ def test_the_built_site_is_read_and_searched_offline_as_files(tools: Path, tmp_p
     html = tmp_path / ".site/html"
     answers = (html / "docs/api/answers.html").read_text()
     assert "the most suspicious face's; None where there is no face" in answers  # a comment
+    for file in sorted(html.rglob("*.html")):  # no list or table was taken for text
+        words = re.sub(r"<pre>.*?</pre>", "", file.read_text(), flags=re.DOTALL)
+        assert not re.search(r"\n(?:- |\| --- )", words), file
+    assert "<li><code>make docs</code> builds" in (html / "CHANGELOG.html").read_text()
     with open_chromium() as chromium:
         page = chromium.new_page()
         asked: list[str] = []
