@@ -206,6 +206,12 @@ def test_no_network_is_one_line(monkeypatch):
     assert "HF_HUB_OFFLINE forbids" in refused("hf:ada/detector")
 
 
+def test_a_hub_without_xet_is_one_line(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    assert "set HF_HUB_DISABLE_XET=1" in refused("hf:ada/detector")
+    assert len(hub.pushed["ada/detector"]) == 1
+
+
 @pytest.mark.parametrize("at", ["repos/create", "preupload", "objects/batch", "large/", "/commit/"])
 def test_a_push_that_fails_midway_changes_nothing_and_goes_on(hub, monkeypatch, at):
     monkeypatch.setattr("time.sleep", lambda _: None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.answers.hub_model import FILES, README, check_weights
+from unmask.answers.hub_files import FILES, README, check_weights
 from unmask.errors import UnmaskError, WeightsError
 from unmask.hub import client, refusals
 from unmask.hub.address import Address

@@ -53,6 +53,10 @@ class _Video(BaseModel):
 
 class _Model(BaseModel):
     sha256: _Digest
+    # Where a page says that its model came from; shown, never fetched without a word.
+    source: Annotated[
+        str | None, Field(pattern=r"^hf:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}$")
+    ] = None
 
 
 class _Said(BaseModel):
@@ -114,7 +118,9 @@ def check(
     else:
         checks.append(_compare("file", _digest_of(video, content_digest), wanted))
     if model is None:
-        checks.append(Check("model", None, "no model was given"))
+        source = claims.model.source
+        named = f"; the report names {source}: give it as --model" if source else ""
+        checks.append(Check("model", None, f"no model was given{named}"))
     else:
         checks.append(_check_model(model, claims.model.sha256))
     return Verification(tuple(checks), claims)

@@ -186,10 +186,14 @@ def _serve(
     from unmask.serve.queue import JobQueue
 
     with _listen(host, port) as listening:
-        model_dir = model_source.named(model, rev, cache=common.weights_cache())
+        cache = common.weights_cache()
+        model_dir = model_source.named(model, rev, cache=cache)
         beside, root, mlflow_db = model_source.origin(model_dir)
         threads = max(1, common.workers() // limits.jobs)  # each process has its share of the cores
-        settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads)
+        settings = Settings(
+            model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads,
+            model_source.source_of(model_dir, cache),
+        )  # fmt: skip
         with closing(JobQueue(folder, limits, settings, common.set_up_logging)) as job_queue:
             job_queue.open()
             with _signals_wait():

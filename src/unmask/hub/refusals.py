@@ -153,11 +153,13 @@ def asking(address: Address) -> Iterator[None]:
         if isinstance(inner, errors.HfHubHTTPError):
             raise _refused(asked, inner) from error
         raise _broke_off(asked, str(inner or error)) from error
-    except OSError as error:
-        if "onsistency" in str(error):  # of the size that the Hub said with what came
+    except Exception as error:
+        if isinstance(error, ConnectionError | TimeoutError) or _is_of_xet(error):
+            raise _without_xet(asked, error) from error
+        if isinstance(error, OSError) and "onsistency" in str(error):  # of its size with what came
             raise _broke_off(asked, "it ends too early") from error
-        raise
-    except MALFORMED as error:
+        if not isinstance(error, MALFORMED):
+            raise
         raise HubError(
             f"{asked}; it answered what this version does not understand ({_in_short(error)}). "
             "Check HF_ENDPOINT, or update huggingface_hub."
@@ -204,6 +206,18 @@ def _broke_off(asked: str, said: str) -> HubError:
     return HubError(
         f"{asked}; not all of it went through ({_in_short(said)}). Type the same again: what has "
         "arrived is kept."
+    )
+
+
+def _is_of_xet(error: Exception) -> bool:
+    """Say whether an error is of hf_xet, by which large files are sent where the Hub takes that."""
+    return type(error).__module__.partition(".")[0] == "hf_xet"
+
+
+def _without_xet(asked: str, error: Exception) -> HubError:
+    return HubError(
+        f"{asked}; not all of it went through by Xet ({_in_short(error)}). Type the same again, or "
+        "set HF_HUB_DISABLE_XET=1 where a Hub or a proxy does not know Xet."
     )
 
 
