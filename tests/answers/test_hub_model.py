@@ -125,6 +125,15 @@ def test_without_a_network_what_was_fetched_answers_and_says_so(cache, monkeypat
         assert str(told.value).startswith(f"Asked the Hub for {never}; ")
 
 
+def test_a_repository_that_is_gone_by_now_says_what_is_left_of_it(hub, cache):
+    folder = have("hf:ada/detector", cache)
+    del hub.repositories["ada/detector"]
+    with pytest.raises(WeightsError, match="no such repository") as told:
+        have("hf:ada/detector", cache)
+    assert f"What was fetched before is hf:ada/detector@{COMMIT}" in str(told.value)
+    assert have(f"hf:ada/detector@{COMMIT}", cache) == folder
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_damaged_copy_is_fetched_again(cache, tmp_path, monkeypatch):
     folder = have("hf:ada/detector", cache)

@@ -262,6 +262,7 @@ def test_what_is_no_whole_model_of_this_version_stays_here(hub, tmp_path):
         ("MODEL_CARD.md", None, "has no MODEL_CARD.md"),
         ("MODEL_CARD.md", b"---\na: [\n---\n", "can't be read"),
         ("MODEL_CARD.md", b"# \xff\xfe", "can't be read"),
+        ("MODEL_CARD.md", b"---\n" + b"[" * 60_000 + b"\n---\n", "can't be read"),
         ("MODEL_CARD.md", b"#" * 300_000, "can't be read"),
     ]:
         (model / name).unlink() if content is None else (model / name).write_bytes(content)
@@ -293,6 +294,8 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
         (("hf:ada/detector@main",), "leave the @ out"),
         (("hf:ada/detector", "--message", " "), "takes 1 to 500"),
         (("hf:ada/detector", "--message", "x" * 501), "takes 1 to 500"),
+        (("hf:ada/detector", "--message", "a\x1b[2J"), "lines of text alone"),
+        (("hf:ada/detector", "--message", "\udcff"), "lines of text alone"),
     ],
 )
 def test_what_is_mistyped_is_said(hub, words, said):

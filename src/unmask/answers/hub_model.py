@@ -15,7 +15,7 @@ from unmask.errors import MALFORMED, DiskError, WeightsError
 from unmask.hub import client
 from unmask.hub.address import Address, is_commit
 from unmask.hub.client import Listing, Remote
-from unmask.hub.refusals import UnreachableError
+from unmask.hub.refusals import HubError, UnreachableError
 from unmask.models import checkpoint
 from unmask.models.checkpoint import Checkpoint
 from unmask.params import say_problems
@@ -49,6 +49,13 @@ def resolve(address: Address, cache: Path) -> Path:
         found = client.listing(address)
     except UnreachableError as error:
         return _kept(address, home, error)
+    except HubError as error:  # such as of a repository that is gone, or private by now
+        commit = _noted(home, address)
+        if commit is None or not _is_whole(home / commit):
+            raise
+        raise WeightsError(
+            f"{error} What was fetched before is {address.at(commit)}, which needs no Hub."
+        ) from error
     with _alone(home, address):
         if not _is_whole(home / found.commit):
             _fetch(address.at(found.commit), found, home)
