@@ -124,6 +124,9 @@ def test_a_private_repository_is_private_or_nothing_goes(hub):
     said = refused("hf:ada/open", "--private", "--message", "x")
     assert "it is there and public" in said
     assert len(hub.pushed["ada/open"]) == 2
+    hub.all_are_public = True
+    assert "it is there and public" in refused("hf:ada/new", "--private")
+    assert [each.message for each in hub.pushed["ada/new"]] == ["initial commit"]
 
 
 # ---------------------------------------------------------------- whose weights they are
@@ -183,7 +186,7 @@ def test_the_token_of_a_file_that_the_environment_names_serves(tmp_path, monkeyp
     pushed("hf:ada/detector")
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "folder"))
-    assert "file can't be read" in refused("hf:ada/detector")
+    assert "token of the Hub; it can't be read" in refused("hf:ada/detector")
 
 
 @pytest.mark.parametrize(

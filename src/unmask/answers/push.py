@@ -181,8 +181,7 @@ def push(parcel: Parcel, address: Address, *, private: bool, message: str) -> Pu
     except refusals.NotThereError:
         client.create(address, private=private)
         found = client.listing(address)
-    else:
-        _check_target(found, address, private=private)
+    _check_target(found, address, private=private)
     gone = sorted(name for name in FILES if name in found.files and name not in parcel.files)
     if not gone and _holds(found, parcel):
         return Pushed(address.at(found.commit), is_new=False)

@@ -69,12 +69,16 @@ def has_token() -> bool:
         HubError: the file can't be read, or what is there can't be a token.
     """
     hub = library()
+    from huggingface_hub import errors
+
+    # One that a CI's own identity is exchanged for (HF_OIDC_RESOURCE), where the library can.
+    no_exchange: type[Exception] = getattr(errors, "OIDCError", OSError)
     try:
         with quiet():
             token = hub.get_token()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, no_exchange) as error:
         raise HubError(
-            f"Asked for the token of the Hub; its file can't be read ({type(error).__name__}). Set "
+            f"Asked for the token of the Hub; it can't be read ({type(error).__name__}). Set "
             "HF_TOKEN, correct HF_TOKEN_PATH, or run `hf auth login`."
         ) from error
     if token and not re.fullmatch(r"[!-~]+", token):  # it would be repeated by an error of HTTP
@@ -136,10 +140,9 @@ def asking(address: Address) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(asked, error) from error
-    except (errors.OfflineModeIsEnabled, errors.OIDCError) as error:
+    except errors.OfflineModeIsEnabled as error:
         raise UnreachableError(
-            f"{asked}; HF_HUB_OFFLINE forbids to ask it, or no token can be had. Unset it, or name "
-            "a folder."
+            f"{asked}; HF_HUB_OFFLINE forbids to ask it. Unset it, or name a folder."
         ) from error
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # of its library of HTTP
         if _is_half(error):
