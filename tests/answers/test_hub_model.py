@@ -450,3 +450,29 @@ def test_processes_that_fetch_at_once_fetch_it_once(hub, cache):
     assert said == [str(cache / "models/hub/ada--detector" / COMMIT)] * 2
     fetched = [path for method, path in hub.asked if "resolve" in path and method == "GET"]
     assert len(fetched) == len(NAMES)
+
+
+# ---------------------------------------------------------------- every door
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "clip.mp4"),
+        ("serve", "--port", "0"),
+        ("calibrate", "clip.mp4", "--as", "ours"),
+        ("verify", "page.html", "clip.mp4"),
+        ("federated", "run-local"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_door_asks_the_hub_by_itself(hub, tmp_path, words):
+    """Each in a process of its own: huggingface_hub reads the environment when it is imported."""
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, "-m", "unmask", *words, "--model", "hf:ada/none"], cwd=tmp_path,
+        env=os.environ | {"HF_ENDPOINT": hub.address}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Error: Asked the Hub for hf:ada/none; it knows no such repository" in done.stderr
+    assert hub.asked == [("GET", "api/models/ada/none")]

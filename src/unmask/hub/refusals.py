@@ -89,6 +89,12 @@ def has_token() -> bool:
     return bool(token)
 
 
+def stay_offline() -> None:
+    """Have huggingface_hub ask nothing more in this process, where it is imported."""
+    if constants := sys.modules.get("huggingface_hub.constants"):
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep huggingface_hub's retries and advice out of what the user is told."""
