@@ -125,6 +125,15 @@ def test_without_a_network_what_was_fetched_answers_and_says_so(cache, monkeypat
         assert str(told.value).startswith(f"Asked the Hub for {never}; ")
 
 
+def test_a_repository_that_is_gone_by_now_says_what_is_left_of_it(hub, cache):
+    folder = have("hf:ada/detector", cache)
+    del hub.repositories["ada/detector"]
+    with pytest.raises(WeightsError, match="no such repository") as told:
+        have("hf:ada/detector", cache)
+    assert f"What was fetched before is hf:ada/detector@{COMMIT}" in str(told.value)
+    assert have(f"hf:ada/detector@{COMMIT}", cache) == folder
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_damaged_copy_is_fetched_again(cache, tmp_path, monkeypatch):
     folder = have("hf:ada/detector", cache)
@@ -441,3 +450,29 @@ def test_processes_that_fetch_at_once_fetch_it_once(hub, cache):
     assert said == [str(cache / "models/hub/ada--detector" / COMMIT)] * 2
     fetched = [path for method, path in hub.asked if "resolve" in path and method == "GET"]
     assert len(fetched) == len(NAMES)
+
+
+# ---------------------------------------------------------------- every door
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "clip.mp4"),
+        ("serve", "--port", "0"),
+        ("calibrate", "clip.mp4", "--as", "ours"),
+        ("verify", "page.html", "clip.mp4"),
+        ("federated", "run-local"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_door_asks_the_hub_by_itself(hub, tmp_path, words):
+    """Each in a process of its own: huggingface_hub reads the environment when it is imported."""
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, "-m", "unmask", *words, "--model", "hf:ada/none"], cwd=tmp_path,
+        env=os.environ | {"HF_ENDPOINT": hub.address}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Error: Asked the Hub for hf:ada/none; it knows no such repository" in done.stderr
+    assert hub.asked == [("GET", "api/models/ada/none")]

@@ -124,6 +124,9 @@ def test_a_private_repository_is_private_or_nothing_goes(hub):
     said = refused("hf:ada/open", "--private", "--message", "x")
     assert "it is there and public" in said
     assert len(hub.pushed["ada/open"]) == 2
+    hub.all_are_public = True
+    assert "it is there and public" in refused("hf:ada/new", "--private")
+    assert [each.message for each in hub.pushed["ada/new"]] == ["initial commit"]
 
 
 # ---------------------------------------------------------------- whose weights they are
@@ -183,7 +186,7 @@ def test_the_token_of_a_file_that_the_environment_names_serves(tmp_path, monkeyp
     pushed("hf:ada/detector")
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "folder"))
-    assert "file can't be read" in refused("hf:ada/detector")
+    assert "token of the Hub; it can't be read" in refused("hf:ada/detector")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +207,12 @@ def test_no_network_is_one_line(monkeypatch):
     assert "it can't be reached" in refused("hf:ada/detector")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE forbids" in refused("hf:ada/detector")
+
+
+def test_a_hub_without_xet_is_one_line(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    assert "set HF_HUB_DISABLE_XET=1" in refused("hf:ada/detector")
+    assert len(hub.pushed["ada/detector"]) == 1
 
 
 @pytest.mark.parametrize("at", ["repos/create", "preupload", "objects/batch", "large/", "/commit/"])
@@ -256,6 +265,7 @@ def test_what_is_no_whole_model_of_this_version_stays_here(hub, tmp_path):
         ("MODEL_CARD.md", None, "has no MODEL_CARD.md"),
         ("MODEL_CARD.md", b"---\na: [\n---\n", "can't be read"),
         ("MODEL_CARD.md", b"# \xff\xfe", "can't be read"),
+        ("MODEL_CARD.md", b"---\n" + b"[" * 60_000 + b"\n---\n", "can't be read"),
         ("MODEL_CARD.md", b"#" * 300_000, "can't be read"),
     ]:
         (model / name).unlink() if content is None else (model / name).write_bytes(content)
@@ -287,6 +297,8 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
         (("hf:ada/detector@main",), "leave the @ out"),
         (("hf:ada/detector", "--message", " "), "takes 1 to 500"),
         (("hf:ada/detector", "--message", "x" * 501), "takes 1 to 500"),
+        (("hf:ada/detector", "--message", "a\x1b[2J"), "lines of text alone"),
+        (("hf:ada/detector", "--message", "\udcff"), "lines of text alone"),
     ],
 )
 def test_what_is_mistyped_is_said(hub, words, said):

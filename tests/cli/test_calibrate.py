@@ -95,6 +95,7 @@ def test_no_promise_no_verdict_until_calibrated_and_again_after_undo(footage, mo
         (("--undo", "x.mp4"), "--undo takes --model alone"),
         ((), "Missing GENUINE"),
         (("x.mp4", "--model", "models:/unmask@champion"), "name a folder with --as"),
+        (("x.mp4", "--model", "hf:ada/detector"), "name a folder with --as"),
         (("x.mp4", "--rev", "v1"), "name a folder with --as"),
         (("x.mp4", "--max-false-alarms", "0"), "0.001"),
     ],

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from fake_hub import COMMIT, Hub, ask_only, serve_hub
 from painted import STILLS
 from promised import save_promised
 from small_project import swaying
@@ -495,3 +496,40 @@ def test_what_a_file_says_of_itself_stands_beside_the_verdict(models, video):
     assert "nothing follows from this" in Path("pages/plain.html").read_text(encoding="utf-8")
     verified = CliRunner().invoke(main, ["verify", "pages/signed.html", "signed.mp4"])
     assert verified.exit_code == 0, verified.output
+
+
+# ---------------------------------------------------------------- a model of the Hub
+
+
+def test_a_model_of_the_hub_stands_in_answers_and_reports_by_its_commit(
+    models, video, folder, monkeypatch, caplog
+):
+    files = {
+        "README.md": ROOT / "README.md",
+        **{path.name: path for path in (models / "fake").iterdir() if path.is_file()},
+    }
+    source = f"hf:ada/detector@{COMMIT}"
+    words = ["predict", str(video), "--model", "hf:ada/detector", "--workers", "1"]
+    with serve_hub(Hub({"ada/detector": files})) as hub:
+        ask_only(hub, folder / "cache", monkeypatch)
+        told = CliRunner().invoke(main, [*words, "--json"])
+    assert told.exit_code == 3, told.output
+    row = json.loads(told.stdout.splitlines()[0])
+    assert row["model_source"] == source
+    # The Hub may not be asked: what was fetched answers, and the page says the same.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    told = CliRunner().invoke(main, [*words, "--report", "page.html", "--out", "answers.jsonl"])
+    assert told.exit_code == 3, told.output
+    assert f"commit {COMMIT}, fetched before" in caplog.text
+    page = Path("page.html").read_text()
+    assert f"<td>{source}</td>" in page
+    assert json.loads(Path("answers.jsonl").read_text())["model_source"] == source
+    unasked = CliRunner().invoke(main, ["verify", "page.html", str(video)])
+    assert f"the report names {source}" in unasked.stdout
+    again = CliRunner().invoke(main, ["verify", "page.html", str(video), "--model", source])
+    assert again.exit_code == 0, again.output
+    # Of the folder itself, where it came from is not known.
+    told = CliRunner().invoke(
+        main, ["predict", str(video), "--model", str(models / "fake"), "--json"]
+    )
+    assert "model_source" not in json.loads(told.stdout.splitlines()[0])

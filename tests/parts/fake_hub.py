@@ -49,6 +49,7 @@ class Hub:
     failing: dict[str, int] = field(default_factory=dict)  # status by a part of a path
     elsewhere: str = ""  # an address that files are fetched from, as from the Hub's CDN
     sent_tokens: list[tuple[str, str]] = field(default_factory=list)  # host and token, each time
+    all_are_public: bool = False  # whatever was asked for
     ranges: list[str] = field(default_factory=list)  # that files were asked for by
     large: dict[str, bytes] = field(default_factory=dict)  # what arrived, by its SHA-256
 
@@ -230,7 +231,9 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
             repository = f"{wanted['organization']}/{wanted['name']}"
             if hub.states(repository):
                 return self.send(409, b"{}", X_Error_Message="You already created this model repo")
-            if wanted.get("visibility") == "private":
+            # huggingface_hub 1 and 2 say it otherwise.
+            is_private = wanted.get("private") or wanted.get("visibility") == "private"
+            if is_private and not hub.all_are_public:
                 hub.private.add(repository)
             sha = hashlib.sha1(repository.encode()).hexdigest()
             attributes = "".join(f"*{end} filter=lfs\n" for end in _LARGE).encode()

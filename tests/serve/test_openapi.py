@@ -105,6 +105,7 @@ def test_the_schema_of_an_answer_refuses_another(name: str, odd: Any) -> None:
     schema = {"$ref": "#/components/schemas/Answer"}
     assert is_valid(openapi.EXAMPLE, schema, described)
     assert is_valid({**openapi.EXAMPLE, "licence": "MIT"}, schema, described)
+    assert is_valid({**openapi.EXAMPLE, "model_source": "hf:a/b@c"}, schema, described)
     assert not is_valid({**openapi.EXAMPLE, name: odd}, schema, described)
     without = {key: value for key, value in openapi.EXAMPLE.items() if key != name}
     assert not is_valid(without, schema, described)

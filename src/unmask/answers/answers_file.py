@@ -58,6 +58,7 @@ class RunInfo:
     model: str  # SHA-256 of the model's folder
     version: str  # of unmask
     licence: str | None = None  # of the weights, where others trained them
+    source: str | None = None  # hf:OWNER/NAME@COMMIT of a model of the Hub
 
 
 # ---------------------------------------------------------------- rows
@@ -93,6 +94,7 @@ def to_row(
         "model": run_info.model,
         "version": run_info.version,
         **({} if run_info.licence is None else {"licence": run_info.licence}),
+        **({} if run_info.source is None else {"model_source": run_info.source}),
         **({} if said is None else {"file_says": said.model_dump(mode="json")}),
     }
 

@@ -129,6 +129,7 @@ class Source:
     root: Path  # with metrics/ and dvc.lock
     provenance: answer_provenance.Provenance
     name: str | None = None  # of the video, where the file that is read has another
+    model_source: str | None = None  # hf:OWNER/NAME@COMMIT of a model of the Hub
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,7 @@ def page_data(
         },
         "model": {
             "sha256": model_digest(source.model_dir),
+            "source": source.model_source,
             "run_key": predictor.checkpoint.run_key,
             "backbone": predictor.checkpoint.model.backbone,
             "adopted": adopted.model_dump(mode="json") if adopted else None,

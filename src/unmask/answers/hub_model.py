@@ -10,33 +10,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from unmask.answers.hub_files import FILES, LOOKS, check_weights
 from unmask.errors import MALFORMED, DiskError, WeightsError
 from unmask.hub import client
 from unmask.hub.address import Address, is_commit
 from unmask.hub.client import Listing, Remote
-from unmask.hub.refusals import UnreachableError
-from unmask.models import checkpoint, looks, net_file
+from unmask.hub.refusals import HubError, UnreachableError
+from unmask.models import checkpoint
 from unmask.models.checkpoint import Checkpoint
 from unmask.params import say_problems
 from unmask.runtime import system
-from unmask.runtime.digests import CALIBRATION, CARD, NET, SETTINGS, WEIGHTS
+from unmask.runtime.digests import NET, SETTINGS, WEIGHTS
 from unmask.runtime.disk import content_digest, read_regular, write_atomically, writing
 
 _log = logging.getLogger(__name__)
 
-README = "README.md"  # what a repository calls its card
-LOOKS = f"{CALIBRATION}/{looks.LOOKS}"
-# What a model's folder gives to a repository, and takes from one: a file's name there, its name in
-# the folder, and how many bytes it may have.
-FILES = {
-    SETTINGS: (SETTINGS, net_file.MOST_SETTINGS_BYTES),
-    WEIGHTS: (WEIGHTS, 2**31),
-    NET: (NET, net_file.MOST_BYTES),
-    README: (CARD, 2**18),
-    LOOKS: (LOOKS, 2**24),
-    f"{CALIBRATION}/{SETTINGS}": (f"{CALIBRATION}/{SETTINGS}", net_file.MOST_SETTINGS_BYTES),
-    f"{CALIBRATION}/{CARD}": (f"{CALIBRATION}/{CARD}", 2**18),
-}
 _NEEDED = (SETTINGS, WEIGHTS)
 # Published weights have such names; all but the first may run code when they are read.
 _WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar")
@@ -61,6 +49,13 @@ def resolve(address: Address, cache: Path) -> Path:
         found = client.listing(address)
     except UnreachableError as error:
         return _kept(address, home, error)
+    except HubError as error:  # such as of a repository that is gone, or private by now
+        commit = _noted(home, address)
+        if commit is None or not _is_whole(home / commit):
+            raise
+        raise WeightsError(
+            f"{error} What was fetched before is {address.at(commit)}, which needs no Hub."
+        ) from error
     with _alone(home, address):
         if not _is_whole(home / found.commit):
             _fetch(address.at(found.commit), found, home)
@@ -302,21 +297,3 @@ def _other(address: Address, name: str, found: str) -> WeightsError:
         f"Asked for {address}; its {SETTINGS} names the sha256 of {name}, which {found}. Files of "
         "different models are mixed there: name another revision."
     )
-
-
-def check_weights(path: Path, subject: str) -> None:
-    """Pass if a file is of safetensors, whose reading runs nothing. subject begins the message.
-
-    Raises:
-        WeightsError: it is another one, such as a pickle.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            file.keys()
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{subject} is no file of safetensors ({error!s:.200}); any other may run code when "
-            "it is read. Nothing was done with it."
-        ) from error

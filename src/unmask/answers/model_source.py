@@ -87,6 +87,14 @@ def named(model: str | None, rev: str | None, *, cache: Path) -> Path:
     return resolve(model, rev, root=root, cache=cache, tracking_uri=uri)
 
 
+def source_of(model_dir: Path, cache: Path) -> str | None:
+    """Return hf:OWNER/NAME@COMMIT of a folder that named fetched from the Hub, None of any other.
+
+    What a folder says of itself is not asked: anybody can write that.
+    """
+    return hub_model.source_of(model_dir, cache)
+
+
 def origin(model_dir: Path) -> tuple[Path, Path | None, Path | None]:
     """Return the folder whose metrics may be the model's, the checkout to ask, and MLflow's file.
 

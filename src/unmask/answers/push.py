@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unmask.answers.hub_model import FILES, README, check_weights
-from unmask.errors import UnmaskError, WeightsError
+from unmask.answers.hub_files import FILES, README, check_weights
+from unmask.errors import MALFORMED, UnmaskError, WeightsError
 from unmask.hub import client, refusals
 from unmask.hub.address import Address
 from unmask.hub.client import Listing, Remote
@@ -135,7 +135,7 @@ def _readme(folder: Path, settings: Checkpoint, terms: str | None) -> bytes:
             f"Asked to push {folder}; it has no {CARD}, without which nobody knows what the model "
             "is. `dvc checkout` brings that of the pipeline; else write one."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise PushError(
             f"Asked to push {folder}; its {CARD} can't be read: {error!s:.300}. Correct it."
         ) from error
@@ -181,8 +181,7 @@ def push(parcel: Parcel, address: Address, *, private: bool, message: str) -> Pu
     except refusals.NotThereError:
         client.create(address, private=private)
         found = client.listing(address)
-    else:
-        _check_target(found, address, private=private)
+    _check_target(found, address, private=private)
     gone = sorted(name for name in FILES if name in found.files and name not in parcel.files)
     if not gone and _holds(found, parcel):
         return Pushed(address.at(found.commit), is_new=False)

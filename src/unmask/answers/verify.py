@@ -54,6 +54,10 @@ class _Video(BaseModel):
 
 class _Model(BaseModel):
     sha256: _Digest
+    # Where a page says that its model came from; shown, never fetched without a word.
+    source: Annotated[
+        str | None, Field(pattern=r"^hf:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+@[0-9a-f]{40}$")
+    ] = None
 
 
 class _Said(BaseModel):
@@ -131,7 +135,9 @@ def check(
             again = credentials_again.compare(told, video, trusted_pem)
             checks.append(Check("credentials", *again))
     if model is None:
-        checks.append(Check("model", None, "no model was given"))
+        source = claims.model.source
+        named = f"; the report names {source}: give it as --model" if source else ""
+        checks.append(Check("model", None, f"no model was given{named}"))
     else:
         checks.append(_check_model(model, claims.model.sha256))
     return Verification(tuple(checks), claims)

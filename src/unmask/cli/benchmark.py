@@ -143,7 +143,8 @@ def score(
 
 
 def _name_of(model: str, rev: str | None, digest: str) -> str:
-    """Return what a model is called where nobody says: its folder and revision, or MLflow's name.
+    """Return what a model is called where nobody says: its folder and revision, or the name that
+    MLflow or the Hub has for it.
 
     A folder called as the pipeline's model gets the beginning of its digest, too: tables have one
     row of each name.
@@ -152,11 +153,16 @@ def _name_of(model: str, rev: str | None, digest: str) -> str:
     ('gend', 'model-v1')
     >>> _name_of("models:/a@b", None, "0"), _name_of("model", None, "0123456789ab")
     ('a-b', 'model-01234567')
+    >>> _name_of("hf:ada/gend@v1", None, "0")
+    'ada-gend-v1'
     """
     from unmask.evaluation.benchmarks.scores_file import PIPELINE
 
     scheme, _, rest = model.partition(":/")
-    name = rest if scheme in ("models", "runs") else Path(model).resolve().name
+    if model.startswith("hf:"):
+        name = model.removeprefix("hf:")
+    else:
+        name = rest if scheme in ("models", "runs") else Path(model).resolve().name
     name = re.sub(r"[^\w.-]+", "-", f"{name}-{rev}" if rev else name).strip("-.") or PIPELINE
     return f"{name}-{digest[:8]}" if name == PIPELINE else name
 

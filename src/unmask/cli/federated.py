@@ -42,8 +42,9 @@ _whole = click.option(
 
 
 _model = click.option(
-    "--model", type=click.Path(path_type=Path),
-    help="Score this model's folder as it is, adopted or trained: alone or beside those of --plan.",
+    "--model", metavar="MODEL",
+    help="Score this model as it is, adopted or trained, alone or beside those of --plan: a "
+    "folder, or one of MLflow's or the Hub's, as in predict.",
 )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def run_local(
     organisations: int,
     rounds: int,
     kinds: tuple[str, ...],
-    model: Path | None,
+    model: str | None,
     backend: Literal["docker"] | None,
     folder: Path,
     raw: Path,
@@ -152,14 +153,15 @@ def run_local(
     from unmask.models import checkpoint
 
     set_up_logging()
+    model_dir = _named(model)
     if backend is None:
         archives.check_installed(Path())
     names = runs.names_of(organisations)
-    if model is not None and not whole_videos:
-        checkpoint.check_crops(checkpoint.read_settings(model), params.load().faces)
+    if model_dir is not None and not whole_videos:
+        checkpoint.check_crops(checkpoint.read_settings(model_dir), params.load().faces)
     members = _deal(names, (), folder, raw, faces, whole_videos=whole_videos)
-    assets = _pack(folder, model)
-    plans = runs.plans_of(_kinds(kinds, runs.KINDS, model), names, rounds=rounds)
+    assets = _pack(folder, model_dir)
+    plans = runs.plans_of(_kinds(kinds, runs.KINDS, model_dir), names, rounds=rounds)
     steps = runs.run(
         plans, members, assets, folder,
         environment=local.task_environment(os.environ, folder),
@@ -179,6 +181,16 @@ def _kinds(kinds: Sequence[str], known: Sequence[str], model: Path | None) -> Se
     from unmask.federated.plans import AS_IT_IS
 
     return kinds or known if model is None else (*kinds, AS_IT_IS)
+
+
+def _named(model: str | None) -> Path | None:
+    """Return the folder of the model that is asked for, fetched where it is elsewhere."""
+    from unmask.answers import model_source
+    from unmask.cli.common import weights_cache
+
+    if model is None or not model.startswith(model_source.SCHEMES):
+        return None if model is None else Path(model)
+    return model_source.named(model, None, cache=weights_cache())
 
 
 def _pack(folder: Path, model: Path | None) -> "Assets":
@@ -216,7 +228,7 @@ def submit(
     config: Path,
     kinds: tuple[str, ...],
     rounds: int,
-    model: Path | None,
+    model: str | None,
     dry_run: bool,
     folder: Path,
 ) -> None:
@@ -234,12 +246,13 @@ def submit(
     set_up_logging()
     network, secrets = _network(config)
     members = federated_remote_config.read_members(network)
+    model_dir = _named(model)
     plans = federated_remote_wanted.plans_of(
-        _kinds(kinds, federated_remote_wanted.KINDS, model), members, rounds,
+        _kinds(kinds, federated_remote_wanted.KINDS, model_dir), members, rounds,
         submitter=network.submitter,
     )  # fmt: skip
     federated_remote_wanted.check(plans, network, members)
-    assets = _pack(folder, model)
+    assets = _pack(folder, model_dir)
     wanted = federated_remote_wanted.wanted_by(network, plans, members, assets)
     with sole_writer(folder):
         keys = AssetKeys(folder / NAME)

@@ -60,6 +60,7 @@ class _Request:
 
     videos: tuple[Path, ...]
     model_dir: Path
+    model_source: str | None  # of a model of the Hub
     pages: Mapping[Path, Path]  # video -> report
     clips: Mapping[Path, Path]  # video -> annotated video
     signing_key: "SigningKey | None"  # what reports are signed with
@@ -184,10 +185,11 @@ def predict(
         browser = _browser(pages.values()) if pdf else None
         if key:
             places.refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
-        model_dir = model_source.named(model, rev, cache=common.weights_cache())
+        cache = common.weights_cache()
+        model_dir = model_source.named(model, rev, cache=cache)
         request = _Request(
-            found.videos, model_dir, pages, clips, key, browser, signed_with, asks_files,
-            trusted, workers or common.workers(),
+            found.videos, model_dir, model_source.source_of(model_dir, cache), pages, clips, key,
+            browser, signed_with, asks_files, trusted, workers or common.workers(),
         )  # fmt: skip
         is_calibrated, entries = True, []
         for row in _answered(request, out, form, again=again):
@@ -254,7 +256,7 @@ def _answered(
     from unmask.answers import answers_file
     from unmask.cli import common
 
-    run_info = _run_info(request.model_dir)
+    run_info = _run_info(request)
     names = [shown_name(str(video)) for video in request.videos]
     width = min(max(map(len, names), default=0), _WIDEST_NAME)
     with ExitStack() as stack:
@@ -277,13 +279,16 @@ def _answered(
             yield row
 
 
-def _run_info(model_dir: Path) -> "RunInfo":
+def _run_info(request: _Request) -> "RunInfo":
     from unmask.answers.answers_file import RunInfo
     from unmask.models import checkpoint
     from unmask.runtime import digests
 
-    settings = checkpoint.read_settings(model_dir)
-    return RunInfo(digests.model_digest(model_dir), version("unmask"), settings.licence)
+    settings = checkpoint.read_settings(request.model_dir)
+    return RunInfo(
+        digests.model_digest(request.model_dir), version("unmask"), settings.licence,
+        request.model_source,
+    )  # fmt: skip
 
 
 def _in_order(
@@ -333,7 +338,7 @@ def _fresh(
     from unmask.models.predict import Predictor
 
     predictor = Predictor.load(request.model_dir)
-    source = _source(request.model_dir, predictor) if request.pages else None
+    source = _source(request, predictor) if request.pages else None
     stamps = {video: answers_file.stamp_of(video) for video in videos}
     with ExitStack() as stack:
         folder = stack.enter_context(private_folder("predict"))
@@ -379,17 +384,17 @@ def _asked(videos: "Sequence[Path]", request: _Request, stack: ExitStack) -> "Fi
     return stack.enter_context(ask_files.reading(videos, request.trusted_pem))
 
 
-def _source(model_dir: Path, predictor: "Predictor") -> "Source":
+def _source(request: _Request, predictor: "Predictor") -> "Source":
     from unmask.answers import model_source, provenance
     from unmask.answers.html_report import Source
 
-    beside, root, mlflow_db = model_source.origin(model_dir)
+    beside, root, mlflow_db = model_source.origin(request.model_dir)
     found = provenance.collect(
         # Where the program lies is nobody's business who gets the page.
         root, run_key=predictor.checkpoint.run_key, command=("unmask", *sys.argv[1:]),
         mlflow_db=mlflow_db, beside=beside,
     )  # fmt: skip
-    return Source(model_dir, beside, found)
+    return Source(request.model_dir, beside, found, model_source=request.model_source)
 
 
 def _write_page(
@@ -465,6 +470,6 @@ def _write_index(out: Path, entries: "Sequence[Entry]", request: _Request) -> No
     from unmask.answers import index_page
 
     index_page.write(
-        out, entries, _run_info(request.model_dir), workers=request.workers,
+        out, entries, _run_info(request), workers=request.workers,
         made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip

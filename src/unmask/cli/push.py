@@ -53,8 +53,10 @@ def push(
     address = hub_address.parse(repository)
     if address.revision:
         raise click.UsageError("A model is pushed to the branch main: leave the @ out.")
-    if message is not None and not (message.strip() and len(message) <= _MOST_CHARACTERS):
-        raise click.UsageError(f"--message takes 1 to {_MOST_CHARACTERS} characters.")
+    if message is not None and not _is_message(message):
+        raise click.UsageError(
+            f"--message takes 1 to {_MOST_CHARACTERS} characters, and lines of text alone."
+        )
     folder = model_source.named(model, None, cache=common.weights_cache())
     parcel = pushing.pack(folder, may_pass_on=may_pass_on)
     _list(parcel, err=not dry_run)
@@ -66,6 +68,15 @@ def push(
     if not pushed.is_new:
         terminal.echo("It was there already: no commit was made.", err=True)
     terminal.echo(str(pushed.address))
+
+
+def _is_message(text: str) -> bool:
+    lines = text.split("\n")
+    return (
+        bool(text.strip())
+        and len(text) <= _MOST_CHARACTERS
+        and all(line.isprintable() for line in lines)
+    )
 
 
 def _list(parcel: "Parcel", *, err: bool) -> None:

@@ -153,7 +153,7 @@ def serve(
     # Then what is under way is stopped and deleted on the way out.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with private_folder("serve") as folder, all_in(folder), _without_internet(folder):
+        with private_folder("serve") as folder, all_in(folder):
             _serve(folder, model, rev, limits, host, port, password, keep, names, upload_s, trusted)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -164,13 +164,16 @@ def serve(
 @contextmanager
 def _without_internet(folder: Path) -> Iterator[None]:
     """Have Gradio ask nothing elsewhere, and put its files into the folder."""
+    from unmask.hub.refusals import stay_offline
     from unmask.tracking.tracker import environment
 
     # Gradio reads these where it is imported, and its folder for files whenever it needs one.
     variables = {
         "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "HF_TOKEN": "",  # the model is here; what decodes strangers' videos inherits no token
     }  # fmt: skip
+    stay_offline()  # where the model came from the Hub, its client is imported already
     with environment(variables):
         yield
 
@@ -195,13 +198,16 @@ def _serve(
     from unmask.serve.queue import JobQueue
 
     with _listen(host, port) as listening:
-        model_dir = model_source.named(model, rev, cache=common.weights_cache())
+        cache = common.weights_cache()
+        model_dir = model_source.named(model, rev, cache=cache)
         beside, root, mlflow_db = model_source.origin(model_dir)
         threads = max(1, common.workers() // limits.jobs)  # each process has its share of the cores
-        settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads)
-        with closing(
-            JobQueue(folder, limits, settings, common.set_up_logging, trusted_pem=trusted)
-        ) as job_queue:
+        settings = Settings(
+            model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads,
+            model_source.source_of(model_dir, cache),
+        )  # fmt: skip
+        queue = JobQueue(folder, limits, settings, common.set_up_logging, trusted_pem=trusted)
+        with _without_internet(folder), closing(queue) as job_queue:
             job_queue.open()
             with _signals_wait():
                 from unmask.serve import app, bare

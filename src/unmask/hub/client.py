@@ -32,13 +32,19 @@ class Remote:
         if self.sha256 is not None:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-        return git_sha1(path.read_bytes()) == self.git_sha1
+        whole = _git_begins(self.size)
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                whole.update(block)
+        return bool(whole.hexdigest() == self.git_sha1)
 
     def is_content(self, content: bytes) -> bool:
         """Say whether these bytes are its content."""
         if self.sha256 is not None:
             return hashlib.sha256(content).hexdigest() == self.sha256
-        return git_sha1(content) == self.git_sha1
+        whole = _git_begins(len(content))
+        whole.update(content)
+        return bool(whole.hexdigest() == self.git_sha1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,9 @@ class Listing:
     is_private: bool
 
 
-def git_sha1(content: bytes) -> str:
-    """Return the SHA-1 of a file as Git computes it: of its length, too."""
-    whole = b"blob %d\0%b" % (len(content), content)
-    return hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+def _git_begins(size: int) -> Any:
+    """Return the SHA-1 of a file as Git begins it: with its length."""
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 def listing(address: Address) -> Listing:

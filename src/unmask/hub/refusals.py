@@ -69,12 +69,16 @@ def has_token() -> bool:
         HubError: the file can't be read, or what is there can't be a token.
     """
     hub = library()
+    from huggingface_hub import errors
+
+    # One that a CI's own identity is exchanged for (HF_OIDC_RESOURCE), where the library can.
+    no_exchange: type[Exception] = getattr(errors, "OIDCError", OSError)
     try:
         with quiet():
             token = hub.get_token()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, no_exchange) as error:
         raise HubError(
-            f"Asked for the token of the Hub; its file can't be read ({type(error).__name__}). Set "
+            f"Asked for the token of the Hub; it can't be read ({type(error).__name__}). Set "
             "HF_TOKEN, correct HF_TOKEN_PATH, or run `hf auth login`."
         ) from error
     if token and not re.fullmatch(r"[!-~]+", token):  # it would be repeated by an error of HTTP
@@ -83,6 +87,12 @@ def has_token() -> bool:
             "no token has. Set it anew."
         )
     return bool(token)
+
+
+def stay_offline() -> None:
+    """Have huggingface_hub ask nothing more in this process, where it is imported."""
+    if constants := sys.modules.get("huggingface_hub.constants"):
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -136,10 +146,9 @@ def asking(address: Address) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(asked, error) from error
-    except (errors.OfflineModeIsEnabled, errors.OIDCError) as error:
+    except errors.OfflineModeIsEnabled as error:
         raise UnreachableError(
-            f"{asked}; HF_HUB_OFFLINE forbids to ask it, or no token can be had. Unset it, or name "
-            "a folder."
+            f"{asked}; HF_HUB_OFFLINE forbids to ask it. Unset it, or name a folder."
         ) from error
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # of its library of HTTP
         if _is_half(error):
@@ -153,11 +162,13 @@ def asking(address: Address) -> Iterator[None]:
         if isinstance(inner, errors.HfHubHTTPError):
             raise _refused(asked, inner) from error
         raise _broke_off(asked, str(inner or error)) from error
-    except OSError as error:
-        if "onsistency" in str(error):  # of the size that the Hub said with what came
+    except Exception as error:
+        if isinstance(error, ConnectionError | TimeoutError) or _is_of_xet(error):
+            raise _without_xet(asked, error) from error
+        if isinstance(error, OSError) and "onsistency" in str(error):  # of its size with what came
             raise _broke_off(asked, "it ends too early") from error
-        raise
-    except MALFORMED as error:
+        if not isinstance(error, MALFORMED):
+            raise
         raise HubError(
             f"{asked}; it answered what this version does not understand ({_in_short(error)}). "
             "Check HF_ENDPOINT, or update huggingface_hub."
@@ -204,6 +215,18 @@ def _broke_off(asked: str, said: str) -> HubError:
     return HubError(
         f"{asked}; not all of it went through ({_in_short(said)}). Type the same again: what has "
         "arrived is kept."
+    )
+
+
+def _is_of_xet(error: Exception) -> bool:
+    """Say whether an error is of hf_xet, by which large files are sent where the Hub takes that."""
+    return type(error).__module__.partition(".")[0] == "hf_xet"
+
+
+def _without_xet(asked: str, error: Exception) -> HubError:
+    return HubError(
+        f"{asked}; not all of it went through by Xet ({_in_short(error)}). Type the same again, or "
+        "set HF_HUB_DISABLE_XET=1 where a Hub or a proxy does not know Xet."
     )
 
 

@@ -69,6 +69,7 @@ class Settings:
     command: tuple[str, ...]
     root: Path | None = None  # the checkout whose commit is told; None asks nothing of Git
     threads: int | None = None  # that score a video; None: one a core. They change no score
+    model_source: str | None = None  # hf:OWNER/NAME@COMMIT of a model of the Hub
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,9 @@ class _InferenceWorker:
         start_worker(self._faces.detect)
         assert self._predictor.net  # loads it
         self.run_info = RunInfo(
-            model_digest(settings.model_dir), version("unmask"), self._predictor.checkpoint.licence
-        )
+            model_digest(settings.model_dir), version("unmask"),
+            self._predictor.checkpoint.licence, settings.model_source,
+        )  # fmt: skip
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
@@ -227,8 +229,9 @@ class _InferenceWorker:
             beside=self._settings.beside,
         )  # fmt: skip
         source = html_report.Source(
-            self._settings.model_dir, self._settings.beside, found, name=task.name or None
-        )
+            self._settings.model_dir, self._settings.beside, found, name=task.name or None,
+            model_source=self._settings.model_source,
+        )  # fmt: skip
         out = task.video.with_name("report.html")
         html_report.write(out, answer, self._predictor, crops_dir, source, task.says)
         return out.read_text(encoding="utf-8")

@@ -263,7 +263,7 @@ def _schemas() -> dict[str, Schema]:
             "version": text,
             "file_says": _ref("FileSays"),
         },
-        others={"licence": text},
+        others={"licence": text, "model_source": text},
     )
     return {
         "Answer": answer,

@@ -153,6 +153,8 @@ def test_a_repository_of_the_hub_is_adopted_at_its_commit(
         ("hf:a/none", "knows no such repository"),
         ("hf:OwensLab/commfor-model-384@nobranch", "no such commit, branch or tag"),
         ("hf:OwensLab", "is named hf:OWNER/NAME"),
+        ("hf:../x", "is named hf:OWNER/NAME"),
+        ("hf:OwensLab/commfor-model-384@../x", "is named hf:OWNER/NAME"),
         ("ftp://example.org/x", "known are hf:OWNER/NAME"),
         ("http://example.org/model.safetensors", "Name an https address"),
         ("https://example.org/model.safetensors", "Say what is meant by --sha256"),

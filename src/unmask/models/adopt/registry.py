@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 from unmask.errors import WeightsError
+from unmask.hub.address import HUB
 from unmask.models.adopt.adapter import Adapter
 from unmask.models.adopt.adapters import community_forensics, deepfakebench, gend, sbi, siglip, x3d
 from unmask.models.adopt.nets import PLUGINS
-from unmask.models.adopt.source import HUB, repository_of
+from unmask.models.adopt.source import repository_of
 
 OURS: tuple[Adapter, ...] = (
     *gend.ADAPTERS, *community_forensics.ADAPTERS, *siglip.ADAPTERS, *sbi.ADAPTERS,

@@ -8,20 +8,20 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unmask.errors import WeightsError
+from unmask.hub import address as hub_address
+from unmask.hub import refusals
+from unmask.hub.address import HUB
 from unmask.runtime.addresses import public
 from unmask.runtime.disk import content_digest, create, delete_stale, give_name, new_name, writing
 
 logger = logging.getLogger(__name__)
 
-HUB = "hf:"
-_REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _MOST_BYTES = 20 * 2**30
 
@@ -44,15 +44,7 @@ def repository_of(source: str) -> str | None:
     Raises:
         WeightsError: it begins as one and names none.
     """
-    if not source.startswith(HUB):
-        return None
-    found = _REPOSITORY.fullmatch(source)
-    if found is None:
-        raise WeightsError(
-            f"Asked for {source}; a repository of the Hub is named hf:OWNER/NAME, with @COMMIT "
-            "where a certain state of it is meant."
-        )
-    return found[1]
+    return hub_address.parse(source).repository if source.startswith(HUB) else None
 
 
 def find(
@@ -141,6 +133,7 @@ def _first_of(repository: str, revision: str | None, files: Sequence[str], sourc
 def _download(
     repository: str, revision: str | None, name: str, source: str, *, is_optional: bool
 ) -> Path | None:
+    refusals.has_token()  # what is wrong with it, or with HF_ENDPOINT, is said before it is used
     from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
@@ -151,7 +144,7 @@ def _download(
         if kept is not None and is_optional:
             return None
     try:
-        with writing(Path(_cache()) / name), _quiet():
+        with writing(Path(_cache()) / name), refusals.quiet():
             return Path(hf_hub_download(repository, name, revision=revision))
     except errors.GatedRepoError as error:
         raise WeightsError(
@@ -204,22 +197,6 @@ def _cache() -> str:
     from huggingface_hub import constants
 
     return str(constants.HF_HUB_CACHE)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep huggingface_hub's retries and advice out of what the user is told."""
-    import warnings
-
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        hub.setLevel(level)
 
 
 # ---------------------------------------------------------------- an address
