@@ -2,40 +2,31 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from unmask import extras, params
+from unmask.cli import crop_folders
+from unmask.cli.crop_folders import Folders
+from unmask.cli.job_options import given_ones, with_job_options
 from unmask.errors import UnmaskError
 from unmask.records import VideoFaces
 from unmask.runtime import terminal
+from unmask.sagemaker import config
 
 if TYPE_CHECKING:
     from unmask.cluster.dealer import Nodes
     from unmask.faces.crops import Job
 
 
-@dataclass(frozen=True)
-class _Folders:
-    """Where the videos of a chunk lie, and where its crops go: as dvc.yaml says."""
-
-    videos: Path
-    faces: Path
-
-    @property
-    def name(self) -> str:
-        return self.faces.name
-
-
 @click.command()
 @click.argument("chunks", nargs=-1, metavar="[CHUNK]...")
 @click.option(
-    "--on", "place", type=click.Choice(["here", "ray"]), default="here", show_default=True,
-    help="This machine, or the nodes of a Ray cluster.",
+    "--on", "place", type=click.Choice(["here", "ray", "sagemaker"]), default="here",
+    show_default=True, help="This machine, the nodes of a Ray cluster, or jobs on SageMaker.",
 )  # fmt: skip
 @click.option(
     "--address", metavar="HOST:PORT",
@@ -43,15 +34,17 @@ class _Folders:
 )  # fmt: skip
 @click.option(
     "--shard", "shard_videos", type=click.IntRange(1, 10_000), default=64, show_default=True,
-    help="Most videos that a job of the cluster crops.",
+    help="Most videos that a task of the cluster crops.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what is missing, and crop nothing.")
+@with_job_options(config.CropConfig, before="SageMaker: ")
 def crop(
     chunks: tuple[str, ...],
-    place: Literal["here", "ray"],
+    place: Literal["here", "ray", "sagemaker"],
     address: str | None,
     shard_videos: int,
     dry_run: bool,
+    **job_options: Any,
 ) -> None:
     """Crop what is missing of CHUNKs, by default of all chunks and benchmarks in params.yaml.
 
@@ -59,15 +52,29 @@ def crop(
     kept; interrupted, the next call goes on. Run `dvc repro raw` first.
 
     On a Ray cluster the checkout must lie on a disk that all nodes mount at the same place, and
-    each node needs this version of unmask.
+    each node needs this version of unmask. SageMaker crops in the image of training jobs; what
+    jobs have made, or are at, is not asked for twice.
     """
     from unmask.cli import common
 
     common.set_up_logging()
     if address is not None and place != "ray":
         raise UnmaskError(f"--address {address} is a Ray cluster's: add --on ray.")
+    given = given_ones(job_options)
+    if given and place != "sagemaker":
+        option = next(iter(given)).replace("_", "-")
+        raise UnmaskError(f"--{option} is for jobs on SageMaker: add --on sagemaker.")
     settings = params.load()
-    found = [_find(name, settings) for name in chunks or (*settings.chunks, *settings.benchmarks)]
+    found = [
+        crop_folders.find(name, settings)
+        for name in chunks or (*settings.chunks, *settings.benchmarks)
+    ]
+    if place == "sagemaker":
+        extras.check("unmask crop --on sagemaker", "aws", "dvc")
+        from unmask.cli import crop_on_sagemaker
+
+        crop_on_sagemaker.crop(found, settings.faces, given, dry_run=dry_run)
+        return
     if dry_run:
         for folders in found:
             _describe(folders, settings.faces, shard_videos)
@@ -89,21 +96,7 @@ def crop(
     terminal.echo("`dvc repro faces` takes them as they are.", err=True)
 
 
-def _find(name: str, settings: params.Params) -> _Folders:
-    if name in settings.chunks:
-        raw, faces = Path("raw"), Path("faces")
-    elif name in settings.benchmarks:
-        raw, faces = Path("held_out/raw"), Path("held_out/faces")
-    else:
-        known = ", ".join([*settings.chunks, *settings.benchmarks]) or "none"
-        raise UnmaskError(
-            f"Asked for the crops of {name!r}, which params.yaml does not name; its chunks and "
-            f"benchmarks are {known}. Add it to chunks there, or correct the name."
-        )
-    return _Folders(raw / name / "videos", faces / name)
-
-
-def _describe(folders: _Folders, settings: params.Faces, shard_videos: int) -> None:
+def _describe(folders: Folders, settings: params.Faces, shard_videos: int) -> None:
     from unmask.cli import common
     from unmask.faces import crops, shards
     from unmask.video.pictures import read_tracks
@@ -118,7 +111,7 @@ def _describe(folders: _Folders, settings: params.Faces, shard_videos: int) -> N
 
 
 def _crop(
-    folders: _Folders, settings: params.Faces, cluster: "_Cluster | None"
+    folders: Folders, settings: params.Faces, cluster: "_Cluster | None"
 ) -> Iterator[VideoFaces]:
     from unmask.cli import common
     from unmask.faces import crops, shards
