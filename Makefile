@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test wheel \
-  wheel-test sbom
+  wheel-test sbom docs
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -70,6 +70,19 @@ FUZZ_SECONDS ?= 60
 fuzz: install  ## each fuzz target for FUZZ_SECONDS, from where the last run ended
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
+DOCS = .site/tools
+
+docs: $(DOCS)/.installed  ## .site/html/index.html: README, docs/ and the API, to be read offline; strict
+	$(DOCS)/bin/python docs/site/gather.py .site/pages
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict  # --quiet would pass over warnings
+	@echo "open .site/html/index.html"
+
+# Tools of their own, apart from the lock: nothing here imports them.
+$(DOCS)/.installed: docs/site/requirements.lock | $(INSTALLED)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(DOCS)
+	$(BIN)/uv pip sync --quiet --python $(DOCS)/bin/python --require-hashes docs/site/requirements.lock
+	touch $@
+
 # The article's grid. A plain loop, because a worker of `dvc exp run --queue` can hang after some
 # experiments (DVC's issue 10398, open). What has its name already was done: an interrupted grid goes on.
 BACKBONES ?= x3d_xs x3d_s x3d_m
@@ -120,3 +133,7 @@ lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index
 	  --constraint requirements.lock --generate-hashes --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  --output-file containers/requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --constraint requirements.lock --generate-hashes --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --output-file docs/site/requirements.lock docs/site/requirements.in

@@ -114,10 +114,10 @@ def test_a_reader_has_no_network(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_only_what_has_the_form_is_taken(said):
-    found = ask_files._checked(said)
+    found = ask_files.checked(said)
     assert (found.credentials.state, found.container) == (State.UNREADABLE, {})
     whole = FileSays(credentials=Credentials(state=State.VALID), container={"encoder": "x"})
-    assert ask_files._checked(whole.model_dump_json()) == whole
+    assert ask_files.checked(whole.model_dump_json()) == whole
 
 
 def test_certificates_to_trust_are_pem(tmp_path):

@@ -11,6 +11,7 @@ from painted import STILLS
 from small_project import swaying
 
 from tests.cli.test_predict import write_model
+from unmask.answers.file_says import Credentials, FileSays, State
 from unmask.cli.main import main
 from unmask.models import checkpoint
 from unmask.serve.draw import draw_verdict
@@ -123,7 +124,8 @@ def test_no_door_gives_a_verdict_without_a_promise(door, footage, model, tmp_pat
         worker = _InferenceWorker(Settings(model, tmp_path, None, ()))
         monkey = pytest.MonkeyPatch()
         monkey.setenv("TMPDIR", str(folder))  # which it sets
-        told = worker.answer(Task(folder / "video.mp4", "v", False, 60.0), lambda _: None)
+        says = FileSays(credentials=Credentials(state=State.ABSENT))
+        told = worker.answer(Task(folder / "video.mp4", "v", False, 60.0, says), lambda _: None)
         monkey.undo()
         tempfile.tempdir = None
         assert (told.row["verdict"], told.row["doubts"]) == ("inconclusive", ["not_calibrated"])

@@ -16,6 +16,7 @@ import torch
 from painted import faces_over_noise
 
 from unmask import params
+from unmask.answers.file_says import Credentials, FileSays, State
 from unmask.faces.files import crop_file
 from unmask.models.backbones import build
 from unmask.models.checkpoint import Checkpoint, save
@@ -120,7 +121,8 @@ def test_serve_and_evaluate_give_the_same_bits(folder, tmp_path, monkeypatch, th
     monkeypatch.setenv("TMPDIR", "")  # the worker sets it, and the next attribute
     monkeypatch.setattr(tempfile, "tempdir", None)
     worker = _InferenceWorker(Settings(model, tmp_path, None, (), threads=threads))
-    task = Task(tmp_path / "job" / "video.mp4", "clip.mp4", False, 60.0)
+    says = FileSays(credentials=Credentials(state=State.ABSENT))
+    task = Task(tmp_path / "job" / "video.mp4", "clip.mp4", False, 60.0, says)
     served = worker.answer(task, lambda _: None).row
     assert served["probability"] == row["probability"]
     assert served["faces"] == row["faces"]

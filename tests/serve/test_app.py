@@ -37,6 +37,8 @@ from waiting import wait_until
 
 from tests.cli.test_predict import write_model
 from tests.conftest import find_workers
+from unmask.answers.file_says import Credentials, FileSays
+from unmask.answers.file_says import State as CredentialState
 from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
@@ -181,6 +183,21 @@ def test_an_answer_is_what_predict_prints(server: Any, video: Path, model: Path)
         assert json.load(health) | {"version": ""} == {
             "ready": True, "model": expected["model"], "version": "",
         }  # fmt: skip
+
+
+def test_a_still_picture_has_a_score_and_no_verdict(server: Any, still: Any) -> None:
+    is_coded, coded = cv2.imencode(".png", still[..., ::-1])
+    assert is_coded
+    status, _, body = post(server, "/api/predict", coded.tobytes())
+    assert status == 200, body
+    answered = json.loads(body)
+    assert (answered["verdict"], answered["duration_s"]) == ("inconclusive", None)
+    assert answered["doubts"][0] == "still_picture"
+    assert 0 <= answered["probability"] <= 1
+    status, _, body = post(server, "/api/predict", coded.tobytes()[:900])
+    assert (status, json.loads(body)["error"]) == (422, "unreadable")
+    assert "one that is damaged" in json.loads(body)["detail"]
+    assert held(server) == []
 
 
 def test_prometheus_reads_how_long_answers_took_and_what_they_said(
@@ -628,7 +645,8 @@ def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
     assert isinstance(said, Refusal)
     assert said.kind is Refused.BROKEN
     # A name as no upload brings it any more.
-    said = ask(Task(tmp_path / "1/video", "a\ud800.mp4", True, 600.0), 1)
+    says = FileSays(credentials=Credentials(state=CredentialState.ABSENT))
+    said = ask(Task(tmp_path / "1/video", "a\ud800.mp4", True, 600.0, says), 1)
     assert isinstance(said, Result)
     assert said.page is not None
     assert "a\\ud800.mp4" in said.page

@@ -1,8 +1,10 @@
 """/metrics, read by Prometheus's own parsers: from a real server, and of what a worker says."""
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,6 +122,18 @@ def test_who_needs_the_password_needs_it_for_metrics_but_not_for_probes(tmp_path
         assert [server.get(path).status for path in ("/healthz", "/readyz", "/api/health")] == [
             200, 503, 503,
         ]  # fmt: skip
+
+
+def test_a_server_that_ends_is_alive_and_no_longer_ready(server: SmallServer) -> None:
+    def asked() -> list[tuple[int, object]]:
+        answers = [server.get(path) for path in ("/healthz", "/readyz", "/api/health")]
+        return [(each.status, json.loads(each.body).get("ready")) for each in answers]
+
+    server.job_queue._slots = [SimpleNamespace(is_ready=True)]  # type: ignore[list-item]
+    assert asked() == [(200, None), (200, True), (200, True)]
+    assert server.get("/api/health").headers["cache-control"] == "no-store"
+    server.job_queue.end()
+    assert asked() == [(200, None), (503, False), (503, False)]
 
 
 def test_another_sites_page_does_not_read_metrics(server: SmallServer) -> None:

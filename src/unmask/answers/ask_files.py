@@ -14,6 +14,7 @@ from unmask.errors import UnmaskError
 from unmask.runtime.confinement import GIB, Confinement
 from unmask.runtime.disk import read_regular
 from unmask.runtime.processes import run_jobs
+from unmask.video import still
 from unmask.video.failures import DecodeError
 from unmask.video.tags import read_tags
 
@@ -47,7 +48,7 @@ def read_here(path: Path, trusted_pem: str | None = None) -> FileSays:
     """Return what a file says of itself, read in this process, which should be a confined one."""
     try:
         credentials = Reader(trusted_pem).read(path) if path.is_file() else _UNREADABLE
-        tags = read_tags(path)
+        tags = still.read_tags(path) if still.is_still(path) else read_tags(path)
     except OSError as error:
         return FileSays(credentials=Credentials(state=State.UNREADABLE, detail=short(error)))
     except DecodeError:  # the answer says why
@@ -79,7 +80,7 @@ class FilesSay:
         while path not in self._known:
             other, said = next(self._found)
             self._known[other] = said
-        return _checked(self._known.pop(path))
+        return checked(self._known.pop(path))
 
 
 @contextmanager
@@ -112,14 +113,17 @@ def _start() -> None:
 
 
 def _failed(_: _Job, *, why: str) -> str:
-    failed = Credentials(state=State.UNREADABLE, detail=why)
-    return FileSays(credentials=failed).model_dump_json()
+    return unreadable(why).model_dump_json()
 
 
-def _checked(said: object) -> FileSays:
+def unreadable(why: str) -> FileSays:
+    """Return what is known of a file that could not be read."""
+    return FileSays(credentials=Credentials(state=State.UNREADABLE, detail=why))
+
+
+def checked(said: object) -> FileSays:
     """Return what a worker sent, if it is of the form that it should have."""
     try:
         return FileSays.model_validate_json(said if isinstance(said, str) else "")
     except ValidationError:
-        failed = Credentials(state=State.UNREADABLE, detail="What was read of them is malformed.")
-        return FileSays(credentials=failed)
+        return unreadable("What was read of them is malformed.")

@@ -99,6 +99,12 @@ if TYPE_CHECKING:
     metavar="ADDRESS",
     help="A proxy's address or network, whose X-Forwarded-For, -Host and -Prefix are believed.",
 )
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    metavar="PEM",
+    help="Certificates that signers of content credentials (C2PA) are trusted by.",
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
               help="Keep each video and its answer there; else nothing is kept.")  # fmt: skip
 def serve(
@@ -117,6 +123,7 @@ def serve(
     allowed_hosts: tuple[str, ...],
     root_path: str,
     trusted_proxies: tuple[str, ...],
+    trust: Path | None,
     keep: Path | None,
 ) -> None:
     """Answer videos on a web page, and for programs: POST /api/predict, POST /api/report.
@@ -129,6 +136,7 @@ def serve(
 
     common.set_up_logging()
     password = _read_password(password_file)
+    trusted = _read_trusted(trust)
     _check_names(allowed_hosts)
     _check_proxies(trusted_proxies)
     names = _check_root_path(root_path), allowed_hosts, trusted_proxies
@@ -146,7 +154,7 @@ def serve(
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with private_folder("serve") as folder, all_in(folder), _without_internet(folder):
-            _serve(folder, model, rev, limits, host, port, password, keep, names, upload_s)
+            _serve(folder, model, rev, limits, host, port, password, keep, names, upload_s, trusted)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
@@ -178,6 +186,7 @@ def _serve(
     keep: Path | None,
     names: tuple[str, tuple[str, ...], tuple[str, ...]],
     upload_s: float,
+    trusted: str | None,
 ) -> None:
     from unmask.answers import model_source
     from unmask.cli import common
@@ -190,7 +199,9 @@ def _serve(
         beside, root, mlflow_db = model_source.origin(model_dir)
         threads = max(1, common.workers() // limits.jobs)  # each process has its share of the cores
         settings = Settings(model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads)
-        with closing(JobQueue(folder, limits, settings, common.set_up_logging)) as job_queue:
+        with closing(
+            JobQueue(folder, limits, settings, common.set_up_logging, trusted_pem=trusted)
+        ) as job_queue:
             job_queue.open()
             with _signals_wait():
                 from unmask.serve import app, bare
@@ -266,6 +277,12 @@ def _check_proxies(addresses: tuple[str, ...]) -> None:
                 f"Asked to trust the proxy {address!r}; that is no address or network. Write "
                 "10.0.0.7 or 10.0.0.0/24."
             ) from error
+
+
+def _read_trusted(path: Path | None) -> str | None:
+    from unmask.answers.ask_files import read_trusted
+
+    return None if path is None else read_trusted(path)
 
 
 def _read_password(path: Path | None) -> str | None:

@@ -47,6 +47,8 @@ def loads(message: bytes) -> Any:
 
 class _Loader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):  # how Python 3.11.0 to 3.11.3 writes enums
+            return _member
         # Only what has been imported: an import runs code, too.
         found = sys.modules.get(module)
         for part in name.split("."):
@@ -58,6 +60,15 @@ class _Loader(pickle.Unpickler):
         raise pickle.UnpicklingError(
             f"Asked for a process's message; it holds {module}.{name}, which is no plain data."
         )
+
+
+def _member(kind: Any, name: Any) -> Enum:
+    """Return a member of an enum by its name, and nothing else that `getattr` would."""
+    if isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__:
+        return kind.__members__[name]
+    raise pickle.UnpicklingError(
+        f"Asked for a process's message; it holds {name!r} of {kind!r}, which is no plain data."
+    )
 
 
 def _is_data(kind: type) -> bool:

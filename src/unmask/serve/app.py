@@ -94,14 +94,8 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     @app.get("/api/health")
     async def health() -> JSONResponse:
         assert job_queue.run_info is not None
-        return JSONResponse(
-            {
-                "ready": job_queue.is_ready,
-                "model": job_queue.run_info.model,
-                "version": job_queue.run_info.version,
-            },
-            HTTPStatus.OK if job_queue.is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
-        )
+        about = {"model": job_queue.run_info.model, "version": job_queue.run_info.version}
+        return _readiness(job_queue, about)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -109,9 +103,7 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        ready = job_queue.is_ready and not job_queue.is_ending
-        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"ready": ready}, status, headers=_FRESH)
+        return _readiness(job_queue, {})
 
     @app.get("/metrics")
     async def read_metrics(request: Request) -> Response:
@@ -195,6 +187,12 @@ def _mount(app: FastAPI, job_queue: JobQueue, rules: Rules) -> Page | None:
 
 
 _FRESH = {"Cache-Control": "no-store"}
+
+
+def _readiness(job_queue: JobQueue, about: dict[str, str]) -> JSONResponse:
+    ready = job_queue.is_ready  # asked once: the two must agree
+    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse({"ready": ready, **about}, status, headers=_FRESH)
 
 
 def _refuse(refusal: Refusal) -> JSONResponse:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.answers.answers_file import RunInfo, to_row
+from unmask.answers.file_says import FileSays
 from unmask.errors import UnmaskError
 from unmask.records import Reason
 from unmask.runtime import confinement
@@ -21,7 +22,6 @@ from unmask.runtime.child import count_beats
 
 if TYPE_CHECKING:  # these take time to import, which the server itself does without
     from unmask.answers.analysis import Answer
-    from unmask.answers.file_says import FileSays
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Task:
     name: str  # as whoever sent it calls it
     wants_report: bool
     max_video_s: float
+    says: FileSays  # what the file says of itself, which another process has read
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class Step:
     words: str
     done: float
     part: Part | None = None
+
+
+READING = Step("Reading the file", 0.0, Part.READING)
 
 
 @dataclass(frozen=True)
@@ -169,16 +173,17 @@ class _InferenceWorker:
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
-        from unmask.answers.ask_files import read_here
+        from unmask.video import still
         from unmask.video.decode import probe
         from unmask.video.failures import DecodeError
 
         scratch = task.video.parent
         # However this process ends, its parent deletes that folder.
         tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
-        tell(Step("Reading the file", 0.0, Part.READING))
+        tell(READING)
+        is_still = still.is_still(task.video)
         try:
-            duration_s = probe(task.video).duration_s
+            duration_s = None if is_still else probe(task.video).duration_s
         except DecodeError as error:
             return _refuse(error.reason)
         if duration_s is not None and duration_s > task.max_video_s:
@@ -190,12 +195,15 @@ class _InferenceWorker:
         crops_dir = scratch / "crops"
         crops_dir.mkdir()
         answer = self._analyse(task, crops_dir, duration_s, tell)
-        said, page = read_here(task.video), None
+        if is_still and not answer.still:  # its decoder refused it, and says why
+            words = answer.detail.replace(str(task.video), task.name or "picture")
+            return Refusal(Refused.UNREADABLE, words)
+        page = None
         if task.wants_report:
             tell(Step("Writing the report", _SCORES, Part.REPORT))
-            page = self._page(task, answer, crops_dir, said)
+            page = self._page(task, answer, crops_dir)
         tell(Step("Done", 1.0))
-        return self._result(task, answer, page, said)
+        return self._result(task, answer, page)
 
     def _analyse(
         self, task: Task, crops_dir: Path, duration_s: float | None, tell: Tell
@@ -210,7 +218,7 @@ class _InferenceWorker:
         moments = analysis.PAGE_MOMENTS if task.wants_report else None
         return analysis.answer(self._predictor, cropped, moments)
 
-    def _page(self, task: Task, answer: "Answer", crops_dir: Path, said: "FileSays") -> str:
+    def _page(self, task: Task, answer: "Answer", crops_dir: Path) -> str:
         from unmask.answers import html_report, provenance
 
         found = provenance.collect(
@@ -222,10 +230,10 @@ class _InferenceWorker:
             self._settings.model_dir, self._settings.beside, found, name=task.name or None
         )
         out = task.video.with_name("report.html")
-        html_report.write(out, answer, self._predictor, crops_dir, source, said)
+        html_report.write(out, answer, self._predictor, crops_dir, source, task.says)
         return out.read_text(encoding="utf-8")
 
-    def _result(self, task: Task, answer: "Answer", page: str | None, said: "FileSays") -> Result:
+    def _result(self, task: Task, answer: "Answer", page: str | None) -> Result:
         from unmask.answers import messages
 
         name = task.name or "video"
@@ -233,7 +241,7 @@ class _InferenceWorker:
             replace(
                 answer, path=Path(name), detail=answer.detail.replace(str(task.video), name)
             ),
-            (task.video.stat().st_size, None), self.run_info, said,
+            (task.video.stat().st_size, None), self.run_info, task.says,
         )  # fmt: skip
         return Result(
             row,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,8 +21,10 @@ from unmask.answers.answers_file import RunInfo
 from unmask.errors import UnmaskError
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
+from unmask.serve.file_reader import FileReader
 from unmask.serve.inference import (
     MEMORY_BYTES,
+    READING,
     Part,
     Refusal,
     Refused,
@@ -103,11 +106,20 @@ class JobQueue:
     """Queues uploaded videos and answers up to limits.jobs of them at once."""
 
     def __init__(
-        self, folder: Path, limits: Limits, settings: Settings, start: Callable[[], None]
+        self,
+        folder: Path,
+        limits: Limits,
+        settings: Settings,
+        start: Callable[[], None],
+        *,
+        trusted_pem: str | None = None,
     ) -> None:
-        """Keep all files in folder. Workers call start first, which sets up their logging."""
+        """Keep all files in folder. Workers call start first, which sets up their logging.
+
+        A file's signature is called trusted if it leads to a certificate in trusted_pem.
+        """
         self.limits = limits
-        self._folder, self._settings, self._start = folder, settings, start
+        self._folder, self._trusted_pem = folder, trusted_pem
         self._jobs: dict[str, QueuedJob] = {}
         self._waiting: deque[QueuedJob] = deque()
         self._changed = threading.Condition()
@@ -155,8 +167,8 @@ class JobQueue:
 
     @property
     def is_ready(self) -> bool:
-        """Say whether some worker has its model."""
-        return self.workers_ready > 0
+        """Say whether videos are answered: some worker has its model, and this does not end."""
+        return self.workers_ready > 0 and not self.is_ending
 
     @property
     def workers_ready(self) -> int:
@@ -296,7 +308,12 @@ class JobQueue:
 
     def _serve(self, slot: Worker) -> None:
         """Answer one job after another; runs in a thread."""
+        with closing(FileReader(self._trusted_pem)) as reader:
+            self._serve_with(slot, reader)
+
+    def _serve_with(self, slot: Worker, reader: FileReader) -> None:
         while True:
+            reader.prepare()
             with self._changed:
                 if not self._waiting and not self.is_ending:
                     self._changed.wait(1.0)
@@ -309,7 +326,7 @@ class JobQueue:
                     job.enter(State.WORKING)
             if job:
                 with Parts(self.observer) as parts:
-                    outcome = self._answer(slot, job, parts)
+                    outcome = self._answer(slot, reader, job, parts)
                 self.observer.answered(outcome)
                 with self._changed:
                     job.outcome = outcome
@@ -320,9 +337,16 @@ class JobQueue:
                 slot.revive(lambda: self.is_ending)
             self._drop_unclaimed()
 
-    def _answer(self, slot: Worker, job: QueuedJob, parts: Parts) -> Result | Refusal:
+    def _answer(
+        self, slot: Worker, reader: FileReader, job: QueuedJob, parts: Parts
+    ) -> Result | Refusal:
         begun_s = time.monotonic()
-        task = Task(job.video, job.name, job.wants_report, self.limits.max_video_s)
+        job.step = READING
+        parts.enter(READING.part)
+        says = reader.read(job.video, lambda: self._stop(job, begun_s) is not None)
+        if refusal := self._stop(job, begun_s):
+            return refusal
+        task = Task(job.video, job.name, job.wants_report, self.limits.max_video_s, says)
         try:
             slot.send(task)
             while True:
