@@ -19,6 +19,7 @@ from unmask.sagemaker import config
 
 if TYPE_CHECKING:
     from unmask.cluster.dealer import Nodes
+    from unmask.cluster.files import Files
     from unmask.faces.crops import Job
 
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     help="The cluster's, with --on ray. Without it, one of this machine alone is started.",
 )  # fmt: skip
 @click.option(
+    "--files", type=click.Choice(["shared", "remote"]), default="shared", show_default=True,
+    help="With --on ray: nodes see the checkout, or read and write DVC's remote in S3.",
+)  # fmt: skip
+@click.option(
     "--shard", "shard_videos", type=click.IntRange(1, 10_000), default=64, show_default=True,
     help="Most videos that a task of the cluster crops.",
 )  # fmt: skip
@@ -42,6 +47,7 @@ def crop(
     chunks: tuple[str, ...],
     place: Literal["here", "ray", "sagemaker"],
     address: str | None,
+    files: Literal["shared", "remote"],
     shard_videos: int,
     dry_run: bool,
     **job_options: Any,
@@ -51,15 +57,17 @@ def crop(
     `dvc repro faces` then finds every video cropped, and only notes that. Crops that are there are
     kept; interrupted, the next call goes on. Run `dvc repro raw` first.
 
-    On a Ray cluster the checkout must lie on a disk that all nodes mount at the same place, and
-    each node needs this version of unmask. SageMaker crops in the image of training jobs; what
-    jobs have made, or are at, is not asked for twice.
+    On a Ray cluster each node needs this version of unmask, and sees the checkout at the same place
+    or may read and write DVC's remote by its own credentials. SageMaker crops in the image of
+    training jobs; what jobs have made, or are at, is not asked for twice.
     """
     from unmask.cli import common
 
     common.set_up_logging()
     if address is not None and place != "ray":
         raise UnmaskError(f"--address {address} is a Ray cluster's: add --on ray.")
+    if files != "shared" and place != "ray":
+        raise UnmaskError(f"--files {files} is for the nodes of a Ray cluster: add --on ray.")
     given = given_ones(job_options)
     if given and place != "sagemaker":
         option = next(iter(given)).replace("_", "-")
@@ -80,10 +88,10 @@ def crop(
             _describe(folders, settings.faces, shard_videos)
         return
     if place == "ray":
-        extras.check("unmask crop --on ray", "ray")
+        extras.check("unmask crop --on ray", "ray", *(["dvc"] if files == "remote" else []))
     done = 0
     with ExitStack() as stack:
-        cluster = _Cluster(stack, address, settings.faces, shard_videos)
+        cluster = _Cluster(stack, address, files, settings.faces, shard_videos)
         try:
             for folders in found:
                 for _ in _crop(folders, settings.faces, cluster if place == "ray" else None):
@@ -125,7 +133,7 @@ def _crop(
     )  # fmt: skip
     label = f"faces of {folders.name}"
     if cluster is not None:
-        rows = crop_chunk(crop_missing=cluster.crop)
+        rows = crop_chunk(crop_missing=partial(cluster.crop, stage=folders.stage))
         yield from common.progress(rows, total=len(videos), label=label)
         return
     with best_detector(settings.detect, on_gpu=common.has_gpu()) as load_detector:
@@ -141,24 +149,47 @@ class _Cluster:
     """A Ray cluster that is joined, or started, once something is missing."""
 
     def __init__(
-        self, stack: ExitStack, address: str | None, settings: params.Faces, shard_videos: int
+        self,
+        stack: ExitStack,
+        address: str | None,
+        files: Literal["shared", "remote"],
+        settings: params.Faces,
+        shard_videos: int,
     ) -> None:
         self._stack, self._address, self._settings = stack, address, settings
-        self._shard_videos = shard_videos
+        self._by_remote, self._shard_videos = files == "remote", shard_videos
+        self._files: Files | None = None
         self._nodes: Nodes | None = None
 
-    def crop(self, jobs: "Sequence[Job]") -> Iterator[VideoFaces]:
-        """Yield a row for each job, as crops.CropMissing."""
+    def crop(self, jobs: "Sequence[Job]", *, stage: str) -> Iterator[VideoFaces]:
+        """Yield a row for each job, as crops.CropMissing. stage makes the videos."""
+        from unmask.cli import common
         from unmask.cluster.dealer import crop_on
+        from unmask.cluster.files import RemoteFiles, SharedFolder
+        from unmask.faces import crops
+        from unmask.faces.detector import detector_of_worker
 
+        if self._files is None:
+            self._files = (RemoteFiles if self._by_remote else SharedFolder)(Path.cwd())
+        if isinstance(self._files, RemoteFiles):
+            # What can't be read here is in no remote: its row says why.
+            if unreadable := [job for job in jobs if not job.key]:
+                yield from crops.crop_jobs(unreadable, common.workers(), detector_of_worker)
+            jobs = [job for job in jobs if job.key]
+            if not jobs:
+                return
+            self._files.find(jobs, stage)
         if self._nodes is None:
-            self._nodes = self._open()
-        yield from crop_on(self._nodes, jobs, Path.cwd(), shard_videos=self._shard_videos)
+            self._nodes = self._open(self._files)
+        yield from crop_on(
+            self._nodes, jobs, Path.cwd(),
+            shard_videos=self._shard_videos, collect=self._files.collect,
+        )  # fmt: skip
 
-    def _open(self) -> "Nodes":
+    def _open(self, files: "Files") -> "Nodes":
         from unmask.cli import common
         from unmask.cluster import ray_cluster
 
         return self._stack.enter_context(
-            ray_cluster.opened(self._address, Path.cwd(), self._settings, cores=common.workers())
+            ray_cluster.opened(self._address, files, self._settings, cores=common.workers())
         )
