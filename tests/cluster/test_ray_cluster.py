@@ -25,6 +25,7 @@ from waiting import wait_until
 
 from unmask.cluster import ray_cluster
 from unmask.cluster.files import SharedFolder
+from unmask.cluster.hardware import of_cores
 from unmask.faces import shards
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -70,8 +71,11 @@ def add_node(nodes: Cluster) -> Iterator[Callable[..., Any]]:
     """Return what adds a node of one core with variables of its own; they go after the test."""
     added = []
 
-    def add(**variables: str) -> Any:
-        node = nodes.add_node(num_cpus=1, object_store_memory=80_000_000, env_vars=variables)
+    def add(*, gpus: int = 0, **variables: str) -> Any:
+        # What is told of GPUs is believed.
+        node = nodes.add_node(
+            num_cpus=1, num_gpus=gpus, object_store_memory=80_000_000, env_vars=variables
+        )
         added.append(node)
         return node
 
@@ -290,8 +294,29 @@ def test_other_versions_are_one_line():
     assert said.endswith("Install the same Ray and the same Python on both sides.")
 
 
+def test_a_shard_of_a_gpu_goes_to_nodes_that_have_one(here, root, nodes, add_node):
+    """No GPU is here: a node claims one, and the detector that all workers share is of squares."""
+    add_node()
+    add_node(gpus=1)
+    on_ray = ["--on", "ray", "--address", nodes.address, "--gpus", "--shard", "8"]
+    said = type_in(root, *on_ray)
+    assert "gets no shards: it has no GPU, and shards of GPUs were asked for (--gpus)" in said
+    by_workers = {n: d for n, d in contents(here / "faces/wild").items() if n.startswith("v")}
+    made = contents(root / "faces/wild")
+    assert by_workers.items() <= made.items()
+    assert {"crash_0.mp4", "hang_0.mp4"} <= made.keys()  # the squares that say so are only faces
+
+
+def test_no_gpu_at_all_is_one_line(root, nodes, add_node):
+    add_node()
+    said = type_in(root, "--on", "ray", "--address", nodes.address, "--gpus", code=1)
+    [line] = [line for line in said.splitlines() if line.startswith("Error")]
+    assert "Asked for nodes to crop on; none can work. node " in line
+    assert line.endswith(": it has no GPU, and shards of GPUs were asked for (--gpus)")
+
+
 def test_a_node_of_other_versions_is_left_out_by_name(tmp_path):
-    nodes = ray_cluster.RayNodes(SharedFolder(tmp_path), SETTINGS, load_moody)
+    nodes = ray_cluster.RayNodes(SharedFolder(tmp_path), SETTINGS, of_cores(load_moody))
     there = shards.this_machine(SETTINGS)
     assert nodes._find_fault("", there) == ""
     assert nodes._find_fault("it does not see /x", there) == "it does not see /x"

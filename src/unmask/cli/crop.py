@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     help="With --on ray: nodes see the checkout, or read and write DVC's remote in S3.",
 )  # fmt: skip
 @click.option(
+    "--gpus", is_flag=True,
+    help="With --on ray: a GPU for each shard, which searches for its workers.",
+)  # fmt: skip
+@click.option(
     "--shard", "shard_videos", type=click.IntRange(1, 10_000), default=64, show_default=True,
     help="Most videos that a task of the cluster crops.",
 )  # fmt: skip
@@ -48,6 +52,7 @@ def crop(
     place: Literal["here", "ray", "sagemaker"],
     address: str | None,
     files: Literal["shared", "remote"],
+    gpus: bool,
     shard_videos: int,
     dry_run: bool,
     **job_options: Any,
@@ -68,6 +73,8 @@ def crop(
         raise UnmaskError(f"--address {address} is a Ray cluster's: add --on ray.")
     if files != "shared" and place != "ray":
         raise UnmaskError(f"--files {files} is for the nodes of a Ray cluster: add --on ray.")
+    if gpus and place != "ray":
+        raise UnmaskError("--gpus is for the nodes of a Ray cluster: add --on ray.")
     given = given_ones(job_options)
     if given and place != "sagemaker":
         option = next(iter(given)).replace("_", "-")
@@ -91,7 +98,7 @@ def crop(
         extras.check("unmask crop --on ray", "ray", *(["dvc"] if files == "remote" else []))
     done = 0
     with ExitStack() as stack:
-        cluster = _Cluster(stack, address, files, settings.faces, shard_videos)
+        cluster = _Cluster(stack, address, files, settings.faces, shard_videos, gpus=gpus)
         try:
             for folders in found:
                 for _ in _crop(folders, settings.faces, cluster if place == "ray" else None):
@@ -155,7 +162,10 @@ class _Cluster:
         files: Literal["shared", "remote"],
         settings: params.Faces,
         shard_videos: int,
+        *,
+        gpus: bool,
     ) -> None:
+        self._gpus = gpus
         self._stack, self._address, self._settings = stack, address, settings
         self._by_remote, self._shard_videos = files == "remote", shard_videos
         self._files: Files | None = None
@@ -188,8 +198,11 @@ class _Cluster:
 
     def _open(self, files: "Files") -> "Nodes":
         from unmask.cli import common
-        from unmask.cluster import ray_cluster
+        from unmask.cluster import hardware, ray_cluster
 
+        found = hardware.of_gpus() if self._gpus else hardware.of_cores()
         return self._stack.enter_context(
-            ray_cluster.opened(self._address, files, self._settings, cores=common.workers())
+            ray_cluster.opened(
+                self._address, files, self._settings, cores=common.workers(), hardware=found
+            )
         )

@@ -26,16 +26,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from unmask import params
 from unmask.cluster.dealer import Attempt, Node, Outcome
 from unmask.cluster.files import Files, OnNode
+from unmask.cluster.hardware import Hardware
 from unmask.errors import UnmaskError
 from unmask.faces import shards
-from unmask.faces.detector import LoadDetector, detector_of_worker
 from unmask.faces.shards import Shard
 from unmask.runtime.scratch import private_folder
 from unmask.storage.blobs import BlobError
 
 _log = logging.getLogger(__name__)
 
-_CORES = 4  # of a shard at most: each takes a process, which loads its own detector
 _CONNECT_S = 5.0
 _LOOK_S = 1.0
 _STORE_BYTES = 80_000_000  # of a cluster of our own: results are digests
@@ -49,11 +48,11 @@ def opened(
     settings: params.Faces,
     *,
     cores: int,
-    load_detector: LoadDetector = detector_of_worker,
+    hardware: Hardware,
 ) -> Iterator["RayNodes"]:
     """Give the nodes of a Ray cluster; without an address, of one on this machine alone.
 
-    files says how videos reach the nodes, and crops come back.
+    files says how videos reach the nodes, and crops come back; hardware, what crops a shard there.
     cores are those of a cluster of our own. At the end what still runs is stopped.
 
     Raises:
@@ -63,7 +62,7 @@ def opened(
     if address is not None:
         _check_address(address)
     own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    nodes = RayNodes(files, settings, load_detector)
+    nodes = RayNodes(files, settings, hardware)
     # Nodes look for modules in the folder that Ray is started in, first of all: let it be empty.
     with private_folder("ray") as empty:
         try:
@@ -117,9 +116,8 @@ def _explain(error: Exception) -> str:
 class RayNodes:
     """The nodes of the cluster that this process is connected to: dealer.Nodes."""
 
-    def __init__(self, files: Files, settings: params.Faces, load_detector: LoadDetector) -> None:
-        self._files, self._settings = files, settings
-        self._load_detector = load_detector
+    def __init__(self, files: Files, settings: params.Faces, hardware: Hardware) -> None:
+        self._files, self._settings, self._hardware = files, settings, hardware
         self._here = shards.this_machine(settings)
         self._nodes: dict[str, Node] = {}  # by Ray's id: those that were looked at
         self._probes: dict[Any, tuple[str, Node]] = {}
@@ -132,11 +130,20 @@ class RayNodes:
             _log.warning("%s has left the cluster", self._nodes.pop(gone).name)
         looked_at = {ray_id for ray_id, _ in self._probes.values()} | self._nodes.keys()
         for ray_id in alive.keys() - looked_at:
-            cores = int(alive[ray_id]["Resources"].get("CPU", 0))
-            if cores:  # a head may be kept free of work
-                name = f"node {alive[ray_id]['NodeManagerAddress']}-{ray_id[:6]}"
-                task = _on(ray_id, _PROBE, 0).remote(self._settings, self._files.to_probe())
-                self._probes[task] = ray_id, Node(name, cores, min(_CORES, cores))
+            cores, gpus = (int(alive[ray_id]["Resources"].get(each, 0)) for each in ("CPU", "GPU"))
+            if not cores:  # a head may be kept free of work
+                continue
+            name = f"node {alive[ray_id]['NodeManagerAddress']}-{ray_id[:6]}"
+            node = Node(name, *self._hardware.shards_on(cores, gpus))
+            if gpus < self._hardware.gpus:
+                node.left_out = "it has no GPU, and shards of GPUs were asked for (--gpus)"
+                _log.warning("%s gets no shards: %s", name, node.left_out)
+                self._nodes[ray_id] = node
+                continue
+            task = _on(ray_id, _PROBE, 0, self._hardware.gpus).remote(
+                self._settings, self._files.to_probe(), self._hardware
+            )
+            self._probes[task] = ray_id, node
         return list(self._nodes.values())
 
     def is_looking(self) -> bool:
@@ -146,12 +153,12 @@ class RayNodes:
     def start(self, attempt: Attempt) -> None:
         """Have the attempt's node crop its shard."""
         [ray_id] = [each for each, node in self._nodes.items() if node is attempt.node]
-        task = _on(ray_id, _CROP, attempt.node.shard_cores).remote(
+        task = _on(ray_id, _CROP, attempt.node.shard_cores, self._hardware.gpus).remote(
             self._files.of(attempt.shard),
             attempt.shard,
             str(attempt.folder),
             attempt.node.shard_cores,
-            self._load_detector,
+            self._hardware,
         )
         self._running[task] = attempt
 
@@ -222,20 +229,21 @@ def _first_line(error: BaseException) -> str:
 # ---------------------------------------------------------------- on the nodes
 
 
-def _on(ray_id: str, task: Any, cores: int) -> Any:
+def _on(ray_id: str, task: Any, cores: int, gpus: int) -> Any:
     """Return a task for that node alone."""
     strategy = NodeAffinitySchedulingStrategy(ray_id, soft=False)
-    return task.options(scheduling_strategy=strategy, num_cpus=cores)
+    return task.options(scheduling_strategy=strategy, num_cpus=cores, num_gpus=gpus)
 
 
-def _probe(settings: params.Faces, files: OnNode) -> tuple[str, Facts]:
-    return files.fault(), shards.this_machine(settings)
+def _probe(settings: params.Faces, files: OnNode, hardware: Hardware) -> tuple[str, Facts]:
+    return files.fault() or hardware.fault(), shards.this_machine(settings)
 
 
 def _crop(
-    files: OnNode, shard: Shard, folder: str, workers: int, load_detector: LoadDetector
+    files: OnNode, shard: Shard, folder: str, workers: int, hardware: Hardware
 ) -> Mapping[str, str]:
-    return files.crop(shard, Path(folder), workers=workers, load_detector=load_detector)
+    with hardware.open_detector(shard.jobs[0].settings.detect) as load_detector:
+        return files.crop(shard, Path(folder), workers=workers, load_detector=load_detector)
 
 
 # Not as decorators: then Ray would send the functions' code, and other code than a node's own would
