@@ -107,8 +107,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, AuthenticationError | ConnectionError):
         return (
             "somebody listens there who is no Ray head, or wants another token than this process "
-            "has. Correct the address, or copy ~/.ray/auth_token from the head "
-            f"({words[:300]})"
+            "has. Correct the address, or copy ~/.ray/auth_token from the head and set "
+            f"RAY_AUTH_MODE=token ({words[:300]})"
         )
     return f"it did not take this process in: {words[:300]}"
 
