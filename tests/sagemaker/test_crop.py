@@ -18,6 +18,8 @@ import crop_job
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from moto.core.exceptions import JsonRESTError
+from moto.sagemaker.responses import SageMakerResponse
 from shard_videos import ROOT, contents, make_project
 from small_account import (
     BUCKET,
@@ -377,11 +379,12 @@ def test_half_an_output_is_named_and_cropped_again(
     serving: Any, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def loses_a_crop(request: dict[str, Any], base: Path) -> None:
-        assert do_job(service, request, base) == 0
-        _, _, prefix = crop_job.address_of_results(request).removeprefix("s3://").partition("/")
-        names = [name for name in service.objects() if name.startswith(prefix)]
-        [lost] = [name for name in names if name.endswith("/v01_0.mp4")]
-        service.client("s3").put_object(Bucket=BUCKET, Key=lost, Body=b"another")
+        base.mkdir()
+        out = crop_job.lay_down(request, base, service.client("s3"))
+        assert crop_job.start(base).wait(120) == 0, crop_job.said(base)
+        [lost] = out.rglob("v01_0.mp4")
+        lost.write_bytes(b"another")
+        crop_job.upload(request, out, service.client("s3"))
         service.end_processing(request["ProcessingJobName"], "Completed")
 
     serving(loses_a_crop)
@@ -422,6 +425,29 @@ def test_a_job_that_crops_by_other_code_ends_at_once_and_says_so(
     )
     assert "crops would differ. Build the image from the commit that asks" in said
     assert not list(root.glob("faces/wild/*.mp4"))
+    serving(completes(service))
+    done = crop()  # the image was built anew: the same work, another job with a folder of its own
+    assert done.exit_code == 0, done.output
+    first, second = service.cropping
+    assert second["ProcessingJobName"] == first["ProcessingJobName"].replace("-1", "-2")
+    addresses = [crop_job.address_of_results(each) for each in (first, second)]
+    assert addresses[1] == addresses[0].removesuffix("/1") + "/2"
+
+
+def test_a_refusal_of_the_service_is_one_line(
+    crop: Callable[..., Result], service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code, words in (
+        ("AccessDeniedException", "Have sagemaker:CreateProcessingJob and iam:PassRole allowed"),
+        ("ResourceLimitExceeded", "it answered ResourceLimitExceeded: no. Correct what it names"),
+    ):
+
+        def refuse_it(_: Any, code: str = code) -> None:
+            raise JsonRESTError(code, "no")
+
+        monkeypatch.setattr(SageMakerResponse, "create_processing_job", refuse_it)
+        assert words in refuse(crop())
+    assert service.cropping == []
 
 
 def test_a_blob_that_has_changed_is_named(
