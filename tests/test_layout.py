@@ -84,6 +84,7 @@ OWNERS = {
     "botocore": {  # model_source and mlflow_client know its errors
         "sagemaker.submit",
         "sagemaker.checks",
+        "sagemaker.crop_jobs",
         "sagemaker.jobs",
         "storage.s3",
         "tracking.mlflow_client",
@@ -145,7 +146,8 @@ BASE = {
 NOT_BASE = ("safetensors.torch",)
 # Modules all of whose commands have `needs`, or whose callers ask extras.check first.
 OF_EXTRAS = {
-    "cli.adopt", "cli.federated", "cli.sagemaker", "cli.training", "cluster.ray_cluster",
+    "cli.adopt", "cli.crop_on_sagemaker", "cli.federated", "cli.sagemaker", "cli.training",
+    "cluster.ray_cluster",
 }  # fmt: skip
 NO_COMMANDS = {"cli.common", "cli.command_group"}  # functions that commands of both kinds call
 
@@ -182,6 +184,9 @@ UNTESTED = {
     "federated.remote.assets",
     "federated.remote.watch",
     "cli.adopt",  # test_adoption runs it
+    "cli.crop_folders",  # test_crop of both folders runs these three
+    "cli.crop_on_sagemaker",
+    "cli.job_options",
     "cli.gate",  # test_gate runs it
     "cli.notice",  # test_main reads what it prints
     "cli.push",  # test_push runs it
@@ -210,6 +215,9 @@ UNTESTED = {
     "runtime.child",  # test_processes starts and ends it
     "sagemaker.checks",  # test_sagemaker asks these two of a server
     "sagemaker.jobs",
+    "sagemaker.crop_jobs",  # test_crop asks these of a server, and runs the last in a process
+    "sagemaker.crop_request",
+    "sagemaker.crop_work",
     "video.ahead",  # test_decode reads by way of these, and writes with encode
     "video.coded",  # test_fingerprints digests what it gives
     "video.encode",
@@ -234,8 +242,9 @@ UNTESTED = {
 SPEAKERS = {
     f"{PACKAGE}/{name}.py"
     for name in (
-        "cli/main", "cli/adopt", "cli/crop", "cli/federated", "cli/gate", "cli/notice",
-        "cli/predict", "cli/push", "cli/sagemaker", "cli/serve", "cli/training", "cli/verify",
+        "cli/main", "cli/adopt", "cli/crop", "cli/crop_on_sagemaker", "cli/federated", "cli/gate",
+        "cli/notice", "cli/predict", "cli/push", "cli/sagemaker", "cli/serve", "cli/training",
+        "cli/verify",
         "runtime/terminal",
     )
 }  # fmt: skip

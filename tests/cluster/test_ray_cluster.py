@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ import psutil
 import pytest
 import yaml
 from painted import SETTINGS
-from pydantic import ValidationError
 from ray._private.utils import check_version_info
 from ray.cluster_utils import Cluster
+from s3_server import BUCKET, client_of, running_s3
 from shard_videos import ROOT, contents, copy_of, load_moody, make_project
+from small_project import run
 from waiting import wait_until
 
-from unmask import params
 from unmask.cluster import ray_cluster
+from unmask.cluster.files import SharedFolder
+from unmask.cluster.hardware import of_cores
 from unmask.faces import shards
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -68,8 +71,11 @@ def add_node(nodes: Cluster) -> Iterator[Callable[..., Any]]:
     """Return what adds a node of one core with variables of its own; they go after the test."""
     added = []
 
-    def add(**variables: str) -> Any:
-        node = nodes.add_node(num_cpus=1, object_store_memory=80_000_000, env_vars=variables)
+    def add(*, gpus: int = 0, **variables: str) -> Any:
+        # What is told of GPUs is believed.
+        node = nodes.add_node(
+            num_cpus=1, num_gpus=gpus, object_store_memory=80_000_000, env_vars=variables
+        )
         added.append(node)
         return node
 
@@ -197,6 +203,76 @@ def test_ctrl_c_stops_the_nodes_and_keeps_what_is_done(here, root, nodes, add_no
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
+# ---------------------------------------------------------------- by a remote
+
+
+@pytest.fixture
+def by_remote(here: Path, tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The same in a checkout whose videos lie in a DVC remote, and the variables of who may ask."""
+    root = copy_of(here, tmp_path / "checkout")
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n    remote = shared\n"
+        f"['remote \"shared\"']\n    url = s3://{BUCKET}/shared\n"
+    )
+    graph = {"cmd": "true", "matrix": {"chunk": ["wild"]}, "outs": ["raw/${item.chunk}/videos"]}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"raw": graph}}))
+    run(root, "dvc", "commit", "--force", "--quiet", "raw@wild")
+    with running_s3() as (variables, _):
+        run(root, "dvc", "push", "--quiet", **variables)
+        yield root, variables
+
+
+def test_nodes_that_share_nothing_crop_by_the_remote(here, by_remote, nodes, add_node):
+    """One may not ask, one dies, and so does the driver; the next run takes in what was done."""
+    root, may_ask = by_remote
+    on_ray = ["--on", "ray", "--files", "remote", "--address", nodes.address, "--shard", "3"]
+    add_node(AWS_EC2_METADATA_DISABLED="true")
+    doomed, _ = (add_node(SECONDS_A_SEARCH="0.3", **may_ask) for _ in range(2))
+    first = start(root, *on_ray, **may_ask)
+    wait_for(lambda: len(list(root.glob("faces/wild/v*.mp4"))) > 0, first)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+
+    second = start(root, *on_ray, **may_ask)
+    before = len(list(root.glob("faces/wild/v*.mp4")))
+    wait_for(lambda: len(list(root.glob("faces/wild/v*.mp4"))) > before, second)
+    nodes.remove_node(doomed, allow_graceful=False)
+    _, said = second.communicate(timeout=240)
+    assert second.returncode == 0, said
+    assert "gets no shards: Asked AWS for s3://the-remote/shared/files/md5/" in said
+    assert "found no credentials" in said
+    assert contents(root / "faces/wild") == contents(here / "faces/wild")
+    assert "chunk wild: 15 videos, 12 with a face, 3 without (1 crashed, 1 not_a_video, 1 t" in said
+    assert not (root / ".crop_shards").exists()
+
+
+def test_a_blob_that_has_changed_ends_the_run_by_name(by_remote, nodes, add_node):
+    root, may_ask = by_remote
+    path = root / "raw/wild/videos/v03.mp4"
+    digest = md5(path.read_bytes()).hexdigest()
+    name = f"shared/files/md5/{digest[:2]}/{digest[2:]}"
+    s3 = client_of(may_ask)
+    s3.put_object(Bucket=BUCKET, Key=name, Body=bytes(path.stat().st_size))
+    add_node(**may_ask)
+    on_ray = ["--on", "ray", "--files", "remote", "--address", nodes.address]
+    said = type_in(root, *on_ray, code=1, **may_ask)
+    [line] = [line for line in said.splitlines() if line.startswith("Error")]
+    assert line.startswith(f"Error: raw/wild/videos/v03.mp4: asked for content of MD5 {digest}")
+    assert "Delete that object and run `dvc push`" in line
+
+
+def test_who_asks_by_a_remote_needs_rights_too(by_remote):
+    root, may_ask = by_remote
+    on_ray = ["--on", "ray", "--files", "remote"]
+    nobody = may_ask | {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    said = type_in(root, *on_ray, code=1, **nobody)
+    [line] = [line for line in said.splitlines() if line.startswith("Error")]
+    assert "Asked AWS for what s3://the-remote/shared/files/md5/ holds; found no cred" in line
+    said = type_in(root, "--files", "remote", code=1)
+    assert "--files remote is for the nodes of a Ray cluster: add --on ray." in said
+
+
 def test_another_token_is_one_line():
     """Ray says InvalidAuthToken on stderr, tries for half a minute, and raises this."""
     said = ray_cluster._explain(
@@ -218,49 +294,34 @@ def test_other_versions_are_one_line():
     assert said.endswith("Install the same Ray and the same Python on both sides.")
 
 
-def test_a_node_that_sees_another_folder_is_left_out(tmp_path):
-    """Its folder of that name is its own: the marker is not there, or is another run's."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    nodes = ray_cluster.RayNodes(here, SETTINGS, load_moody)
-    written = nodes._write_marker()
-    assert nodes._write_marker() == written
-    assert ray_cluster._probe(SETTINGS, str(nodes.marker), written)[0]
-    other = ray_cluster.RayNodes(there, SETTINGS, load_moody)
-    assert not ray_cluster._probe(SETTINGS, str(other.marker), written)[0]
-    other._write_marker()
-    is_shared, facts = ray_cluster._probe(SETTINGS, str(other.marker), written)
-    assert not is_shared
-    said = nodes._find_fault(is_shared=is_shared, there=facts)
-    assert said.startswith(f"it does not see {here}, which this machine has just written to. Put")
-    assert nodes._find_fault(is_shared=True, there=facts) == ""
-    said = nodes._find_fault(is_shared=True, there=facts | {"av": "17.0.0", "numpy": "none"})
+def test_a_shard_of_a_gpu_goes_to_nodes_that_have_one(here, root, nodes, add_node):
+    """No GPU is here: a node claims one, and the detector that all workers share is of squares."""
+    add_node()
+    add_node(gpus=1)
+    on_ray = ["--on", "ray", "--address", nodes.address, "--gpus", "--shard", "8"]
+    said = type_in(root, *on_ray)
+    assert "gets no shards: it has no GPU, and shards of GPUs were asked for (--gpus)" in said
+    by_workers = {n: d for n, d in contents(here / "faces/wild").items() if n.startswith("v")}
+    made = contents(root / "faces/wild")
+    assert by_workers.items() <= made.items()
+    assert {"crash_0.mp4", "hang_0.mp4"} <= made.keys()  # the squares that say so are only faces
+
+
+def test_no_gpu_at_all_is_one_line(root, nodes, add_node):
+    add_node()
+    said = type_in(root, "--on", "ray", "--address", nodes.address, "--gpus", code=1)
+    [line] = [line for line in said.splitlines() if line.startswith("Error")]
+    assert "Asked for nodes to crop on; none can work. node " in line
+    assert line.endswith(": it has no GPU, and shards of GPUs were asked for (--gpus)")
+
+
+def test_a_node_of_other_versions_is_left_out_by_name(tmp_path):
+    nodes = ray_cluster.RayNodes(SharedFolder(tmp_path), SETTINGS, of_cores(load_moody))
+    there = shards.this_machine(SETTINGS)
+    assert nodes._find_fault("", there) == ""
+    assert nodes._find_fault("it does not see /x", there) == "it does not see /x"
+    said = nodes._find_fault("", there | {"av": "17.0.0", "numpy": "none"})
     assert re.match(r"it has av 17.0.0 in place of [0-9.]+, numpy none in place of", said)
-
-
-def test_no_chunk_s_shards_lie_where_the_marker_does(tmp_path):
-    """Chunks may be called anything that params.yaml takes, also `shared`."""
-    nodes = ray_cluster.RayNodes(tmp_path, SETTINGS, load_moody)
-    assert nodes.marker.parent == tmp_path / shards.SHARDS_DIR
-    with pytest.raises(ValidationError, match="must be a plain name below data/chunks"):
-        params.Params.model_validate(
-            yaml.safe_load((ROOT / "params.yaml").read_text()) | {"chunks": [nodes.marker.name]}
-        )
-
-
-def test_drivers_in_one_checkout_have_a_marker_each(tmp_path):
-    """One that ends takes its own away alone; what a killed one left is deleted by the next."""
-    first, second = (ray_cluster.RayNodes(tmp_path, SETTINGS, load_moody) for _ in range(2))
-    texts = first._write_marker(), second._write_marker()
-    assert texts[0] != texts[1]
-    first.close()
-    assert not first.marker.exists()
-    assert ray_cluster._probe(SETTINGS, str(second.marker), texts[1])[0]
-    os.close(second._marker_lock)  # as when it is killed
-    third = ray_cluster.RayNodes(tmp_path, SETTINGS, load_moody)
-    third._write_marker()
-    assert list(third.marker.parent.iterdir()) == [third.marker]
-    third.close()
-    assert not third.marker.parent.exists()
 
 
 def test_nobody_at_the_address_is_one_line(root):

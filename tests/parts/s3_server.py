@@ -1,6 +1,5 @@
 """An S3 server on loopback, as a context: moto's, which checks no rights, with the one who asks."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,10 +25,7 @@ def running_s3() -> Iterator[tuple[dict[str, str], Any]]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
     }
-    client = boto3.client(
-        "s3", endpoint_url=variables["AWS_ENDPOINT_URL"], region_name=REGION,
-        aws_access_key_id="AKIATEST", aws_secret_access_key="a-secret-of-this-test",
-    )  # fmt: skip
+    client = client_of(variables)
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     try:
         yield variables, client
@@ -43,6 +39,9 @@ def names(client: Any, prefix: str = "") -> list[str]:
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
-def without_aws() -> dict[str, str]:
-    """Return the environment without what would say something about AWS."""
-    return {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+def client_of(variables: dict[str, str]) -> Any:
+    """Return a client for the server that the variables name."""
+    return boto3.client(
+        "s3", endpoint_url=variables["AWS_ENDPOINT_URL"], region_name=REGION,
+        aws_access_key_id="AKIATEST", aws_secret_access_key="a-secret-of-this-test",
+    )  # fmt: skip

@@ -5,16 +5,19 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import yaml
-from painted import SETTINGS, PatientDetector, Picture, at, squares
+from painted import SETTINGS, PatientDetector, Picture, at, load_patiently, squares
 from tests.conftest import make_video_file
 
 from unmask import params
 from unmask.errors import DiskError
+from unmask.faces import shared_detector
+from unmask.faces.detector import LoadDetector
 from unmask.faces.tracks import Detection
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +63,19 @@ class MoodyDetector(PatientDetector):
 def load_moody(_: params.Detect) -> MoodyDetector:
     """Return what a worker process finds squares with."""
     return MoodyDetector()
+
+
+@contextmanager
+def shared_on_gpu(_: params.Detect) -> Iterator[LoadDetector]:
+    """Give workers one detector of squares, in a task to which Ray gave a GPU of the node."""
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    with shared_detector.shared(PatientDetector(), load_patiently) as load_detector:
+        yield load_detector
+
+
+def no_fault() -> str:
+    """Return what a node says whose GPU can be used."""
+    return ""
 
 
 def contents(folder: Path) -> dict[str, str]:

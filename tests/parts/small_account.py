@@ -50,6 +50,7 @@ class Service:
         }
         self.requests: list[dict[str, Any]] = []  # of CreateTrainingJob, as they came in
         self.quotas = {"ml.g5.xlarge for training job usage": 1.0}
+        self.cropping: list[dict[str, Any]] = []  # of CreateProcessingJob
 
     def client(self, name: str) -> Any:
         keys = {name.lower(): text for name, text in KEYS.items()}
@@ -60,6 +61,17 @@ class Service:
     def jobs(self) -> dict[str, Any]:
         found: dict[str, Any] = sagemaker_backends[NUMBER][REGION].training_jobs
         return found
+
+    @property
+    def processing_jobs(self) -> dict[str, Any]:
+        found: dict[str, Any] = sagemaker_backends[NUMBER][REGION].processing_jobs
+        return found
+
+    def end_processing(self, name: str, status: str, *, said: str = "", reason: str = "") -> None:
+        """Have a Processing job be in a state; said is what its program left in output/message."""
+        job = self.processing_jobs[name]
+        job.exit_message, job.failure_reason = said or None, reason or None
+        job.processing_job_status = status
 
     def objects(self, bucket: str = BUCKET) -> dict[str, int]:
         pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket)
@@ -102,6 +114,22 @@ def running_service() -> Iterator[Service]:
         service.end(self._get_param("TrainingJobName"), "Stopping", "Stopping")
         return ActionResult({})
 
+    process = SageMakerResponse.create_processing_job
+
+    def create_processing_job(self: Any) -> ActionResult:
+        request = json.loads(self.body)
+        name = request["ProcessingJobName"]
+        if name in service.processing_jobs:
+            raise JsonRESTError("ResourceInUse", f"{name} is there")
+        result: ActionResult = process(self)
+        service.end_processing(name, "InProgress")
+        service.cropping.append(request)  # last: the tests' service waits for it
+        return result
+
+    def stop_processing_job(self: Any) -> ActionResult:
+        service.end_processing(self._get_param("ProcessingJobName"), "Stopping")
+        return ActionResult({})
+
     def list_service_quotas(_: Any) -> str:
         rows = [{"QuotaName": name, "Value": value} for name, value in service.quotas.items()]
         return json.dumps({"Quotas": rows})
@@ -109,6 +137,8 @@ def running_service() -> Iterator[Service]:
     with (
         patch.object(SageMakerResponse, "create_training_job", create_training_job),
         patch.object(SageMakerResponse, "stop_training_job", stop_training_job, create=True),
+        patch.object(SageMakerResponse, "create_processing_job", create_processing_job),
+        patch.object(SageMakerResponse, "stop_processing_job", stop_processing_job),
         patch.object(
             ServiceQuotasResponse, "list_service_quotas", list_service_quotas, create=True
         ),

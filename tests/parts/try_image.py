@@ -1,4 +1,4 @@
-"""Build the image of training jobs and train in it, as SageMaker would: `make image-test`.
+"""Build the image of jobs, train and crop in it, as SageMaker would: `make image-test`.
 
 Needs podman, runc and debootstrap, all packages of Debian's, root, and the crops that `make repro`
 made. Downloads gigabytes. The image stays, as unmask:test.
@@ -11,14 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from hashlib import sha256
+from hashlib import md5, sha256
 from pathlib import Path
 
 from training_job import files, key, lay_down
 
 from unmask import params
+from unmask.faces import shards
+from unmask.faces.crops import find_missing, find_videos
 from unmask.models import checkpoint
-from unmask.sagemaker import contract
+from unmask.sagemaker import contract, crop_contract
+from unmask.sagemaker.crop_contract import Video, Work
+from unmask.storage.blobs import StoredFile
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("podman", "runc", "debootstrap")
@@ -123,6 +127,51 @@ def train_interrupted(base: Path) -> None:
     train(base)
 
 
+def lay_down_videos(base: Path, count: int) -> Work:
+    """Fill base with what SageMaker gives to a Processing job that crops some of the sample."""
+    found = find_videos(Path("raw/sample/videos"))[:count]
+    jobs = find_missing(found, Path("faces/none"), params.load().faces, workers=1)
+    videos = []
+    for job in jobs:
+        content = job.path.read_bytes()
+        file = StoredFile(job.path.as_posix(), md5(content).hexdigest(), len(content))
+        stored = base / crop_contract.PROCESSING_INPUTS / contract.FILES / file.stored
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_bytes(content)
+        videos.append(Video(file, job.video_id, "faces/sample", job.is_track, f"sample/{job.key}"))
+    settings = jobs[0].settings
+    work = Work(shards.this_machine(settings), settings, tuple(videos))
+    asked = base / crop_contract.PROCESSING_INPUTS / crop_contract.ASKED / crop_contract.ASKED_NAME
+    asked.parent.mkdir()
+    asked.write_text(work.text)
+    for name in (crop_contract.PROCESSING_OUTPUT, "output"):
+        (base / name).mkdir(parents=True)
+    return work
+
+
+def check_crops(base: Path, work: Work) -> None:
+    """Compare a job's crops with those that `make repro` made here."""
+    output = base / crop_contract.PROCESSING_OUTPUT
+    for video in work.videos:
+        result = json.loads((output / f"{video.result}.json").read_text())
+        assert result["digests"], video
+        for name, digest in result["digests"].items():
+            made = (output / video.result / name).read_bytes()
+            here = (ROOT / video.chunk / name).read_bytes()
+            assert digest == sha256(made).hexdigest() == sha256(here).hexdigest(), name
+
+
+def crop(base: Path) -> None:
+    """Run a Processing job to its end."""
+    work = lay_down_videos(base, 4)
+    folders = [f"--volume={base / name}:/opt/ml/{name}" for name in ("processing", "output")]
+    limits = ["--ulimit=nofile=8192:8192", "--ulimit=nproc=8192:8192", "--network=host"]
+    program = ["--entrypoint", "python", IMAGE, "/opt/ml/code/crop.py"]
+    code = podman("run", "--rm", *limits, *folders, *program, check=False)
+    assert code == 0, f"exit code {code}: see above"
+    check_crops(base, work)
+
+
 def main() -> None:
     missing = [name for name in NEEDED if not shutil.which(name)]
     if missing or os.geteuid() != 0:
@@ -156,7 +205,8 @@ def main() -> None:
         assert carried.run_key == wanted.key
         train_interrupted(parts)
         assert content(parts) == content(whole)
-    say("passed: a model was trained, and the same one in two parts")
+        crop(Path(folder) / "crops")
+    say("passed: a model was trained, and the same one in two parts; videos were cropped")
 
 
 if __name__ == "__main__":

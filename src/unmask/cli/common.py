@@ -323,11 +323,11 @@ def await_job(account: "Account", found: "Job", job_config: "JobConfig") -> "Job
     from unmask.sagemaker import jobs
 
     return jobs.await_end(
-        account, found.name, poll_s=job_config.poll_s, sleep=time.sleep, ask_to_stop=_ask_to_stop
+        account, found.name, poll_s=job_config.poll_s, sleep=time.sleep, ask_to_stop=ask_to_stop
     )
 
 
-def _ask_to_stop() -> bool:
+def ask_to_stop() -> bool:
     """Say whether a job shall stop; where nobody can answer, or somebody won't, it goes on."""
     if not sys.stdin.isatty():
         return False

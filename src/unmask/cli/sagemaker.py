@@ -2,23 +2,22 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unmask import params
 from unmask.cli.command_group import CommandGroup, needs
+from unmask.cli.job_options import given_ones, with_job_options
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 from unmask.sagemaker import config
 
 if TYPE_CHECKING:
     from unmask.sagemaker.checks import Account
+    from unmask.sagemaker.crop_jobs import CropJob
     from unmask.sagemaker.jobs import Job
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group(cls=CommandGroup)
@@ -30,28 +29,8 @@ def sagemaker() -> None:
     """
 
 
-def _with_job_options(command: Command) -> Command:
-    """Give a command an option for each field of JobConfig; one not given is None or empty."""
-    for name, field in reversed(config.JobConfig.model_fields.items()):
-        flag = name.replace("_", "-")
-        hint = "" if field.default in (None, (), {}) else f" [default: {field.default}]"
-        words = f"{field.description}{hint} [{config.variable(name)}]"
-        if field.annotation is bool:
-            option = click.option(f"--{flag}/--no-{flag}", default=None, help=words)
-        elif isinstance(field.default, (tuple, dict)):
-            singular = "--variable" if name == "environment" else f"--{flag.removesuffix('s')}"
-            option = click.option(singular, name, multiple=True, help=f"{words} Can be repeated.")
-        else:
-            kinds = {field.annotation, *get_args(field.annotation)}
-            kind = next((kind for kind in (int, float) if kind in kinds), str)
-            option = click.option(f"--{flag}", name, type=kind, help=words)
-        command = option(command)
-    return command
-
-
 def _job_config(given: dict[str, Any]) -> config.JobConfig:
-    known = {name: value for name, value in given.items() if value not in (None, ())}
-    return config.read_config(os.environ, known)
+    return config.read_config(os.environ, given_ones(given))
 
 
 @sagemaker.command()
@@ -65,7 +44,7 @@ def _job_config(given: dict[str, Any]) -> config.JobConfig:
     show_default=True,
     help="With --local: where the model is put.",
 )
-@_with_job_options
+@with_job_options(config.JobConfig)
 @needs("aws", "train", "dvc")
 def submit(dry_run: bool, local: bool, wait: bool, model: Path, **given: Any) -> None:
     """Send the training that `dvc repro` would do, and print its job's name.
@@ -144,12 +123,28 @@ def _find_job(name: str | None, region: str | None) -> "tuple[Account, Job]":
     return account, found
 
 
+def _find_cropping(name: str | None, region: str | None) -> "tuple[Account, CropJob] | None":
+    """Return the job of that name if it is one of `unmask crop`."""
+    from unmask.cli import common
+    from unmask.sagemaker import crop_jobs
+    from unmask.sagemaker.checks import sign_in
+
+    if name is None or not crop_jobs.is_one(name):
+        return None
+    common.set_up_logging()
+    account = sign_in(_job_config({"region": region}).region)
+    return account, crop_jobs.describe(account, name)
+
+
 @sagemaker.command()
 @click.argument("job", required=False)
 @click.option("--region", help="AWS region; that of your AWS settings by default.")
 @needs("aws", "train", "dvc")
 def status(job: str | None, region: str | None) -> None:
     """Say how far JOB is; by default the last one of this checkout's params, data and code."""
+    if cropping := _find_cropping(job, region):
+        terminal.echo(cropping[1].line)
+        return
     _, found = _find_job(job, region)
     terminal.echo(found.line)
 
@@ -160,8 +155,13 @@ def status(job: str | None, region: str | None) -> None:
 @needs("aws", "train", "dvc")
 def stop(job: str | None, region: str | None) -> None:
     """Stop JOB; what it has done is kept, and the next job of the same key goes on from it."""
+    from unmask.sagemaker import crop_jobs
     from unmask.sagemaker import jobs as sagemaker_jobs
 
+    if cropping := _find_cropping(job, region):
+        crop_jobs.stop(cropping[0], cropping[1].name)
+        terminal.echo(f"{cropping[1].name} was told to stop")
+        return
     account, found = _find_job(job, region)
     sagemaker_jobs.stop(account, found.name)
     terminal.echo(f"{found.name} was told to stop")

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,12 +76,29 @@ class Nodes(Protocol):
         """Stop the attempts that still run."""
 
 
+class Collect(Protocol):
+    """Brings what nodes made of videos into an attempt's folder: files.Files.collect."""
+
+    def __call__(self, jobs: Sequence[Job], folder: Path, *, passing: bool) -> None:
+        """Fill the folder; passing says whether failures that may pass are taken, too."""
+
+
+def _nothing_to_collect(jobs: Sequence[Job], folder: Path, *, passing: bool) -> None:
+    """Leave the folder as nodes filled it."""
+
+
 def crop_on(
-    nodes: Nodes, jobs: Sequence[Job], root: Path, *, shard_videos: int
+    nodes: Nodes,
+    jobs: Sequence[Job],
+    root: Path,
+    *,
+    shard_videos: int,
+    collect: Collect = _nothing_to_collect,
 ) -> Iterator[VideoFaces]:
     """Yield a row for each video once its crop files are in its faces_dir.
 
-    root is the folder that all nodes see. What an interrupted run left there is taken in first. A
+    Attempts' folders are in root. collect brings into one what its node made, where nodes don't
+    fill it themselves. What an interrupted run left is taken in first. A
     shard whose node dies or fails goes to another, without the videos of it that were done. A node
     that fails gets no more; a node that joins gets some.
 
@@ -91,6 +109,7 @@ def crop_on(
     chunk = jobs[0].faces_dir.name
     shards_dir = root / shards.SHARDS_DIR / chunk
     left = {job.video_id: job for job in jobs}
+    collect(jobs, shards.new_folder(shards_dir, Shard(tuple(jobs))), passing=False)
     for row in shards.take_in_leftovers(shards.attempts_at(shards_dir), jobs):
         del left[row.video_id]
         yield row
@@ -111,7 +130,7 @@ def crop_on(
             for outcome in nodes.wait():
                 attempt = outcome.attempt
                 attempt.node.running -= 1
-                rest = yield from _take_in(outcome)
+                rest = yield from _take_in(outcome, collect)
                 if rest:
                     # On a machine that is often taken back a shard may take many, bit by bit.
                     got_on = len(rest) < len(attempt.shard.jobs)
@@ -124,13 +143,16 @@ def crop_on(
     finally:
         nodes.stop()
     shards.discard(shards_dir)
+    with suppress(OSError):  # it holds a marker, or other chunks' shards
+        shards_dir.parent.rmdir()
 
 
-def _take_in(outcome: Outcome) -> Generator[VideoFaces, None, list[Job]]:
+def _take_in(outcome: Outcome, collect: Collect) -> Generator[VideoFaces, None, list[Job]]:
     """Yield the rows that an attempt made; return the jobs that are left, after saying why."""
     attempt, node = outcome.attempt, outcome.attempt.node
     left = {job.video_id: job for job in attempt.shard.jobs}
     failure, is_the_nodes = outcome.failure, outcome.is_the_nodes
+    collect(attempt.shard.jobs, attempt.folder, passing=not failure)
     if not failure:
         try:
             for row in shards.take_in(attempt.folder, attempt.shard, outcome.digests):

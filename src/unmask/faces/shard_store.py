@@ -99,6 +99,19 @@ class Results:
                 Body=text_of(row, folder).encode(), **encrypted,
             )  # fmt: skip
 
+    def try_to_write(self) -> None:
+        """Write an object without content.
+
+        Raises:
+            StorageError: who asks may not.
+        """
+        place = f"s3://{self.bucket}/{self.prefix}/"
+        with storage_s3.asking(f"to write into {place}", "s3:PutObject"):
+            self.s3.put_object(
+                Bucket=self.bucket, Key=f"{self.prefix}/.probe", Body=b"",
+                **encryption(self.kms_key),
+            )  # fmt: skip
+
     def there(self, jobs: Iterable[Job], *, passing: bool) -> list[Job]:
         """Return the videos whose results are there; passing says whether those of failures count.
 

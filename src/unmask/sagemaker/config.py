@@ -1,9 +1,9 @@
-"""The options of a training job on SageMaker, from the command line and the environment."""
+"""The options of a job on SageMaker, from the command line and the environment."""
 
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,10 @@ _DAY_S = 24 * 60 * 60
 _MAX_TAGS, _OWN_TAGS = 50, 3
 _MAX_TAG_NAME, _MAX_TAG_VALUE = 128, 256
 _MAX_VARIABLES, _OWN_VARIABLES, _MAX_VARIABLE_CHARS = 100, 3, 512
+# CreateProcessingJob
+_MAX_PROCESSING_S, _MAX_PROCESSING_CHARS = 9 * _DAY_S, 256
+# What cropping has variables of its own for: UNMASK_SAGEMAKER_CROP_...
+_MACHINE = {"instance_type", "instance_count", "volume_gb", "max_run_s", "spot", "max_wait_s"}
 # Whoever may describe a job reads its environment.
 _SECRET = re.compile(
     r"PASSWORD|PASSWD|SECRET|CREDENTIAL|(^|_)TOKEN($|_)|(ACCESS|API|PRIVATE)_?KEY", re.I
@@ -180,9 +184,45 @@ class JobConfig(BaseModel):
         return problems
 
 
-def variable(name: str) -> str:
-    """Return the name of the environment variable for an option."""
-    return VARIABLE + name.upper()
+class CropConfig(JobConfig):
+    """What cropping jobs should have. Their machines are not those of training."""
+
+    instance_type: Annotated[
+        str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$", description="Machine to crop on.")
+    ] = "ml.c7i.4xlarge"
+    instance_count: Annotated[
+        int, Field(ge=1, description="Jobs at most, each on a machine of its own.")
+    ] = 1
+    volume_gb: Annotated[int, Field(ge=1, le=16384, description="Disk of a machine, in GB.")] = 200
+
+    def _limits(self) -> list[str]:
+        problems = super()._limits()
+        if not self.spot and self.max_run_s > _MAX_PROCESSING_S:
+            problems.append(
+                f"max_run_s {self.max_run_s}: a Processing job has at most {_MAX_PROCESSING_S}"
+            )
+        return problems
+
+    def _variable_problems(self) -> list[str]:
+        return super()._variable_problems() + [
+            f"environment's {name} has {len(value)} characters: at most {_MAX_PROCESSING_CHARS}"
+            for name, value in self.environment.items()
+            if _MAX_PROCESSING_CHARS < len(value) <= _MAX_VARIABLE_CHARS and not self.spot
+        ]
+
+
+_KINDS = (JobConfig, CropConfig)
+Config = TypeVar("Config", bound=JobConfig)
+
+
+def variable(name: str, kind: type[JobConfig] = JobConfig) -> str:
+    """Return the name of the environment variable for an option.
+
+    >>> variable("role", CropConfig), variable("spot", CropConfig)
+    ('UNMASK_SAGEMAKER_ROLE', 'UNMASK_SAGEMAKER_CROP_SPOT')
+    """
+    own = "CROP_" if kind is CropConfig and name in _MACHINE else ""
+    return VARIABLE + own + name.upper()
 
 
 def read_config(variables: Mapping[str, str], given: Mapping[str, Any]) -> JobConfig:
@@ -191,7 +231,21 @@ def read_config(variables: Mapping[str, str], given: Mapping[str, Any]) -> JobCo
     Raises:
         JobError: one is unknown or out of range, or two don't fit together.
     """
-    known = {variable(name): name for name in JobConfig.model_fields}
+    return _read(variables, given, JobConfig)
+
+
+def read_crop_config(variables: Mapping[str, str], given: Mapping[str, Any]) -> CropConfig:
+    """Return the options of cropping jobs, as read_config does.
+
+    Raises:
+        JobError: as read_config.
+    """
+    return _read(variables, given, CropConfig)
+
+
+def _read(variables: Mapping[str, str], given: Mapping[str, Any], kind: type[Config]) -> Config:
+    own = {variable(name, kind): name for name in kind.model_fields}
+    known = {variable(name, each) for each in _KINDS for name in each.model_fields}
     found: dict[str, Any] = {}
     if region := variables.get("AWS_REGION"):  # boto3 alone reads AWS_DEFAULT_REGION only
         found["region"] = region
@@ -199,12 +253,14 @@ def read_config(variables: Mapping[str, str], given: Mapping[str, Any]) -> JobCo
         if not set_one.startswith(VARIABLE) or not text:
             continue
         if set_one not in known:
-            close = difflib.get_close_matches(set_one, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f": known are {', '.join(known)}."
+            close = difflib.get_close_matches(set_one, sorted(known), n=1)
+            listed = ", ".join(sorted(known))
+            hint = f"; did you mean {close[0]}?" if close else f": known are {listed}."
             raise JobError(f"{set_one} is set, and means nothing{hint} Unset or correct it.")
-        found[known[set_one]] = text
+        if set_one in own:
+            found[own[set_one]] = text
     try:
-        return JobConfig.model_validate(found | dict(given))
+        return kind.model_validate(found | dict(given))
     except ValidationError as error:
         problems = []
         for problem in error.errors():

@@ -18,6 +18,10 @@ class StorageError(UnmaskError):
     """A store can't be asked, or does not hold what it should."""
 
 
+class BlobError(StorageError):
+    """A store lacks a file's content, or has another in its place: whoever asks gets the same."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file of a checkout: where it belongs, and what it holds."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.runtime.disk import writing
-from unmask.storage.blobs import MAX_CONNECTIONS, StorageError, Store, StoredFile
+from unmask.storage.blobs import MAX_CONNECTIONS, BlobError, StorageError, Store, StoredFile
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"}
 _SIGNED_OUT = {
@@ -145,7 +145,7 @@ def download(s3: Any, store: Store, files: Iterable[StoredFile], root: Path) -> 
     """Put each file at its path below root, after checking that its content is the one it had.
 
     Raises:
-        StorageError: a blob is missing, or is another file's or half a file.
+        BlobError: a blob is missing, or is another file's or half a file.
         DiskError: the disk takes no more.
     """
     with ThreadPoolExecutor(MAX_CONNECTIONS) as pool:
@@ -155,14 +155,14 @@ def download(s3: Any, store: Store, files: Iterable[StoredFile], root: Path) -> 
 def _fetch(s3: Any, store: Store, root: Path, file: StoredFile) -> None:
     target, name = root / file.path, store.object_name(file)
     if not save(s3, store.bucket, name, target):
-        raise StorageError(
+        raise BlobError(
             f"{file.path}: asked for its content, s3://{store.bucket}/{name}; there is no such "
             "object. Run `dvc push` where the file is."
         )
     with target.open("rb") as content:
         found = hashlib.file_digest(content, "md5").hexdigest()
     if found != file.md5:
-        raise StorageError(
+        raise BlobError(
             f"{file.path}: asked for content of MD5 {file.md5}, found {found} in "
             f"s3://{store.bucket}/{name}. Delete that object and run `dvc push` where the file is "
             "whole."
