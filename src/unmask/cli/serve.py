@@ -21,6 +21,7 @@ from unmask.runtime.json_log import FIELDS
 from unmask.runtime.scratch import all_in, private_folder
 
 if TYPE_CHECKING:
+    from unmask.serve.allowed_folder import AllowedFolder
     from unmask.serve.queue import Limits
 
 _log = logging.getLogger(__name__)
@@ -105,6 +106,12 @@ _log = logging.getLogger(__name__)
     help="A proxy's address or network, whose X-Forwarded-For, -Host and -Prefix are believed.",
 )
 @click.option(
+    "--files",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Whoever asks may name files in it, instead of sending them.",
+)
+@click.option(
     "--log",
     "log_form",
     type=click.Choice(["text", "json"]),
@@ -141,6 +148,7 @@ def serve(
     allowed_hosts: tuple[str, ...],
     root_path: str,
     trusted_proxies: tuple[str, ...],
+    files: Path | None,
     log_form: str,
     log_names: bool,
     trust: Path | None,
@@ -161,7 +169,7 @@ def serve(
         asked = _Asked(
             host, port, _read_password(password_file), keep, _check_root_path(root_path),
             _check_names(allowed_hosts), _check_proxies(trusted_proxies), upload_s,
-            _read_trusted(trust), set_up_logging, log_form == "json", log_names,
+            _read_trusted(trust), _allow(files), set_up_logging, log_form == "json", log_names,
         )  # fmt: skip
         is_local = host in LOOPBACK
         if not is_local and asked.password is None:
@@ -196,6 +204,7 @@ class _Asked:
     trusted_proxies: tuple[str, ...]
     upload_s: float
     trusted_pem: str | None
+    files: "AllowedFolder | None"
     set_up_logging: Callable[[], None]
     logs_json: bool
     logs_names: bool
@@ -282,7 +291,7 @@ def _serve(
             rules = app.Rules(
                 asked.host, asked.password, asked.keep, asked.allowed_hosts, asked.root_path,
                 asked.trusted_proxies, Pace(whole_s=asked.upload_s),
-                logs_requests=asked.logs_json, logs_names=asked.logs_names,
+                files=asked.files, logs_requests=asked.logs_json, logs_names=asked.logs_names,
             )  # fmt: skip
             app.run(listening, job_queue, rules)
 
@@ -352,6 +361,12 @@ def _read_trusted(path: Path | None) -> str | None:
     from unmask.answers.ask_files import read_trusted
 
     return None if path is None else read_trusted(path)
+
+
+def _allow(folder: Path | None) -> "AllowedFolder | None":
+    from unmask.serve.allowed_folder import AllowedFolder
+
+    return None if folder is None else AllowedFolder(folder)
 
 
 def _read_password(path: Path | None) -> str | None:

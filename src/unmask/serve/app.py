@@ -22,7 +22,8 @@ from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
 from unmask.runtime.plain_text import clean_name
-from unmask.serve import bare, forms, openapi
+from unmask.serve import allowed_folder, bare, forms, openapi
+from unmask.serve.allowed_folder import AllowedFolder
 from unmask.serve.connections import Crowd, Patience, Server, make_room
 from unmask.serve.door import REQUEST_ID, Door
 from unmask.serve.faults import Faults
@@ -59,6 +60,7 @@ class Rules:
     trusted_proxies: tuple[str, ...] = ()  # addresses and networks
     pace: Pace = field(default_factory=Pace)
     patience: Patience = field(default_factory=Patience)
+    files: AllowedFolder | None = None  # whose files a request may name
     logs_requests: bool = False
     logs_names: bool = False  # of files, and addresses of clients
 
@@ -123,7 +125,12 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
         assert job_queue.run_info is not None
         has_password = rules.password is not None
         return JSONResponse(
-            openapi.describe(job_queue.limits, job_queue.run_info, has_password=has_password)
+            openapi.describe(
+                job_queue.limits,
+                job_queue.run_info,
+                has_password=has_password,
+                has_files=rules.files is not None,
+            )
         )
 
     @app.post("/api/predict")
@@ -147,7 +154,7 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
         try:
             job = _admit(job_queue, request)
             try:
-                await _receive(request, job, job_queue)
+                await _receive(request, job, job_queue, None)
             except BaseException as error:
                 job_queue.drop(job)
                 if isinstance(error, UploadError) and error.is_slow:
@@ -222,7 +229,7 @@ async def _answer(
     """Return what is to be said of the video that a request brings; whoever hangs up stops it."""
     job = _admit(job_queue, request)
     try:
-        await _receive(request, job, job_queue)
+        await _receive(request, job, job_queue, rules.files)
         job.wants_report = wants_report
         job_queue.submit(job)
         while job.outcome is None:
@@ -263,10 +270,13 @@ def keep(rules: Rules, job: QueuedJob, result: Result) -> None:
 # ---------------------------------------------------------------- uploads
 
 
-async def _receive(request: Request, job: QueuedJob, job_queue: JobQueue) -> None:
-    """Write the file of a request, a form's or the body itself, to where the job wants it.
+async def _receive(
+    request: Request, job: QueuedJob, job_queue: JobQueue, files: AllowedFolder | None
+) -> None:
+    """Write the file of a request to where the job wants it.
 
-    The gate has limited the body in size and time.
+    It is a form's, the body itself, or one of the files that may be named. The gate has limited
+    the body in size and time.
 
     Raises:
         UploadError: there is no file, or an empty one; or the gate raises it.
@@ -276,7 +286,11 @@ async def _receive(request: Request, job: QueuedJob, job_queue: JobQueue) -> Non
     chunks = _chunks(request, job)
     try:
         with writing(job.video), job.video.open("wb") as file:
-            if forms.is_form(kind):
+            if files and allowed_folder.is_link(kind):
+                path = await allowed_folder.read_path(chunks)
+                job.name = clean_name(path)
+                await files.copy(path, file, job_queue.limits.max_bytes, lambda: _check_place(job))
+            elif forms.is_form(kind):
                 job.name = clean_name(await forms.receive(kind, chunks, file))
             else:
                 job.name = clean_name(request.query_params.get("name", ""))
