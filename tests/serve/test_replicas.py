@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,22 +51,23 @@ def free_port() -> int:
     return port
 
 
-@pytest.fixture(scope="module")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+@contextmanager
+def proxied(factory: pytest.TempPathFactory, text: str) -> Iterator[Replicas]:
+    """Two servers behind nginx, by a text like the example's."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         pytest.skip("NO NGINX: `apt-get install nginx-light` tests two servers behind it")
-    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    folder, port = factory.mktemp("nginx"), free_port()
     limits = Limits(100_000, 60, 60, waiting=50, jobs=1)
     rules = {"trusted_proxies": ("127.0.0.1",), "allowed_hosts": (NAME, f"127.0.0.1:{port}")}
     with ExitStack() as stack:
         servers = []
         for name in ("first", "second"):
-            place = tmp_path_factory.mktemp(name)
+            place = factory.mktemp(name)
             made = stack.enter_context(small_server(place, limits=limits, **rules))
             made.job_queue.run_info = RunInfo(name, "1")
             servers.append(made)
-        text = EXAMPLE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+        text = text.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
         for number, made in enumerate(servers, 7861):
             text = text.replace(f"127.0.0.1:{number}", f"127.0.0.1:{made.port}")
         folders = "".join(
@@ -79,13 +80,18 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
         )
         process = subprocess.Popen([nginx, "-c", str(folder / "nginx.conf")])
         try:
-            found = Replicas(tuple(servers), port)
             wait_until(lambda: process.poll() is not None or answers(port))
             assert process.poll() is None, (folder / "log").read_text()
-            yield found
+            yield Replicas(tuple(servers), port)
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    with proxied(tmp_path_factory, EXAMPLE.read_text()) as found:
+        yield found
 
 
 def answers(port: int) -> bool:
@@ -155,6 +161,27 @@ def test_pages_work_whichever_server_they_stay_with(replicas: Replicas) -> None:
             if len(stayed) == 2:
                 break
     assert stayed == {"first", "second"}
+
+
+def test_a_page_that_stays_with_no_server_says_that_it_failed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    text = EXAMPLE.read_text().replace("hash $unmask_replica consistent;", "")
+    clip: Any = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": b"not much of a video"}
+    with proxied(tmp_path_factory, text) as found, open_chromium() as browser:
+        ids = {made.get("/gradio_api/app_id").body for made in found.servers}
+        assert len(ids) == 1  # else Gradio draws the page anew, and no word is left on it
+        failed = 0
+        for _ in range(8):
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(f"http://127.0.0.1:{found.port}/unmask/")
+            page.get_by_text("Evidence, not proof").wait_for()
+            page.locator("#clip input[type=file]").set_input_files(clip)
+            page.locator(".problem").or_(page.get_by_text("You are next")).first.wait_for()
+            failed += page.locator(".problem").count() > 0
+            context.close()
+    assert failed
 
 
 def test_one_server_that_has_gone_is_passed_over(replicas: Replicas) -> None:
