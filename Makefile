@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test wheel \
-  wheel-test sbom stack
+  wheel-test sbom docs stack
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -79,6 +79,19 @@ FUZZ_SECONDS ?= 60
 fuzz: install  ## each fuzz target for FUZZ_SECONDS, from where the last run ended
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
+DOCS = .site/tools
+
+docs: $(DOCS)/.installed  ## .site/html/index.html: README, docs/ and the API, to be read offline; strict
+	$(DOCS)/bin/python docs/site/gather.py .site/pages
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict  # --quiet would pass over warnings
+	@echo "open .site/html/index.html"
+
+# Tools of their own, apart from the lock: nothing here imports them.
+$(DOCS)/.installed: docs/site/requirements.lock | $(INSTALLED)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(DOCS)
+	$(BIN)/uv pip sync --quiet --python $(DOCS)/bin/python --require-hashes docs/site/requirements.lock
+	touch $@
+
 # The article's grid. A plain loop, because a worker of `dvc exp run --queue` can hang after some
 # experiments (DVC's issue 10398, open). What has its name already was done: an interrupted grid goes on.
 BACKBONES ?= x3d_xs x3d_s x3d_m
@@ -133,3 +146,4 @@ lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index
 	$(PIN) --extra serve --extra c2pa --output-file containers/serve.lock pyproject.toml
 	echo hatchling | $(PIN) --output-file containers/build.lock -
 	printf '%s\n' mlflow boto3 psycopg2-binary | $(PIN) --output-file containers/mlflow.lock -
+	$(PIN) --output-file docs/site/requirements.lock docs/site/requirements.in

@@ -6,8 +6,6 @@ python stages/robustness.py RAW FACES MODEL ANSWERS METRICS_FILE PLOTS
 import sys
 from pathlib import Path
 
-import torch
-
 from unmask import params
 from unmask.cli.common import has_gpu, open_tracker, progress, run_stage, workers
 from unmask.data import copies
@@ -23,9 +21,8 @@ def main() -> None:
     settings = params.load()
     chunks = copies.settle(read_chunks(settings.chunks, raw, faces), raw)
     videos = robustness.draw(robustness.find_originals(chunks, raw), settings.robustness)
-    predictor = Predictor.load(model)
     # The workers have the other cores, and the answers don't depend on how many there are.
-    torch.set_num_threads(1)
+    predictor = Predictor.load(model, threads=1)
     checkpoint.check_crops(predictor.checkpoint, settings.faces)  # clean videos have theirs
     degradations, crop = settings.robustness, predictor.checkpoint.faces
     with best_detector(crop.detect, on_gpu=has_gpu()) as load_detector:

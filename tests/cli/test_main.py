@@ -70,7 +70,7 @@ def test_an_option_without_its_extra_says_what_to_install(plain):
     (plain / "mlflow.db").touch()
     for typed, extra in OPTIONS.items():
         result = CliRunner().invoke(main, typed.split())
-        said = f'Error: unmask predict needs {extra}: pip install "unmask[{extra}]"'
+        said = f'Error: unmask predict needs {EXTRAS[extra][0]}: pip install "unmask[{extra}]"'
         assert (result.exit_code, result.output) == (1, said + "\n")
 
 

@@ -366,7 +366,8 @@ def test_a_report_and_an_annotated_clip_are_made_and_the_report_verified(folder,
     done = verify("clip.mp4", "--model", models / "fake")
     assert done.exit_code == 0, done.output
     assert [line.split()[:2] for line in done.output.splitlines()] == [
-        ["report", "matches"], ["file", "matches"], ["model", "matches"],
+        ["report", "matches"], ["file", "matches"], ["credentials", "matches"],
+        ["model", "matches"],
     ]  # fmt: skip
     again = ("clip.mp4", "--model", models / "fake", "--report", "pages", "--annotate", "seen")
     assert predict(*again).exit_code == 3  # what it wrote itself it may write anew
@@ -476,6 +477,17 @@ def test_what_a_file_says_of_itself_stands_beside_the_verdict(models, video):
     assert "Ann&lt;b&gt; Signer, Newsroom&lt;script&gt;" in page
     assert "c2pa.created, trainedAlgorithmicMedia, Painter&lt;i&gt; 2" in page
     assert "leads to one of the list" in " ".join(page.split())
+    for video_name, trust, codes in (
+        ("signed.mp4", ("--trust", "trust.pem"), (0, "matches")),
+        ("signed.mp4", (), (0, "not")),
+        ("changed.mp4", (), (4, "DIFFERS")),
+    ):
+        checked = CliRunner().invoke(main, ["verify", "pages/signed.html", video_name, *trust])
+        [line] = [each for each in checked.output.splitlines() if each.startswith("credentials")]
+        assert (checked.exit_code, line.split()[1]) == codes, checked.output
+    Path("trust.pem").write_bytes(Authority().pem)
+    other = ["verify", "pages/signed.html", "signed.mp4", "--trust", "trust.pem"]
+    assert CliRunner().invoke(main, other).exit_code == 8
     assert "do not hold" in Path("pages/changed.html").read_text(encoding="utf-8")
     assert "nothing follows from this" in Path("pages/plain.html").read_text(encoding="utf-8")
     verified = CliRunner().invoke(main, ["verify", "pages/signed.html", "signed.mp4"])

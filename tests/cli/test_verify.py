@@ -44,12 +44,12 @@ def verify(*words):
 @pytest.mark.usefixtures("case")
 def test_a_signature_is_checked_before_the_page():
     code, lines = verify("one.html", "--key", "public.pem")
-    assert (code, lines[0][:23]) == (0, "signature matches      ")
+    assert (code, lines[0][:25]) == (0, "signature   matches      ")
     assert lines[0].endswith("timestamp:1700000000 file:one.html hashed")
-    assert lines[1].startswith("report    matches")
+    assert lines[1].startswith("report      matches")
     code, lines = verify("one.html")
     assert (code, lines[0]) == (
-        0, "signature not compared  there is a signature, and no key was given",
+        0, "signature   not compared  there is a signature, and no key was given",
     )  # fmt: skip
 
 
@@ -61,8 +61,8 @@ def test_a_forged_page_with_a_digest_of_its_own_has_no_signature(case):
     assert verify("one.html")[0] == 0  # as without a key nobody can tell
     code, lines = verify("one.html", "--key", "public.pem")
     assert code == verification.EXIT_CODES["signature"] == 7
-    assert lines[0].startswith("signature DIFFERS")
-    assert lines[1].startswith("report    matches")
+    assert lines[0].startswith("signature   DIFFERS")
+    assert lines[1].startswith("report      matches")
 
 
 def test_another_key_or_the_signature_of_another_report_differs(case):

@@ -51,6 +51,11 @@ def test_all_nodes_install_and_start_the_same():
     starts = config["head_start_ray_commands"], config["worker_start_ray_commands"]
     assert all("RAY_worker_niceness=0" in commands[-1] for commands in starts)
     assert all(commands[-1].endswith("--disable-usage-stats") for commands in starts)
+    [packages] = [line for line in config["setup_commands"] if "--require-hashes" in line]
+    assert packages.endswith(" -r /shared/wheels/crop.lock")  # not all that training takes
+    made = (CONTAINERS / "ray-cluster.yaml").read_text().partition("cluster_name:")[0]
+    assert "--extra ray --constraint requirements.lock" in made
+    assert "--output-file /shared/wheels/crop.lock pyproject.toml" in made
     assert "--port=6379" in starts[0][-1]
     assert "--address=$RAY_HEAD_IP:6379" in starts[1][-1]
 

@@ -247,6 +247,22 @@ def test_no_chunk_s_shards_lie_where_the_marker_does(tmp_path):
         )
 
 
+def test_drivers_in_one_checkout_have_a_marker_each(tmp_path):
+    """One that ends takes its own away alone; what a killed one left is deleted by the next."""
+    first, second = (ray_cluster.RayNodes(tmp_path, SETTINGS, load_moody) for _ in range(2))
+    texts = first._write_marker(), second._write_marker()
+    assert texts[0] != texts[1]
+    first.close()
+    assert not first.marker.exists()
+    assert ray_cluster._probe(SETTINGS, str(second.marker), texts[1])[0]
+    os.close(second._marker_lock)  # as when it is killed
+    third = ray_cluster.RayNodes(tmp_path, SETTINGS, load_moody)
+    third._write_marker()
+    assert list(third.marker.parent.iterdir()) == [third.marker]
+    third.close()
+    assert not third.marker.parent.exists()
+
+
 def test_nobody_at_the_address_is_one_line(root):
     for address, words in (
         ("127.0.0.1:1", "nothing answers there ([Errno 111] Connection refused). Start it"),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unmask.forgeries.degrade import alter, degrade
+from unmask.forgeries.degrade import Originals, alter, degrade
 from unmask.records import Reason
 from unmask.video.decode import probe, read_frames
 from unmask.video.failures import DecodeError
@@ -139,6 +139,62 @@ def test_what_a_copy_lacks_is_told(tmp_path, make_video):
     content[half : half + len(content) // 10] = bytes(len(content) // 10)
     path.write_bytes(content)
     assert degrade(path, tmp_path / "copy.mp4", [{"crf": 30}], rng()) == Reason.INCOMPLETE
+
+
+def test_copies_of_one_video_cost_one_decoding(tmp_path, make_video):
+    path = make_video(tmp_path / "a.mp4", frames=20, size=(128, 96))
+    passes = [{"scale": 0.75, "noise_levels": 8.0, "crf": 28}, {"scale": 0.5, "crf": 33}]
+    alone = [copy_of(path, *some).read_bytes() for some in (passes[:1], passes)]
+    originals = Originals()
+    assert degrade(path, tmp_path / "1.mp4", passes[:1], rng(), originals) is None
+    path.unlink()  # and still there is what it showed
+    assert degrade(path, tmp_path / "2.mp4", passes, rng(), originals) is None
+    assert [(tmp_path / name).read_bytes() for name in ("1.mp4", "2.mp4")] == alone
+
+
+def test_another_rate_is_decoded_anew(tmp_path, make_video):
+    path = make_video(tmp_path / "a.mp4", frames=30, rate_fps=30)
+    originals = Originals()
+    for number, steps in enumerate(({"crf": 20}, {"rate_fps": 15.0, "crf": 20}, {"crf": 20})):
+        copy = tmp_path / f"{number}.mp4"
+        assert degrade(path, copy, [steps], rng(), originals) is None
+        assert copy.read_bytes() == copy_of(path, steps).read_bytes()
+
+
+def test_the_pictures_of_a_large_video_are_not_kept(tmp_path, make_video):
+    path = make_video(tmp_path / "a.mp4", frames=20, rate_fps=25, size=(128, 96))
+    enough = 20 * 128 * 96 * 3
+    for most_bytes, kept in ((enough, 20), (enough - 1, 0)):
+        originals = Originals(most_bytes)
+        assert len(list(originals.pictures(path, 25.0))) == 20
+        moved = path.rename(tmp_path / "elsewhere.mp4")
+        if kept:
+            assert len(list(originals.pictures(path, 25.0))) == 20
+        else:
+            with pytest.raises(DecodeError):
+                list(originals.pictures(path, 25.0))
+        moved.rename(path)
+
+
+def test_pictures_that_were_not_all_taken_are_not_taken_for_all(tmp_path, make_video):
+    path = make_video(tmp_path / "a.mp4", frames=20, rate_fps=25)
+    originals = Originals()
+    some = originals.pictures(path, 25.0)
+    next(some)
+    some.close()
+    assert len(list(originals.pictures(path, 25.0))) == 20
+
+
+def test_what_is_missing_is_told_of_each_copy(tmp_path, make_video):
+    whole = make_video(tmp_path / "whole.mp4", frames=90, rate_fps=30)
+    part = tmp_path / "part.mp4"
+    content = whole.read_bytes()
+    part.write_bytes(content[: 2 * len(content) // 3])
+    originals, told = Originals(), []
+    for number, path in enumerate((part, part, whole)):
+        copy = tmp_path / f"copy{number}.mp4"
+        told.append(degrade(path, copy, [{"crf": 30}], rng(), originals))
+    assert told == [Reason.TRUNCATED, Reason.TRUNCATED, None]
 
 
 def frames_until_broken(path):

@@ -1,5 +1,6 @@
 """Clips are read back from crop files whose frames spell their own index."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from unmask.models.clips import (
     ClipDataset,
     ClipItem,
     EpochSampler,
+    add_twins,
     augment,
     clip_items,
     forge_clip,
@@ -60,6 +62,27 @@ def two_people(label: int, forged: ForgedPart | None) -> Chunk:
     )
     record = VideoRecord("v", "v.mp4", label, "p", ["real", "swap"][label], "train", (), forged)
     return Chunk("c", [record], {"v": VideoFaces("v", "", tracks)}, Path())
+
+
+def test_items_hold_arrays_and_what_forges_them_only_where_they_may_be_forged() -> None:
+    real, fake = two_people(0, None), two_people(1, None)
+    for chunk, chance, forgeable in ((real, 0.0, 0), (real, 0.3, 41), (fake, 0.3, 0)):
+        items = clip_items([chunk], "train", self_blend=chance)
+        assert [list(item.times_T) for item in items] == [list(ticks(41))] * 2
+        assert [sys.getsizeof(item.times_T) < 41 * 8 + 100 for item in items] == [True, True]
+        assert [len(item.boxes_T4) for item in items] == [forgeable] * 2
+        assert [item.self_blend for item in items] == [chance if forgeable else 0.0] * 2
+    assert [tuple(box) for box in clip_items([real], "train", self_blend=1.0)[1].boxes_T4] == (
+        [RIGHT] * 41
+    )
+
+
+def test_real_tracks_and_their_twins_for_validation() -> None:
+    plain = clip_items([two_people(0, None)], "train")
+    found = add_twins(clip_items([two_people(0, None)], "train", self_blend=1.0))
+    assert found[:2] == plain
+    assert [(item.label, item.self_blend) for item in found[2:]] == [(1, 1.0), (1, 1.0)]
+    assert [len(item.boxes_T4) for item in found[2:]] == [41, 41]
 
 
 @pytest.mark.parametrize(

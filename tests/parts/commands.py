@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "notice": ((), ()),
     "predict": (("clip.mp4",), ()),
     "pretrain": ((), TRAIN),
+    "push": (("hf:a/b",), ("hub",)),
     "sagemaker fetch": ((), AWS),
     "sagemaker status": ((), AWS),
     "sagemaker stop": ((), AWS),
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 OPTIONS = {
     "predict --rev v1 clip.mp4": "dvc",
     "predict --model runs:/1/model clip.mp4": "mlflow",
+    "predict --model hf:a/b clip.mp4": "hub",
 }
 
 

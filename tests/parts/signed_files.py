@@ -63,12 +63,16 @@ class Authority:
         return self._certificate.public_bytes(Encoding.PEM)
 
     def _certify(
-        self, key: ec.EllipticCurvePrivateKey, name: str, lasts: dt.timedelta
+        self,
+        key: Any,
+        name: str,
+        lasts: dt.timedelta,
+        usages: Any = (ExtendedKeyUsageOID.EMAIL_PROTECTION,),
     ) -> x509.Certificate:
         now, is_root = dt.datetime.now(dt.UTC), key is self._key
         builder = (
             x509.CertificateBuilder(_name("Root"), _name(name), key.public_key(), 2)
-            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=3))
             .not_valid_after(now + lasts)
             .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
             .add_extension(_usage(signs_files=not is_root), critical=True)
@@ -76,9 +80,25 @@ class Authority:
         )
         if not is_root:
             issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-            usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+            usage = x509.ExtendedKeyUsage(usages)
             builder = builder.add_extension(issuer, False).add_extension(usage, False)
         return builder.sign(self._key, hashes.SHA256())
+
+    def issue(
+        self,
+        key: Any = None,
+        *,
+        lasts: dt.timedelta = dt.timedelta(days=1),
+        encryption: Any = None,
+        usages: Any = (ExtendedKeyUsageOID.EMAIL_PROTECTION,),
+    ) -> tuple[bytes, bytes]:
+        """Return a certificate with the root behind it, and its private key, both in PEM."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        own = self._certify(key, "Ann<b> Signer", lasts, usages).public_bytes(Encoding.PEM)
+        private = key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()
+        )  # fmt: skip
+        return own + self.pem, private
 
     def sign(
         self,
@@ -90,10 +110,8 @@ class Authority:
         made_of: bytes | None = None,
     ) -> bytes:
         """Return a file with credentials; kind is its media type, made_of a parent's content."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._certify(key, "Ann<b> Signer", lasts).public_bytes(Encoding.PEM)
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        info = c2pa.C2paSignerInfo(b"es256", certificate + self.pem, private, None)
+        chain, private = self.issue(lasts=lasts)
+        info = c2pa.C2paSignerInfo(b"es256", chain, private, None)
         settings = {
             "verify": {"verify_trust": False, "verify_after_sign": False},
             "builder": {"thumbnail": {"enabled": False}},

@@ -131,6 +131,7 @@ sys.path.append({str(PARTS)!r})
 from click.testing import CliRunner
 from commands import COMMANDS, OPTIONS, leaves
 from unmask.cli.main import main
+from unmask.extras import EXTRAS
 
 assert sorted(leaves(main)) == sorted(COMMANDS)
 for name, (arguments, extras) in COMMANDS.items():
@@ -148,7 +149,8 @@ for name, (arguments, extras) in COMMANDS.items():
 open("mlflow.db", "w").close()
 for typed, extra in OPTIONS.items():
     told = CliRunner().invoke(main, typed.split())
-    said = f'Error: unmask predict needs {{extra}}: pip install "unmask[{{extra}}]"\\n'
+    library = EXTRAS[extra][0]
+    said = f'Error: unmask predict needs {{library}}: pip install "unmask[{{extra}}]"\\n'
     assert (told.exit_code, told.output) == (1, said), told.output
 assert "torch" not in sys.modules
 """

@@ -71,7 +71,7 @@ def test_it_answers_shows_and_vouches_for_its_report(
     assert ("tokens, as they enter its last block" in text) is is_vit
     assert drawn.stat().st_size > 1000
     said = call("verify", page, videos / "0.mp4", "--model", model).output
-    assert said.count("matches") == 3
+    assert said.count("matches") == 4
     # Another description of the same file is another model.
     other = tmp_path / "other"
     shutil.copytree(model, other)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # ARCHITECTURE.md also writes module.function this way.
 USER_PAGES = [page for page in PAGES if page.name != "ARCHITECTURE.md"]
 ROOTS = ("", "src/unmask/", "tests/")  # what a path in backticks may begin from

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from unmask.sagemaker.contract import JobError, StoredFile
-from unmask.sagemaker.inputs import Store, find_files, manifest_text, own_store, text_name
+from unmask.sagemaker.contract import JobError
+from unmask.sagemaker.inputs import find_files, manifest_text, own_store, text_name
+from unmask.storage.blobs import StorageError, Store, StoredFile
 
 HELLO = "5d41402abc4b2a76b9719d911017c592"
 
@@ -43,7 +44,7 @@ def test_weights_from_the_web_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_dvc_does_not_know_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="Asked DVC for the crops"):
+    with pytest.raises(StorageError, match="Asked DVC for the files"):
         find_files(tmp_path, ["wild"], "none")
 
 

@@ -12,9 +12,10 @@ from small_account import KEYS, make_model
 from unmask import params
 from unmask.models import checkpoint
 from unmask.sagemaker import contract
-from unmask.sagemaker.contract import JobError, StoredFile
+from unmask.sagemaker.contract import JobError
 from unmask.sagemaker.local import train_locally
 from unmask.sagemaker.submit import Training
+from unmask.storage.blobs import StoredFile
 
 ROOT = Path(__file__).parents[2]
 KEY = "a" * 64

@@ -276,7 +276,7 @@ def test_an_interrupted_upload_goes_on(
     unmask: Callable[..., Result], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from unmask.cli import common
-    from unmask.sagemaker import inputs
+    from unmask.storage import blobs
 
     def breaks(items: Any, **_: object) -> Iterator[Any]:
         for count, item in enumerate(items):
@@ -292,9 +292,9 @@ def test_an_interrupted_upload_goes_on(
     assert len(before) >= 3
     assert service.requests == []
     sent = []
-    send = inputs._send
+    send = blobs._send
     monkeypatch.setattr(
-        inputs, "_send", lambda s3, store, file, *rest: (
+        blobs, "_send", lambda s3, store, file, *rest: (
             sent.append(store.object_name(file)), send(s3, store, file, *rest))
     )  # fmt: skip
     submit(unmask)

@@ -185,6 +185,21 @@ def test_an_answer_is_what_predict_prints(server: Any, video: Path, model: Path)
         }  # fmt: skip
 
 
+def test_a_still_picture_has_a_score_and_no_verdict(server: Any, still: Any) -> None:
+    is_coded, coded = cv2.imencode(".png", still[..., ::-1])
+    assert is_coded
+    status, _, body = post(server, "/api/predict", coded.tobytes())
+    assert status == 200, body
+    answered = json.loads(body)
+    assert (answered["verdict"], answered["duration_s"]) == ("inconclusive", None)
+    assert answered["doubts"][0] == "still_picture"
+    assert 0 <= answered["probability"] <= 1
+    status, _, body = post(server, "/api/predict", coded.tobytes()[:900])
+    assert (status, json.loads(body)["error"]) == (422, "unreadable")
+    assert "one that is damaged" in json.loads(body)["detail"]
+    assert held(server) == []
+
+
 def test_prometheus_reads_how_long_answers_took_and_what_they_said(
     server: Any, video: Path
 ) -> None:

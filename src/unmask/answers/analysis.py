@@ -71,6 +71,13 @@ class Answer:
     detail: str  # the reason in a sentence, then what else is to be said of the file
     limits: Limits = NOTHING_LEARNED  # that its faces were judged by; no threshold, no verdict
     promise: Promise | None = None  # that the verdict rests on
+    still: str | None = None  # which kind of still picture it is, such as png; None of a video
+    shown: Path | None = None  # of a still: a video of one frame with its pixels, beside its crops
+
+    @property
+    def video(self) -> Path:
+        """Return the video that shows what was scored: the file itself, unless it is a still."""
+        return self.shown or self.path
 
 
 def analyse(
@@ -104,12 +111,15 @@ def analyse(
 def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answer:
     """Return the answer of a file whose faces were cropped; moments as in analyse."""
     found, folder = cropped.found, cropped.crops_dir
-    tracks = [track for track in found.tracks if predictor.moves(track)]
+    is_still = cropped.still is not None
+    tracks = [track for track in found.tracks if is_still or predictor.moves(track)]
     still = [track for track in found.tracks if track not in tracks]
     seen = study(predictor, cropped, tracks)
     promise = predictor.checkpoint.promise
     judged = [_judged(predictor, face) for face in seen]
     verdicts, limits = judge_faces(judged, predictor.checkpoint.limits, promise)
+    if is_still:
+        verdicts = [_of_still(doubts) for _, doubts in verdicts]
     faces = tuple(
         FaceAnswer(
             face.track, face.score, known.probability, verdict, doubts,
@@ -119,6 +129,9 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
     )  # fmt: skip
     reason, detail = found.reason, found.detail
     of_file = [Doubt(doubt) for doubt in found.doubts]
+    if is_still:
+        of_file.append(Doubt.STILL_PICTURE)
+        detail = " ".join(filter(None, (detail, _say_repeated(predictor, cropped.path, tracks))))
     if still and tracks:
         of_file.append(Doubt.TOO_FEW_FRAMES)
     if still:
@@ -145,6 +158,30 @@ def answer(predictor: Predictor, cropped: Cropped, moments: int | None) -> Answe
         detail=detail,
         limits=limits,
         promise=promise,
+        still=cropped.codec if is_still else None,
+        shown=cropped.shown if is_still else None,
+    )
+
+
+def _of_still(doubts: Sequence[Doubt]) -> tuple[Verdict, tuple[Doubt, ...]]:
+    """Return what is said of a face in a still picture: never a verdict.
+
+    Promises and limits are learned from videos. How long it is seen says nothing.
+    """
+    of_time = (Doubt.TOO_SHORT, Doubt.PARTLY_SEEN, Doubt.SUSPICIOUS_STRETCH)
+    kept = [doubt for doubt in doubts if doubt not in of_time]
+    return Verdict.INCONCLUSIVE, (Doubt.STILL_PICTURE, *kept)
+
+
+def _say_repeated(predictor: Predictor, path: Path, tracks: Sequence[FaceTrack]) -> str:
+    """Return that a net of motion was given one picture several times; nothing of another net."""
+    checkpoint = predictor.checkpoint
+    frames = checkpoint.geometry.frames
+    if not checkpoint.model.backbone.startswith("x3d") or not tracks:  # others see each by itself
+        return ""
+    return (
+        f"{path}: the model takes {frames} pictures of a face that moves; it was given this one "
+        f"{frames} times, which it never learned from."
     )
 
 

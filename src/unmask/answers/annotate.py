@@ -8,12 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from unmask.answers import content_marks
 from unmask.answers.analysis import Answer, FaceAnswer
+from unmask.answers.certificates import Certificate
 from unmask.answers.drawing import WORDS, Marked, Picture, draw
 from unmask.answers.provenance import ANNOTATED
 from unmask.records import Box
 from unmask.runtime.disk import new_name
-from unmask.video import sound
+from unmask.video import sound, still
 from unmask.video.ahead import read_ahead
 from unmask.video.decode import Account, probe, read_frames
 from unmask.video.encode import VideoWriter
@@ -29,6 +31,8 @@ _RATES_FPS = (1.0, 120.0)  # beyond these a header is damaged
 def write(out: Path, answer: Answer) -> Iterator[float]:
     """Write the clip with boxes and scores to out, an MP4, and yield how many seconds are done.
 
+    Of a still picture, out is a PNG of all its pixels.
+
     Upright, of the clip's own size (an odd side grows by a pixel) and rate; where frames come at
     changing intervals, at their mean rate. Memory does not grow with the clip. out gets its name
     when it is whole. Sound is the clip's own, where an MP4 can hold it.
@@ -37,6 +41,10 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
         DecodeError: no frame can be read.
         DiskError: the disk takes no more.
     """
+    if answer.still:
+        _write_still(out, answer)
+        yield 0.0
+        return
     silent = new_name(out, "silent")
     try:
         yield from _write_pictures(silent, answer)
@@ -45,12 +53,28 @@ def write(out: Path, answer: Answer) -> Iterator[float]:
         silent.unlink(missing_ok=True)
 
 
+def write_signed(out: Path, answer: Answer, certificate: Certificate) -> None:
+    """Write the same with content credentials that name the video as what it was made of.
+
+    Raises:
+        CertificateError: it could not be signed; then out is not written.
+        DecodeError, DiskError: as write.
+    """
+    unsigned = new_name(out, "unsigned")
+    try:
+        for _ in write(unsigned, answer):
+            pass
+        content_marks.sign(unsigned, out, answer.path, content_marks.ANNOTATED, certificate)
+    finally:
+        unsigned.unlink(missing_ok=True)
+
+
 def _write_pictures(out: Path, answer: Answer) -> Iterator[float]:
     rate_fps = min(
-        max(probe(answer.path).rate_fps or _UNKNOWN_RATE_FPS, _RATES_FPS[0]), _RATES_FPS[1]
+        max(probe(answer.video).rate_fps or _UNKNOWN_RATE_FPS, _RATES_FPS[0]), _RATES_FPS[1]
     )
     account = Account()
-    frames = read_ahead(read_frames(answer.path, account=account))
+    frames = read_ahead(read_frames(answer.video, account=account))
     size: tuple[int, int] | None = None
     with VideoWriter(
         out, rate_fps=rate_fps, crf=_CRF, preset=_PRESET, metadata={"comment": ANNOTATED}
@@ -74,14 +98,25 @@ def _write_pictures(out: Path, answer: Answer) -> Iterator[float]:
             frames.close()
 
 
+def _write_still(out: Path, answer: Answer) -> None:
+    frame = next(read_frames(answer.video))
+    still.write_png(out, draw(frame.rgb_HWC(), marks_at(answer, 0.0)), {"Comment": ANNOTATED})
+
+
 def marks_at(answer: Answer, time_s: float) -> list[Marked]:
     """Return the faces to draw at a time, the most suspicious last, over the others."""
     faces = sorted(enumerate(answer.faces, start=1), key=lambda pair: pair[1].probability)
     return [
-        Marked(box, label(number, face, time_s, answer.clip_s), face.verdict)
+        Marked(box, _words(answer, number, face, time_s), face.verdict)
         for number, face in faces
         if (box := box_at(face, time_s)) is not None
     ]
+
+
+def _words(answer: Answer, number: int, face: FaceAnswer, time_s: float) -> str:
+    if answer.still:
+        return f"{number} {WORDS[face.verdict]} {face.probability:.2f}"
+    return label(number, face, time_s, answer.clip_s)
 
 
 def label(number: int, face: FaceAnswer, time_s: float, clip_s: float) -> str:

@@ -14,6 +14,7 @@ from unmask.errors import UnmaskError
 from unmask.runtime.confinement import GIB, Confinement
 from unmask.runtime.disk import read_regular
 from unmask.runtime.processes import run_jobs
+from unmask.video import still
 from unmask.video.failures import DecodeError
 from unmask.video.tags import read_tags
 
@@ -47,7 +48,7 @@ def read_here(path: Path, trusted_pem: str | None = None) -> FileSays:
     """Return what a file says of itself, read in this process, which should be a confined one."""
     try:
         credentials = Reader(trusted_pem).read(path) if path.is_file() else _UNREADABLE
-        tags = read_tags(path)
+        tags = still.read_tags(path) if still.is_still(path) else read_tags(path)
     except OSError as error:
         return FileSays(credentials=Credentials(state=State.UNREADABLE, detail=short(error)))
     except DecodeError:  # the answer says why

@@ -210,7 +210,9 @@ def _first_of_each(
 
 def facts_of(predictor: Predictor, cropped: Cropped) -> dict[str, Any]:
     """Return what the model says of a file, as JSON keeps it."""
-    tracks = [track for track in cropped.found.tracks if predictor.moves(track)]
+    # A still picture is no video: no promise is learned from one.
+    is_still = cropped.still is not None
+    tracks = [track for track in cropped.found.tracks if not is_still and predictor.moves(track)]
     reason = cropped.found.reason
     if cropped.found.tracks and not tracks:
         reason = reason or Reason.TOO_FEW_FRAMES

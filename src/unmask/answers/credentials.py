@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unmask.answers.file_says import MOST, Action, Credentials, Ingredient, State, short
-from unmask.errors import MALFORMED
+from unmask.errors import MALFORMED, UnmaskError
 from unmask.runtime.child import heartbeat
 
 
@@ -54,6 +54,58 @@ class Reader:
             is_elsewhere = str(error).startswith("Remote")
             state = State.ELSEWHERE if is_elsewhere else State.UNREADABLE
             return Credentials(state=state, detail=short(error))
+
+
+class SigningError(UnmaskError):
+    """The library could not sign a file; the message has its words."""
+
+
+def sign(
+    path: Path,
+    kind: str,
+    out: Path,
+    manifest: str,
+    parent: tuple[Path, str, str],
+    *,
+    chain_pem: bytes,
+    key_pem: bytes,
+    algorithm: str,
+) -> None:
+    """Write a file with credentials to out, a new file, by a manifest as c2pa takes it.
+
+    kind is its media type. parent is the file that it was made of, with media type and title; its
+    own credentials go along.
+
+    Raises:
+        SigningError: the library could not.
+        OSError: a file can't be read or written.
+    """
+    import c2pa
+
+    settings = {
+        "verify": {
+            "verify_trust": False, "verify_after_sign": False,
+            "remote_manifest_fetch": False, "ocsp_fetch": False,
+        },
+        "builder": {"thumbnail": {"enabled": False}},
+    }  # fmt: skip
+    info = c2pa.C2paSignerInfo(algorithm.encode(), chain_pem, key_pem, None)
+    try:
+        with (
+            c2pa.Context.from_json(json.dumps(settings)) as context,
+            c2pa.Builder.from_json(manifest, context=context) as builder,
+            c2pa.Signer.from_info(info) as signer,
+            path.open("rb") as file,
+            out.open("x+b") as written,
+        ):
+            original, its_kind, title = parent
+            builder.set_intent(c2pa.C2paBuilderIntent.EDIT)  # so its first action is c2pa.opened
+            told = json.dumps({"title": title, "relationship": "parentOf"})
+            with original.open("rb") as content:
+                builder.add_ingredient(told, its_kind, _Telling(content))
+            builder.sign(signer, kind, _Telling(file), written)
+    except (c2pa.C2paError, *MALFORMED) as error:
+        raise SigningError(f"c2pa says: {str(error) or repr(error):.200}") from error
 
 
 class _Telling:

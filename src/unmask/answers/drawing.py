@@ -12,6 +12,7 @@ from unmask.scoring.verdicts import Verdict
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+_Place = tuple[int, int, int, int]  # left, top, right, bottom of a label, in pixels
 
 # Okabe & Ito, "Color universal design", 2008. Each is light enough for black letters.
 COLOURS: dict[Verdict, Colour] = {
@@ -43,8 +44,9 @@ def draw(picture_HWC: Picture, faces: list[Marked]) -> Picture:
     line_px = max(2, round(letter_px / 6))
     for face in faces:
         _draw_box(drawn, face, line_px)
+    taken: list[_Place] = []
     for face in faces:
-        _draw_label(drawn, face, letter_px, line_px)
+        _draw_label(drawn, face, letter_px, line_px, taken)
     return drawn
 
 
@@ -80,19 +82,31 @@ def _ends(
     ]
 
 
-def _draw_label(picture_HWC: Picture, face: Marked, letter_px: float, line_px: int) -> None:
-    """Write above the box; inside its upper edge where there is no room above."""
+def _draw_label(
+    picture_HWC: Picture, face: Marked, letter_px: float, line_px: int, taken: list[_Place]
+) -> None:
+    """Write above the box, inside its upper edge where there is no room above, over no other."""
     height, width, _ = picture_HWC.shape
     scale, stroke = letter_px / _FONT_PX, max(1, round(letter_px / 9))
     (text_width, text_height), below = cv2.getTextSize(face.words, _FONT, scale, stroke)
     pad = max(3, line_px)
-    tall = text_height + below + 2 * pad
+    wide, tall = text_width + 2 * pad, text_height + below + 2 * pad
     left, top, *_ = (round(side) for side in face.box_xyxy)
-    left = max(0, min(left, width - text_width - 2 * pad))
-    top = max(0, min(top - tall if top >= tall else top, height - tall))
-    corner = left + text_width + 2 * pad, top + tall
+    left = max(0, min(left, width - wide))
+    first = max(0, min(top - tall if top >= tall else top, height - tall))
+    tops = (at for at in range(first, height - tall + 1) if _is_free(left, at, wide, tall, taken))
+    top = next(tops, first)  # where others leave no room, it stands over them
+    taken.append((left, top, left + wide, top + tall))
+    corner = left + wide, top + tall
     cv2.rectangle(picture_HWC, (left, top), corner, COLOURS[face.verdict], cv2.FILLED)
     place = left + pad, top + pad + text_height
     cv2.putText(
         picture_HWC, face.words, place, _FONT, scale, (0, 0, 0), stroke, cv2.LINE_AA
     )  # fmt: skip
+
+
+def _is_free(left: int, top: int, wide: int, tall: int, taken: list[_Place]) -> bool:
+    return all(
+        left >= right or left + wide <= other or top >= bottom or top + tall <= above
+        for other, above, right, bottom in taken
+    )

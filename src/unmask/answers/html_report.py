@@ -17,12 +17,12 @@ from unmask.answers.annotate import box_at
 from unmask.answers.drawing import WORDS, Marked, Picture, as_jpeg_uri, draw
 from unmask.answers.evidence import Evidence
 from unmask.answers.file_says import FileSays
-from unmask.answers.templates import read_template
 from unmask.errors import NoMapError
 from unmask.models.predict import Predictor
 from unmask.runtime.digests import model_digest
 from unmask.runtime.disk import write_atomically
 from unmask.runtime.plain_text import shown_name
+from unmask.runtime.templates import read_template
 from unmask.scoring import metrics
 from unmask.scoring.verdicts import Limits
 from unmask.video.decode import Info, probe, read_frames
@@ -31,7 +31,7 @@ from unmask.video.frame import Frame
 
 logger = logging.getLogger(__name__)
 
-TEMPLATE = "html_report.html"
+TEMPLATE = Path(__file__).with_name("html_report.html")
 _FRAMES = 3  # pictures of worst moments
 _FRAME_PX, _CROP_PX = 640, 256
 _MOST_EXPLAINED = 12  # faces: a crowd would make the page too large to mail
@@ -239,6 +239,7 @@ def page_data(
             "sha256": answer.sha256,
             "bytes": _size(answer.path) if answer.sha256 else None,
             **(asdict(info) if info else {}),
+            **({"codec": answer.still, "rate_fps": None, "is_still": True} if answer.still else {}),
             "duration_s": answer.duration_s,
         },
         "answer": {
@@ -410,11 +411,11 @@ def _worst_frames(answer: Answer) -> Iterator[Shown]:
     wanted = list(_apart(answer))
     try:
         if not wanted:
-            first = next(read_frames(answer.path))
+            first = next(read_frames(answer.video))
             yield Shown(_uri(first.rgb_HWC(), _FRAME_PX), "The video's first frame")
             return
         found = _find_frames(
-            answer.path, [moment.time_s + answer.clip_s / 2 for _, moment in wanted]
+            answer.video, [moment.time_s + answer.clip_s / 2 for _, moment in wanted]
         )
         for (place, moment), frame in zip(wanted, found, strict=True):
             yield _show(answer, place, moment, frame)
@@ -466,6 +467,8 @@ def _show(answer: Answer, place: int, moment: Moment, frame: Frame) -> Shown:
         f"{timeline.clock(frame.time_s)}: face {place + 1}, score of this moment "
         f"{messages.percent(moment.probability)}"
     )
+    if answer.still:
+        caption = f"Face {place + 1}, score {messages.percent(moment.probability)}"
     return Shown(_uri(draw(picture_HWC, marks), _FRAME_PX), caption)
 
 
@@ -487,6 +490,6 @@ def _size(path: Path) -> int | None:
 
 def _probe(answer: Answer) -> Info | None:
     try:
-        return probe(answer.path)
+        return probe(answer.video)
     except DecodeError:
         return None

@@ -6,6 +6,7 @@ The page has no script: it sorts and filters by CSS, which follows its buttons b
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from urllib.parse import quote
 
 from unmask.answers import messages, thumbnails, timeline
 from unmask.answers.answers_file import NO_ANSWER, OUTCOMES, Row, RunInfo, outcome
-from unmask.answers.drawing import as_jpeg_uri
+from unmask.answers.drawing import Picture, as_jpeg_uri
 from unmask.answers.provenance import INDEX_MARK
-from unmask.answers.templates import read_template
 from unmask.errors import MALFORMED, UnmaskError
-from unmask.runtime.disk import write_atomically
+from unmask.runtime.disk import create, delete_stale, give_name, new_name, writing
 from unmask.runtime.plain_text import shown_name
+from unmask.runtime.templates import read_template
 from unmask.scoring.verdicts import Doubt, Verdict
 
-TEMPLATE = "index_page.html"
+TEMPLATE = Path(__file__).with_name("index_page.html")
 _JPEG_QUALITY = 70
 _KINDS = dict(zip(OUTCOMES, ("fake", "real", "inconclusive", "none"), strict=True))  # in the CSS
 
@@ -88,26 +89,28 @@ def write(
 ) -> None:
     """Write the page; workers is how many processes decode videos for their thumbnails.
 
+    It is written as thumbnails come: they are never held together.
+
     Raises:
         DiskError: the disk takes no more.
     """
     pictures = thumbnails.take(
-        [(entry.path, entry.worst_s or 0.0) for entry in entries], workers=workers
+        [(entry.path, entry.worst_s or 0.0) for entry in entries], _uri, workers=workers
     )
     names = _names([entry.path for entry in entries])
     orders = _orders(entries, names)
-    cards = [
+    cards = (
         _Card(
-            entry, _KINDS[entry.outcome], name,
-            None if picture is None else as_jpeg_uri(picture, _JPEG_QUALITY),
-            _href(out, entry.report), {key: order[place] for key, order in orders.items()},
+            entry, _KINDS[entry.outcome], name, picture, _href(out, entry.report),
+            {key: order[place] for key, order in orders.items()},
         )
         for place, (entry, name, picture) in enumerate(zip(entries, names, pictures, strict=True))
-    ]  # fmt: skip
+    )  # fmt: skip
     doubts = Counter(doubt for entry in entries for doubt in entry.doubts)
-    page = read_template(TEMPLATE).render(
+    pieces = read_template(TEMPLATE).generate(
         mark=INDEX_MARK,
         cards=cards,
+        count=len(entries),
         kinds={
             name: (kind, sum(e.outcome == name for e in entries)) for name, kind in _KINDS.items()
         },
@@ -121,7 +124,19 @@ def write(
         percent=messages.percent,
         clock=timeline.clock,
     )
-    write_atomically(out, page)
+    partial = new_name(out, "partial")
+    with writing(out), closing(pictures):
+        delete_stale(out, "partial")
+        try:
+            with os.fdopen(create(partial), "w", encoding="utf-8", newline="") as file:
+                file.writelines(pieces)
+            give_name(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _uri(picture_HWC: Picture) -> str:
+    return as_jpeg_uri(picture_HWC, _JPEG_QUALITY)
 
 
 def _number(value: Any) -> float | None:

@@ -3,12 +3,13 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unmask.data.archive import VIDEO_ENDINGS
 from unmask.errors import UnmaskError
+from unmask.video.still import ENDINGS as STILL_ENDINGS
 
 STDIN = "-"  # in the place of a path: a list of paths
 
@@ -25,8 +26,11 @@ class Inputs:
     unread: tuple[Path, ...]  # folders that this user may not list
 
 
-def find_videos(names: Sequence[str], listed: bytes) -> Inputs:
+def find_videos(names: Sequence[str], listed: bytes, *, stills: bool = False) -> Inputs:
     """Return the videos of the names, and of the list where one of them is `-`, in that order.
+
+    With stills, still pictures are taken too wherever videos are looked for by their ending; else
+    only those that are named, or by a glob whose own ending is a picture's.
 
     A name is a file, whatever its ending, or there is nothing of that name: both are kept, and get
     their reason later. It is a folder: then all in it that end like a video, in natural order,
@@ -40,6 +44,7 @@ def find_videos(names: Sequence[str], listed: bytes) -> Inputs:
     """
     found: list[Path] = []
     unread: list[Path] = []
+    endings = VIDEO_ENDINGS | STILL_ENDINGS if stills else frozenset(VIDEO_ENDINGS)
     for name in names:
         if not name:
             raise InputError(
@@ -47,22 +52,24 @@ def find_videos(names: Sequence[str], listed: bytes) -> Inputs:
                 "folder."
             )
         if glob.has_magic(name) and not os.path.lexists(name):
-            found += _matches(name, unread)
+            found += _matches(name, unread, endings)
             continue
         for path in _listed_paths(listed) if name == STDIN else [Path(name)]:
-            found += _videos_in(path, unread) if os.path.isdir(path) else [path]
+            found += _videos_in(path, unread, endings) if os.path.isdir(path) else [path]
     once: dict[str, Path] = {}
     for path in found:
         once.setdefault(os.path.realpath(path), path)
     return Inputs(tuple(once.values()), tuple(unread))
 
 
-def _matches(pattern: str, unread: list[Path]) -> list[Path]:
+def _matches(pattern: str, unread: list[Path], endings: Collection[str]) -> list[Path]:
+    own = Path(pattern).suffix.lower()
+    named = {*endings, own} if own in STILL_ENDINGS else endings
     before, videos = len(unread), []
     for path in sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_key):
         if path.is_dir():
-            videos += sorted(_walk(path, unread), key=natural_key)
-        elif path.suffix.lower() in VIDEO_ENDINGS:
+            videos += sorted(_walk(path, unread, endings), key=natural_key)
+        elif path.suffix.lower() in named:
             videos.append(path)
     if not videos and len(unread) == before:
         raise InputError(
@@ -84,18 +91,20 @@ def _listed_paths(listed: bytes) -> list[Path]:
     return paths
 
 
-def _videos_in(folder: Path, unread: list[Path]) -> list[Path]:
+def _videos_in(folder: Path, unread: list[Path], endings: Collection[str]) -> list[Path]:
     before = len(unread)
-    videos = sorted(_walk(folder, unread), key=natural_key)
+    videos = sorted(_walk(folder, unread, endings), key=natural_key)
     if not videos and len(unread) == before:
+        stills = sum(1 for _ in _walk(folder, [], STILL_ENDINGS)) if ".jpg" not in endings else 0
+        others = f" Its {stills} still pictures are answered with --stills." if stills else ""
         raise InputError(
             f"Asked for the videos in {folder}; no file in it ends like one (.mp4, .mov ...). Name "
-            "another folder, or the files themselves."
+            f"another folder, or the files themselves.{others}"
         )
     return videos
 
 
-def _walk(folder: Path, unread: list[Path]) -> Iterator[Path]:
+def _walk(folder: Path, unread: list[Path], endings: Collection[str]) -> Iterator[Path]:
     def note(error: OSError) -> None:
         unread.append(Path(os.fsdecode(error.filename)))
 
@@ -103,7 +112,7 @@ def _walk(folder: Path, unread: list[Path]) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(parent, name)
-            if path.suffix.lower() in VIDEO_ENDINGS and not name.startswith("."):
+            if path.suffix.lower() in endings and not name.startswith("."):
                 yield path
 
 

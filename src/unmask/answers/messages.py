@@ -68,6 +68,8 @@ REASONS = {
 
 _PLAIN = {
     Doubt.NO_SCORE: "There is no score.",
+    Doubt.STILL_PICTURE: "It is a still picture. Nothing moves in it, and models learn from "
+    "videos, so its score is weaker evidence than a video's, and never a verdict.",
     Doubt.NOT_CALIBRATED: "Nobody has calibrated this model on genuine videos of a known kind, so "
     f"no score of it is a verdict. {REMEDY}",
     Doubt.UNLIKE_CALIBRATION: "A face is unlike those that this model was calibrated on, so that "
@@ -91,6 +93,10 @@ _PLAIN = {
 
 def sentence(answer: Answer) -> str:
     """Return what the verdict of a video says, in a sentence."""
+    if answer.probability is not None and answer.still:
+        return (
+            "The model gave a score, but of a still picture. That is weak evidence, and no verdict."
+        )
     if answer.probability is None:
         return "Nothing in this file could be scored, so nothing is said about it."
     if answer.verdict is Verdict.FAKE:

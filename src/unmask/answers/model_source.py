@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder, a DVC revision, MLflow. What was fetched is checked."""
+"""Where a model comes from: a folder, a DVC revision, MLflow, the Hub. What came is checked."""
 
 import logging
 import os
@@ -11,7 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from unmask.answers import hub_model
 from unmask.errors import MALFORMED, UnmaskError, WeightsError
+from unmask.hub import address as hub_address
 from unmask.runtime import checkout
 from unmask.runtime.code import PACKAGE
 from unmask.runtime.digests import SETTINGS, WEIGHTS, dvc_digest, mlflow_digest
@@ -32,11 +34,12 @@ from unmask.tracking.tracker import environment
 
 _log = logging.getLogger(__name__)
 
-SCHEMES = ("models:/", "runs:/")
+_MLFLOW = ("models:/", "runs:/")
+SCHEMES = (*_MLFLOW, hub_address.HUB)  # what is fetched, and stays as it is
 WAYS = (
     "Name a model's folder by --model. In a checkout, train one with `make repro`, or fetch one: "
     "`dvc pull model`, `--rev REVISION` for that of a commit, `--model models:/unmask@champion` "
-    "for one of MLflow's."
+    "for one of MLflow's, `--model hf:OWNER/NAME` for one of the Hugging Face Hub's."
 )
 DEFAULT = "model"  # of `make repro`, in the folder that a command is typed in
 DEMONSTRATION = "demonstration"  # the name of the model that a wheel holds
@@ -112,7 +115,15 @@ def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_ur
     Raises:
         WeightsError: there is no such model, it can't be had now, or not what was promised arrived.
     """
-    is_uri = model.startswith(SCHEMES)
+    if model.startswith(hub_address.HUB):
+        address = hub_address.parse(model)
+        if rev is not None:
+            raise WeightsError(
+                f"Asked for {model} of the revision {rev} (--rev), which is one of a checkout. "
+                "Write the Hub's behind an @: hf:OWNER/NAME@REVISION."
+            )
+        return hub_model.resolve(address, cache)
+    is_uri = model.startswith(_MLFLOW)
     if rev is not None and is_uri:
         raise WeightsError(
             f"Asked for {model} of the revision {rev}; a model of MLflow's has versions, not "
@@ -124,8 +135,8 @@ def resolve(model: str, rev: str | None, *, root: Path, cache: Path, tracking_ur
         return _of_mlflow(model, tracking_uri, cache / "models")
     if ":/" in model and not os.path.lexists(model):
         raise WeightsError(
-            f"Asked for the model {model}; known are a folder, {' and '.join(SCHEMES)}... Write "
-            "models:/unmask@champion, models:/unmask/3 or runs:/RUN_ID/model."
+            f"Asked for the model {model}; known are a folder, {', '.join(SCHEMES)}... Write "
+            "models:/unmask@champion, models:/unmask/3, runs:/RUN_ID/model or hf:OWNER/NAME."
         )
     return _checked_folder(Path(model))
 

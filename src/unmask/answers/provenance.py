@@ -323,9 +323,12 @@ def _chapter(text: str) -> CardSection:
 
 
 def _block(text: str) -> tuple[str, Any] | None:
-    """Return what a paragraph is; None where it is empty but for its marks. Any text is one."""
-    plain = text.replace("**", "").replace("`", "")
-    lines = [line for line in plain.split("\n") if line.strip()]
+    """Return what a paragraph is; None where it is empty but for its marks. Any text is one.
+
+    Commands keep their backticks.
+    """
+    plain = text.replace("**", "").replace("```", "")
+    lines = [line for line in plain.split("\n") if line.strip("` ")]
     if not lines:
         return None
     if lines[0].startswith("|"):

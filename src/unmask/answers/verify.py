@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from unmask.answers import signatures
+from unmask.answers import credentials_again, signatures
 from unmask.answers.analysis import Answer, analyse
+from unmask.answers.file_says import FileSays
 from unmask.errors import UnmaskError, WeightsError
 from unmask.models.net_file import net_file_of, read_net
 from unmask.models.predict import Predictor
@@ -37,7 +38,7 @@ _DIGEST = b'"page_sha256": "'
 _MAX_BYTES = 64 * 2**20  # a report has a few millions
 
 # The exit code of the first part that does not match, in this order. 1 is for what can't be read.
-EXIT_CODES = {"signature": 7, "report": 3, "file": 4, "model": 5, "score": 6}
+EXIT_CODES = {"signature": 7, "report": 3, "file": 4, "credentials": 8, "model": 5, "score": 6}
 
 
 class ReportError(UnmaskError):
@@ -61,6 +62,10 @@ class _Said(BaseModel):
     reason: Reason | None
 
 
+def _bounded(said: object) -> FileSays | None:
+    return None if said is None else FileSays.model_validate_json(json.dumps(said))
+
+
 class Claims(BaseModel):
     """What a report's page says that can be compared. A page comes from a stranger."""
 
@@ -68,6 +73,7 @@ class Claims(BaseModel):
     video: _Video
     model: _Model
     answer: _Said
+    file_says: Annotated[FileSays | None, BeforeValidator(_bounded)] = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +99,18 @@ class Verification:
 
 
 def check(
-    report: Path, video: Path | None, model: Path | None, *, key: "PublicKey | None" = None
+    report: Path,
+    video: Path | None,
+    model: Path | None,
+    *,
+    key: "PublicKey | None" = None,
+    trusted_pem: str | None = None,
 ) -> Verification:
     """Return whether the page is as it was written, and whether file and model are its own.
 
-    With a key, also whether the signature beside the page is of this page by that key.
+    With a key, also whether the signature beside the page is of this page by that key. Where the
+    page tells of the video's content credentials, they are read again; trusted_pem is whose
+    signatures in it are trusted.
 
     Raises:
         ReportError: the file is no report of this version, or can't be read.
@@ -113,6 +126,10 @@ def check(
         checks.append(Check("file", None, "the report is of a file that could not be read"))
     else:
         checks.append(_compare("file", _digest_of(video, content_digest), wanted))
+        if claims.file_says is not None:
+            told = claims.file_says.credentials
+            again = credentials_again.compare(told, video, trusted_pem)
+            checks.append(Check("credentials", *again))
     if model is None:
         checks.append(Check("model", None, "no model was given"))
     else:
@@ -127,6 +144,7 @@ def check_again(
     predictor: Predictor,
     *,
     key: "PublicKey | None" = None,
+    trusted_pem: str | None = None,
 ) -> Verification:
     """Return what check does, and whether the predictor gives the video the report's score.
 
@@ -135,7 +153,7 @@ def check_again(
     Raises:
         ReportError, SignatureError, UnmaskError: as check does.
     """
-    found = check(report, video, model, key=key)
+    found = check(report, video, model, key=key, trusted_pem=trusted_pem)
     (answer,) = analyse(predictor, [video])
     return replace(found, checks=(*found.checks, _check_score(found.claims.answer, answer)))
 

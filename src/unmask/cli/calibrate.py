@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unmask.answers.calibration import Clip
     from unmask.scoring.promises import Promise
 
-_SCHEMES = ("models:/", "runs:/")
+_SCHEMES = ("models:/", "runs:/", "hf:")
 
 
 @click.command()

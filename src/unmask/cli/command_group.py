@@ -19,7 +19,8 @@ R = TypeVar("R")
 with_model = click.option(
     "--model", metavar="MODEL", show_default="model; where there is none, the demonstration "
     "that comes with the package",
-    help="A folder, or MLflow's models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN/model.",
+    help="A folder; MLflow's models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN/model; or the "
+    "Hugging Face Hub's hf:OWNER/NAME[@REVISION].",
 )  # fmt: skip
 with_rev = click.option(
     "--rev", metavar="REVISION",

@@ -1,8 +1,9 @@
 """The command line. Heavy imports stand inside the commands, so that `unmask --help` is quick."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -14,8 +15,10 @@ from unmask.cli import (
     crop,
     federated,
     gate,
+    marking,
     notice,
     predict,
+    push,
     sagemaker,
     serve,
     training,
@@ -25,6 +28,10 @@ from unmask.cli.command_group import CommandGroup, needs
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
 
+if TYPE_CHECKING:
+    from unmask.answers.certificates import Certificate
+    from unmask.forgeries.fake import Signing
+
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unmask")
@@ -33,13 +40,14 @@ def main(context: click.Context) -> None:
     """Train, version and defend a deepfake video detector."""
     # Out of the environment, which processes that decode strangers' videos inherit. It is exported
     # for predict, and other commands are typed in the same shell.
-    context.obj = os.environ.pop(predict.PASSPHRASE, None)
+    names = (predict.PASSPHRASE, marking.PASSPHRASE)
+    context.obj = {name: os.environ.pop(name, None) for name in names}
 
 
 for command in (
     predict.predict, verify.verify, calibrate.calibrate, serve.serve, gate.gate,
     federated.federated, adopt.adopt, benchmark.benchmark, sagemaker.sagemaker, notice.notice,
-    training.pretrain, training.split_study, crop.crop,
+    training.pretrain, training.split_study, crop.crop, push.push,
 ):  # fmt: skip
     main.add_command(command)
 
@@ -97,6 +105,7 @@ def check(raw: Path) -> None:
     help="Use so much of each video.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
+@marking.with_certificate("each video")
 def fake(
     footage: tuple[Path, ...],
     chunk: Path,
@@ -108,6 +117,8 @@ def fake(
     crf: tuple[int, int],
     max_seconds: float,
     workers: int | None,
+    certificate: Path | None,
+    certificate_key: Path | None,
 ) -> None:
     """Make a chunk of real videos and fakes from FOOTAGE: videos of consenting people, or folders.
 
@@ -127,14 +138,30 @@ def fake(
         )
     if crf[0] > crf[1]:
         raise UnmaskError(f"--crf is a range, lower end first; found {crf[0]} {crf[1]}. Swap them.")
+    signed_with = marking.read_certificate(certificate, certificate_key)
     files = find_footage(footage, chunk, person_from_folder=person_from_folder)
     settings = forging.Settings(method, fakes_per_video, crf, max_seconds, seed, _face_params())
-    outcomes = forging.make_chunk(files, chunk, settings, workers=workers or common.workers())
+    outcomes = forging.make_chunk(
+        files, chunk, settings, workers=workers or common.workers(),
+        sign=None if signed_with is None else _signing(signed_with),
+    )  # fmt: skip
     done = list(common.progress(outcomes, total=2 * len(files), label="fake"))
     for line in remarks(done):
         terminal.echo(line, err=True)
     terminal.echo(summarise(done))
     terminal.echo(f"{chunk}: add {chunk.name} to chunks in params.yaml", err=True)
+
+
+def _signing(certificate: "Certificate") -> "Signing":
+    """Return what gives videos of `unmask fake` their content credentials."""
+    from unmask.answers import content_marks
+    from unmask.forgeries.fake import Signing
+
+    def sign(video: Path, original: Path, words: str, is_fake: bool) -> None:
+        kind = content_marks.FORGED if is_fake else content_marks.ENCODED
+        content_marks.sign(video, video, original, replace(kind, words=words), certificate)
+
+    return Signing(certificate.digest, sign)
 
 
 def _face_params() -> params.Faces:

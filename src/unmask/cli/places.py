@@ -13,15 +13,21 @@ from unmask.errors import UnmaskError
 
 
 def targets(
-    videos: Sequence[Path], target: Path | None, ending: str, is_ours: Callable[[Path], bool]
+    videos: Sequence[Path],
+    target: Path | None,
+    ending_of: Callable[[Path], str],
+    is_ours: Callable[[Path], bool],
 ) -> dict[Path, Path]:
     """Return the file to make of each video: target itself, or one in it by the video's name.
 
-    Only what an earlier run wrote there, by is_ours, is replaced.
+    ending_of gives the ending of the file that is made of a video. Only what an earlier run wrote
+    there, by is_ours, is replaced.
     """
     if target is None:
         return {}
-    if target.suffix.lower() == ending:
+    endings = {video: ending_of(video) for video in videos}
+    known = " or ".join(sorted(set(endings.values())))
+    if target.suffix.lower() in endings.values():
         if len(videos) > 1:
             raise click.UsageError(
                 f"{target} is one file, and {len(videos)} videos were named. Name a folder."
@@ -29,19 +35,19 @@ def targets(
         files = dict.fromkeys(videos, target)
     elif target.suffix and not target.is_dir():
         raise click.UsageError(
-            f"{target} ends in {target.suffix}; what is written ends in {ending}. Name such a "
+            f"{target} ends in {target.suffix}; what is written ends in {known}. Name such a "
             "file, or a folder, which exists where its name has a dot."
         )
     else:
         files, taken = {}, set()
-        for video in videos:
+        for video, ending in endings.items():
             file, number = target / f"{video.stem}{ending}", 1
             while file in taken:
                 number += 1
                 file = target / f"{video.stem}-{number}{ending}"
             taken.add(file)
             files[video] = file
-    _check_places(files.values(), videos, ending, is_ours)
+    _check_places(files.values(), videos, known, is_ours)
     return files
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmask.cli import places
+from unmask.cli import marking, places
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import UnmaskError
 from unmask.runtime import terminal
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unmask.answers.analysis import Answer
     from unmask.answers.answers_file import AnswersFile, Form, Row, RunInfo
     from unmask.answers.ask_files import FilesSay
+    from unmask.answers.certificates import Certificate
     from unmask.answers.file_says import FileSays
     from unmask.answers.html_report import Source
     from unmask.answers.index_page import Entry
@@ -62,6 +63,7 @@ class _Request:
     pages: Mapping[Path, Path]  # video -> report
     clips: Mapping[Path, Path]  # video -> annotated video
     signing_key: "SigningKey | None"  # what reports are signed with
+    certificate: "Certificate | None"  # what annotated videos are signed with
     asks_files: bool  # what they say of themselves
     trusted_pem: str | None  # whose signatures in files are trusted
     workers: int
@@ -69,6 +71,9 @@ class _Request:
 
 @click.command(epilog=_EXIT_CODES)
 @click.argument("paths", nargs=-1)
+@click.option(
+    "--stills", is_flag=True, help="Take still pictures in folders, too (.jpg, .png ...)."
+)
 @click.option("--from-stdin", is_flag=True, help="Read a list of paths from stdin, as for `-`.")
 @with_model
 @with_rev
@@ -96,8 +101,10 @@ class _Request:
 )  # fmt: skip
 @click.option(
     "--annotate", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
-    help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER.",
+    help="Write the video with boxes and scores to FILE.mp4, or each into FOLDER; of a still "
+    "picture, FILE.png.",
 )  # fmt: skip
+@marking.with_certificate("what --annotate writes")
 @click.option(
     "--index", type=click.Path(path_type=Path), metavar="FILE",
     help="List all videos with thumbnails on a page, FILE.html, with links to --report's pages.",
@@ -105,6 +112,7 @@ class _Request:
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def predict(
     paths: tuple[str, ...],
+    stills: bool,
     from_stdin: bool,
     model: str | None,
     rev: str | None,
@@ -115,13 +123,16 @@ def predict(
     sign: Path | None,
     trust: Path | None,
     annotate: Path | None,
+    certificate: Path | None,
+    certificate_key: Path | None,
     index: Path | None,
     workers: int | None,
 ) -> None:
     """Say of each video whether it shows a fake face, how likely, when it is worst, or why not.
 
     PATHS are files, folders (searched for videos), globs in quotes, or `-` for a list on stdin: a
-    path a line, or between NULs (find -print0). Write -- before paths that begin with a dash.
+    path a line, or between NULs (find -print0). Write -- before paths that begin with a dash. A
+    still picture gets a score, and never a verdict.
     """
     if not paths and not from_stdin:
         raise click.UsageError("Missing PATHS: name files, folders or globs, or - for stdin.")
@@ -129,11 +140,13 @@ def predict(
         raise click.UsageError("--again is for --out: name the file to begin anew.")
     if sign and not report:
         raise click.UsageError("--sign signs reports: add --report.")
+    if (certificate or certificate_key) and not annotate:
+        raise click.UsageError("--certificate signs what --annotate writes: add that.")
     asks_files = report is not None or (_form_of(out, form) if out else form) == "json"
     if trust and not asks_files:
         raise click.UsageError("--trust is for what --json and --report say: add one of them.")
     # The main command took it out of the environment.
-    passphrase = click.get_current_context().find_root().obj
+    passphrase = click.get_current_context().find_root().obj[PASSPHRASE]
     if out:
         form = _form_of(out, form)
     counts: Counter[str] = Counter()
@@ -146,15 +159,16 @@ def predict(
         common.set_up_logging()
         trusted = _trusted(trust) if trust else None
         key = signatures.read_signing_key(sign, passphrase, PASSPHRASE) if sign else None
+        signed_with = marking.read_certificate(certificate, certificate_key)
         names = (*paths, *[inputs.STDIN] * from_stdin)
         listed = sys.stdin.buffer.read() if inputs.STDIN in names else b""
-        found = inputs.find_videos(names, listed)
+        found = inputs.find_videos(names, listed, stills=stills)
         for folder in found.unread:
             shown = shown_name(str(folder))
             terminal.echo(f"{shown}: this user may not look into this folder", err=True)
         pages, clips = (
-            places.targets(found.videos, report, ".html", provenance.is_page),
-            places.targets(found.videos, annotate, ".mp4", provenance.is_annotated),
+            places.targets(found.videos, report, lambda _: ".html", provenance.is_page),
+            places.targets(found.videos, annotate, _annotated_ending, provenance.is_annotated),
         )
         if index:
             places.check_index(index, found.videos, pages)
@@ -162,7 +176,7 @@ def predict(
             places.refuse_others(map(signatures.beside, pages.values()), signatures.is_signature)
         model_dir = model_source.named(model, rev, cache=common.weights_cache())
         request = _Request(
-            found.videos, model_dir, pages, clips, key, asks_files,
+            found.videos, model_dir, pages, clips, key, signed_with, asks_files,
             trusted, workers or common.workers(),
         )  # fmt: skip
         is_calibrated, entries = True, []
@@ -190,6 +204,12 @@ def predict(
     sys.exit(
         FAKE if counts["fake"] else UNANSWERED if found.unread or counts.keys() - {"real"} else 0
     )
+
+
+def _annotated_ending(path: Path) -> str:
+    from unmask.video import still
+
+    return ".png" if still.is_still(path) else ".mp4"
 
 
 def _form_of(out: Path, asked: "Form | None") -> "Form":
@@ -310,7 +330,9 @@ def _fresh(
                     if request.signing_key:
                         _sign(out, page, request.signing_key)
                 if request.clips:
-                    _write_clip(request.clips[answer.path], answer)
+                    _write_clip(request.clips[answer.path], answer, request.certificate)
+                if crops_dir and answer.shown:
+                    answer.shown.unlink()
                 row = answers_file.to_row(answer, stamps[answer.path], run_info, said)
                 if kept:
                     kept.add(row)
@@ -369,17 +391,21 @@ def _sign(out: Path, page: bytes, key: "SigningKey") -> None:
     write_atomically(signatures.beside(out), signature)
 
 
-def _write_clip(out: Path, answer: "Answer") -> None:
+def _write_clip(out: Path, answer: "Answer", certificate: "Certificate | None") -> None:
     from unmask.answers import annotate
+    from unmask.answers.certificates import CertificateError
     from unmask.video.failures import DecodeError
 
     if not answer.faces:
         terminal.echo(f"{out} was not made: it would show no face", err=True)
         return
     try:
-        for _ in annotate.write(out, answer):
-            pass
-    except DecodeError as error:
+        if certificate:
+            annotate.write_signed(out, answer, certificate)
+        else:
+            for _ in annotate.write(out, answer):
+                pass
+    except (DecodeError, CertificateError) as error:
         terminal.echo(f"{out} was not made: {error}", err=True)
 
 

@@ -30,7 +30,7 @@ from unmask.errors import UnmaskError
 from unmask.faces import shards
 from unmask.faces.detector import LoadDetector, detector_of_worker
 from unmask.faces.shards import Shard
-from unmask.runtime.disk import write_atomically
+from unmask.runtime.disk import create, delete_stale, new_name, writing
 from unmask.runtime.scratch import private_folder
 
 _log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 _CORES = 4  # of a shard at most: each takes a process, which loads its own detector
 _CONNECT_S = 5.0
 _LOOK_S = 1.0
+_MARKER = "marker"  # the ending of its name
 _STORE_BYTES = 80_000_000  # of a cluster of our own: results are digests
 Facts = dict[str, str]
 
@@ -80,9 +81,7 @@ def opened(
             yield nodes
         finally:
             ray.shutdown()
-            nodes.marker.unlink(missing_ok=True)
-            with suppress(OSError):  # it is not there, or holds what a next run takes in
-                nodes.marker.parent.rmdir()
+            nodes.close()
 
 
 def _check_address(address: str) -> None:
@@ -120,8 +119,10 @@ class RayNodes:
     """The nodes of the cluster that this process is connected to: dealer.Nodes."""
 
     def __init__(self, root: Path, settings: params.Faces, load_detector: LoadDetector) -> None:
-        # A file by which nodes show that they see root. No chunk has a name with such a beginning.
-        self.marker = root / shards.SHARDS_DIR / ".shared"
+        # A file by which nodes show that they see root, of this driver alone: another one, which
+        # crops another chunk here, may end first. No chunk has a name with such a beginning.
+        self.marker = new_name(root / shards.SHARDS_DIR / "shared", _MARKER)
+        self._marker_lock: int | None = None
         self._root, self._settings = root, settings
         self._load_detector = load_detector
         self._here = shards.this_machine(settings)
@@ -150,9 +151,22 @@ class RayNodes:
         return bool(self._probes)
 
     def _write_marker(self) -> str:
-        if not self.marker.is_file():
-            write_atomically(self.marker, secrets.token_hex(16))
+        if self._marker_lock is None:
+            with writing(self.marker):
+                self.marker.parent.mkdir(parents=True, exist_ok=True)
+                delete_stale(self.marker.with_name("shared"), _MARKER)  # of killed drivers
+                self._marker_lock = create(self.marker)
+                os.write(self._marker_lock, secrets.token_hex(16).encode())
         return self.marker.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """Take the marker away; folders of shards that a next run takes in stay."""
+        if self._marker_lock is not None:
+            os.close(self._marker_lock)
+            self._marker_lock = None
+            self.marker.unlink(missing_ok=True)
+            with suppress(OSError):  # it holds other drivers' markers, or shards
+                self.marker.parent.rmdir()
 
     def start(self, attempt: Attempt) -> None:
         """Have the attempt's node crop its shard."""

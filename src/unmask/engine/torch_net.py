@@ -18,15 +18,26 @@ class TorchNet:
     """A module that maps a batch of inputs to several batches of outputs.
 
     GPUs need batches: there an output may differ in its last digit by which inputs share its own.
-    A CPU is given one input at a time.
+    A CPU is given one input at a time, on at most `threads` threads. Torch has one number of these
+    for the whole process, so a smaller one stays.
     """
 
     def __init__(
-        self, module: "nn.Module", outputs: Sequence[str], *, device: "str | torch.device"
+        self,
+        module: "nn.Module",
+        outputs: Sequence[str],
+        *,
+        device: "str | torch.device",
+        threads: int,
     ) -> None:
+        import torch
+
         self._module = module.eval().to(device)
         self._device = device
-        self._at_once = 1 if str(device) == "cpu" else AT_ONCE
+        self._at_once = AT_ONCE
+        if str(device) == "cpu":
+            self._at_once = 1
+            torch.set_num_threads(min(threads, torch.get_num_threads()))
         self.outputs = tuple(outputs)
 
     def run(self, inputs: Iterable[Values]) -> Iterator[Outputs]:

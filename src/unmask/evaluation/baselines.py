@@ -109,7 +109,7 @@ def choose(chunks: Sequence[Chunk]) -> list[tuple[Chunk, VideoRecord]]:
     """Return the videos to look at: all of validation and test, MOST_TRAINED of train at most."""
     chosen: list[tuple[Chunk, VideoRecord]] = []
     for split in SPLITS:
-        own = [(chunk, record) for chunk in chunks for record, _ in chunk.of(split)]
+        own = [(chunk, record) for chunk in chunks for record in chunk.of(split).records]
         step = max(1, -(-len(own) // MOST_TRAINED)) if split == "train" else 1
         chosen += own[::step]
     return chosen

@@ -42,8 +42,8 @@ def score_chunks(chunks: Sequence[Chunk], predictor: Predictor) -> Iterator[Scor
     for chunk in chunks:
         for split in EVALUATED:
             videos = chunk.of(split)
-            scores = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
-            for (record, _), score in zip(videos, scores, strict=True):
+            scores = predictor.score_videos(chunk.faces_dir, videos.faces())
+            for record, score in zip(videos.records, scores, strict=True):
                 yield ScoredVideo(chunk.name, record, score)
 
 

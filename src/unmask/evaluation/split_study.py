@@ -154,8 +154,8 @@ def _score(chunks: Sequence[Chunk], predictor: Predictor) -> Iterator[HeldOut]:
     trained_on = {r.source_id for chunk in chunks for r in chunk.records if r.split == "train"}
     for chunk in chunks:
         videos = chunk.of("test")
-        scores = predictor.score_videos(chunk.faces_dir, [found for _, found in videos])
-        for (record, _), score in zip(videos, scores, strict=True):
+        scores = predictor.score_videos(chunk.faces_dir, videos.faces())
+        for record, score in zip(videos.records, scores, strict=True):
             yield HeldOut(
                 chunk.name, record.video_id, record.source_id, record.label, score.probability,
                 record.source_id in trained_on,

@@ -6,19 +6,20 @@ Importing it takes no torch: the workers can start while their parent still load
 import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from unmask import params
 from unmask.faces.cropper import crop_video
 from unmask.faces.detector import detector_of_worker, start_worker
-from unmask.records import Reason, VideoFaces
+from unmask.records import FileDoubt, Reason, VideoFaces
 from unmask.runtime.child import heartbeat
 from unmask.runtime.confinement import Confinement
 from unmask.runtime.disk import writing
 from unmask.runtime.processes import run_jobs
 from unmask.runtime.scratch import private_folder
+from unmask.video import still
 from unmask.video.decode import Info, probe
 from unmask.video.failures import DecodeError
 
@@ -37,6 +38,12 @@ class Cropped:
     duration_s: float | None  # as it declares it
     codec: str = ""  # as it declares it; empty where it can't be read
     bits_per_px: float | None = None  # of the file, a pixel of its picture and second
+    still: str | None = None  # of a still picture: its pixels as a video of one frame, in crops_dir
+
+    @property
+    def shown(self) -> Path:
+        """Return the file that holds what the file shows as a video: itself, or the still's."""
+        return self.path if self.still is None else self.crops_dir / self.still
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ def crop_files(
             if crops_dir is None:
                 for track in cropped.found.tracks:
                     (folder / track.file).unlink()
+                if cropped.still is not None:
+                    (folder / cropped.still).unlink()
 
 
 def crop_file(path: Path, settings: params.Faces, *, crops_dir: Path) -> Cropped:
@@ -97,6 +106,8 @@ def crop_file(path: Path, settings: params.Faces, *, crops_dir: Path) -> Cropped
 
 def _crop(job: _Job) -> Cropped:
     sha256 = _digest(job.path)
+    if still.is_still(job.path):
+        return _crop_still(job, sha256)
     detector = detector_of_worker(job.settings.detect)
     found = crop_video(job.path, str(job.place), job.crops_dir, job.settings, detector, key="")
     try:
@@ -107,6 +118,39 @@ def _crop(job: _Job) -> Cropped:
         job.place, job.path, job.crops_dir, found, sha256, info.duration_s, info.codec,
         bits_per_px(job.path, info),
     )  # fmt: skip
+
+
+def _crop_still(job: _Job, sha256: str | None) -> Cropped:
+    """Return the faces of a still picture, which last for no time."""
+    name, settings = f"{job.place}_still.mov", job.settings
+    shown = job.crops_dir / name
+    try:
+        # For longer than a face has to be seen.
+        known = still.write_video(job.path, shown, shown_s=settings.min_track_s + 1)
+    except DecodeError as error:
+        failed = VideoFaces(str(job.place), "", (), error.reason, str(error))
+        return Cropped(job.place, job.path, job.crops_dir, failed, sha256, None)
+    heartbeat()
+    detector = detector_of_worker(settings.detect)
+    found = crop_video(shown, str(job.place), job.crops_dir, settings, detector, key="")
+    reason, doubts = found.reason, list(found.doubts)
+    said = [found.detail.replace(str(shown), str(job.path)), *known.remarks]
+    if known.others:
+        reason = reason or Reason.INCOMPLETE
+        doubts.append(FileDoubt.NOT_ALL_SEEN)
+        said.append(
+            f"{job.path}: asked for a still picture, found an animation, of which {known.others} "
+            "more pictures were not looked at. Convert it to a video."
+        )
+    if known.colour_doubt:
+        doubts.append(FileDoubt.COLOUR_NOT_UNDERSTOOD)
+        said.append(known.colour_doubt)
+    tracks = tuple(replace(track, held_s=0.0) for track in found.tracks)
+    detail = " ".join(filter(None, said))
+    seen = VideoFaces(found.video_id, "", tracks, reason, detail, tuple(doubts))
+    return Cropped(
+        job.place, job.path, job.crops_dir, seen, sha256, None, known.kind.lower(), still=name
+    )
 
 
 def bits_per_px(path: Path, info: Info) -> float | None:

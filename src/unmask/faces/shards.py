@@ -95,14 +95,25 @@ def crop(
     Raises:
         DiskError: the disk takes no more.
     """
+    rows = crop_each(shard, folder, workers=workers, load_detector=load_detector)
+    return {track.file: content_digest(folder / track.file) for row in rows for track in row.tracks}
+
+
+def crop_each(
+    shard: Shard, folder: Path, *, workers: int, load_detector: LoadDetector = detector_of_worker
+) -> Iterator[VideoFaces]:
+    """Yield each row of a shard as crop does, once the row's crop files are in the folder.
+
+    Raises:
+        DiskError: the disk takes no more.
+    """
     # How many may fail is a question about the whole chunk.
     settings = shard.jobs[0].settings.model_copy(update={"max_failed_ratio": 1.0})
     videos = [(job.video_id, job.path) for job in shard.jobs]
     tracks = {job.path.name for job in shard.jobs if job.is_track}
-    rows = crops.crop_chunk(
+    yield from crops.crop_chunk(
         videos, folder, settings, workers=workers, load_detector=load_detector, tracks=tracks
     )
-    return {track.file: content_digest(folder / track.file) for row in rows for track in row.tracks}
 
 
 # ---------------------------------------------------------------- where it is collected
@@ -124,7 +135,7 @@ def take_in(folder: Path, shard: Shard, digests: Mapping[str, str]) -> Iterator[
     rows = crops.read_rows(folder)
     for job in shard.jobs:
         row = rows.get(job.video_id)
-        if row is None or not _has_plain_names(row):
+        if row is None or not has_plain_names(row):
             raise ShardError(f"asked for the faces of {job.path}; found no row of it in {folder}")
         if row.key != job.key and (row.key or row.reason not in PASSING):
             raise ShardError(
@@ -186,10 +197,10 @@ def discard(folder: Path) -> None:
 
 
 def _is_whole(row: VideoFaces, folder: Path) -> bool:
-    return _has_plain_names(row) and all((folder / track.file).is_file() for track in row.tracks)
+    return has_plain_names(row) and all((folder / track.file).is_file() for track in row.tracks)
 
 
-def _has_plain_names(row: VideoFaces) -> bool:
+def has_plain_names(row: VideoFaces) -> bool:
     """Say whether a row names crop files alone: others would be moved to where the row says."""
     names = [track.file for track in row.tracks]
     return all(

@@ -64,6 +64,14 @@ class Settings:
     faces: Faces
 
 
+@dataclass(frozen=True)
+class Signing:
+    """What gives each video of a chunk content credentials, before it gets its name."""
+
+    key: str  # digest of the certificate: with another one videos are made anew
+    sign: Callable[[Path, Path, str, bool], None]  # video, footage, words, is it a fake
+
+
 # ---------------------------------------------------------------- the chunk
 
 
@@ -88,13 +96,19 @@ class _Done:
 
 
 def make_chunk(
-    footage: Sequence[Footage], chunk: Path, settings: Settings, *, workers: int
+    footage: Sequence[Footage],
+    chunk: Path,
+    settings: Settings,
+    *,
+    workers: int,
+    sign: Signing | None = None,
 ) -> Iterator[Outcome]:
     """Yield an outcome for each file, twice: after each pass. Then the chunk is complete.
 
     What an earlier run has made of the same content with the same settings and code is kept, also
     where it was killed; videos of footage that is no longer named are deleted. A chunk depends on
-    footage and settings alone, never on workers. No file is changed in place.
+    footage and settings alone, never on workers; signed videos have their time of signing in them,
+    too. No file is changed in place.
 
     Raises:
         DatasetError: the folder holds something else, no file can be used, or swaps are asked for
@@ -125,13 +139,14 @@ def make_chunk(
         # From here on videos change: no metadata may remain that tells of the old ones.
         (chunk / _METADATA).unlink(missing_ok=True)
         forgeries = [
-            _Job(f"{one.footage.video_id} videos", _videos_key(one.footage, fakes, settings, code),
+            _Job(f"{one.footage.video_id} videos",
+                 _videos_key(one.footage, fakes, settings, code, sign),
                  one.footage, settings, resumed.scratch, one.face, fakes)
             for one, fakes in plan_fakes(faces, settings)
         ]  # fmt: skip
         made = []
         for done in _do_all(
-            forgeries, _forge, _use_one_thread, resumed, workers, settings.faces.stall_s
+            forgeries, _forge, _use_one_thread, resumed, workers, settings.faces.stall_s, sign
         ):
             if done.reason is None:
                 made.append(done.job)
@@ -171,11 +186,18 @@ def _face_key(footage: Footage, settings: Settings, code: str) -> str:
     return key_of(footage.digest, settings.max_seconds, settings.faces, code)
 
 
-def _videos_key(footage: Footage, fakes: Sequence[Fake], settings: Settings, code: str) -> str:
+def _videos_key(
+    footage: Footage,
+    fakes: Sequence[Fake],
+    settings: Settings,
+    code: str,
+    sign: Signing | None,
+) -> str:
     # The donors' frames follow from their content, these settings and the code.
     pasted = [(fake.file, fake.donor and fake.donor.footage.digest) for fake in fakes]
     values = settings.seed, settings.crf, settings.max_seconds, settings.faces
-    return key_of(footage.digest, footage.path.name, pasted, values, code)
+    signed = () if sign is None else (sign.key,)
+    return key_of(footage.digest, footage.path.name, pasted, values, code, *signed)
 
 
 def _metadata(made: Sequence[_Job]) -> str:
@@ -253,6 +275,7 @@ def _do_all(
     resumed: ResumeManifest,
     workers: int,
     stall_s: float,
+    sign: Signing | None = None,
 ) -> Iterator[_Done]:
     """Yield what was done before, then what is done now."""
     missing = []
@@ -268,9 +291,26 @@ def _do_all(
     )  # fmt: skip
     for done in done_now:
         if done.reason not in _PASSING:
+            if sign is not None:
+                _sign(done, sign)
             facts = {"reason": done.reason, "detail": done.detail, "face": done.face}
             resumed.add(done.job.name, done.job.key, done.files, **facts)
         yield done
+
+
+def _sign(done: _Done, sign: Signing) -> None:
+    job = done.job
+    comments = _comments(job)
+    for file in done.files:
+        is_fake = any(file == fake.file for fake in job.fakes)
+        sign.sign(job.scratch / file, job.footage.path, comments[file], is_fake)
+
+
+def _comments(job: _Job) -> dict[str, str]:
+    """Return what each video of a job says of itself, by its name."""
+    origin = f"made from {job.footage.path.name} by unmask fake"
+    fakes = {fake.file: f"MANIPULATED ({fake.method}); {origin}" for fake in job.fakes}
+    return {f"{job.footage.video_id}.mp4": f"not manipulated; {origin}", **fakes}
 
 
 def _on_crash(job: _Job) -> _Done:
@@ -328,9 +368,7 @@ def _write_videos(job: _Job, face: Face) -> list[str]:
     chances = [_chance(footage, settings.seed, 2, number) for number in range(len(job.fakes))]
     recipes = [draw_recipe(f.method, rng) for f, rng in zip(job.fakes, chances, strict=True)]
     donors = [_cut_donor(f.donor, settings) if f.donor else None for f in job.fakes]
-    origin = f"made from {footage.path.name} by unmask fake"
-    comments = [f"MANIPULATED ({fake.method}); {origin}" for fake in job.fakes]
-    files = [f"{footage.video_id}.mp4", *(fake.file for fake in job.fakes)]
+    comments = _comments(job)
     with ExitStack() as stack:
         real, *fakes = (
             stack.enter_context(
@@ -339,7 +377,7 @@ def _write_videos(job: _Job, face: Face) -> list[str]:
                     metadata={"comment": comment},
                 )
             )
-            for file, comment in zip(files, [f"not manipulated; {origin}", *comments], strict=True)
+            for file, comment in comments.items()
         )  # fmt: skip
         stack.enter_context(suppress(TruncatedError))  # what comes before it is used
         for tick, frame in read_ticks(footage.path, face.rate_fps, settings.max_seconds):
@@ -351,7 +389,7 @@ def _write_videos(job: _Job, face: Face) -> list[str]:
                 if points is not None:
                     forged, _ = forge_frame(picture, points, recipe, rng, donor=donor)
                 writer.write(forged)
-    return files
+    return list(comments)
 
 
 def _cut_donor(donor: Donor, settings: Settings) -> tuple[Image, Floats]:

@@ -85,8 +85,10 @@ class CameraPath:
         noise = np.empty((height, width, 3), np.float32)
         cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
         cv2.randn(noise, (0.0,) * 3, (self.noise_levels,) * 3)  # a scalar is for red alone
-        lit = frame_HWC.astype(np.float32) * (light * tint) + noise
-        return np.clip(np.round(lit), 0, 255).astype(np.uint8)
+        lit = frame_HWC.astype(np.float32)
+        lit *= light * tint
+        lit += noise
+        return np.clip(np.round(lit, out=lit), 0, 255, out=lit).astype(np.uint8)
 
 
 def draw_camera_path(rng: np.random.Generator) -> CameraPath:

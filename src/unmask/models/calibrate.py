@@ -1,14 +1,16 @@
 """Fit a model's temperature and learn the limits of its verdicts on labelled videos."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 from unmask.models.checkpoint import Checkpoint
 from unmask.models.clip_times import shortest_alike_s
 from unmask.models.clips import ClipDataset
 from unmask.models.predict import Predictor, probability
 from unmask.params import Verdicts
-from unmask.records import Chunk, VideoRecord, VideoScore
+from unmask.records import Chunk, FaceTrack, Split, VideoRecord, VideoScore
 from unmask.scoring import scores, verdicts
 from unmask.scoring.stretches import clips_in, means
 from unmask.scoring.verdicts import FaceQuality
@@ -83,10 +85,10 @@ def _score_videos(
     found = []
     for chunk in chunks:
         videos = chunk.of("validation")
-        answers = predictor.score_videos(chunk.faces_dir, [faces for _, faces in videos])
+        answers = predictor.score_videos(chunk.faces_dir, videos.faces())
         found += [
             (record, score)
-            for (record, _), score in zip(videos, answers, strict=True)
+            for record, score in zip(videos.records, answers, strict=True)
             if score.tracks
         ]
     return found
@@ -100,12 +102,17 @@ def _stretches(predictor: Predictor, score: VideoScore) -> list[float]:
 
 def _qualities(predictor: Predictor, chunks: Sequence[Chunk]) -> list[FaceQuality]:
     """Return how faces look that the model was trained or validated on, LOOKED_AT at most."""
-    known = [
-        (chunk.faces_dir, track)
-        for split in ("train", "validation")
-        for chunk in chunks
-        for _, found in chunk.of(split)
-        for track in found.tracks
-    ]
-    step = max(1, -(-len(known) // LOOKED_AT))
-    return [predictor.measure_quality(faces_dir, track) for faces_dir, track in known[::step]]
+    count = sum(1 for _ in _known_tracks(chunks))
+    step = max(1, -(-count // LOOKED_AT))
+    looked_at = islice(_known_tracks(chunks), 0, None, step)
+    return [predictor.measure_quality(faces_dir, track) for faces_dir, track in looked_at]
+
+
+def _known_tracks(chunks: Sequence[Chunk]) -> Iterator[tuple[Path, FaceTrack]]:
+    """Yield the tracks that the model was trained or validated on, with their crops' folders."""
+    splits: tuple[Split, ...] = ("train", "validation")
+    for split in splits:
+        for chunk in chunks:
+            for found in chunk.of(split).faces():
+                for track in found.tracks:
+                    yield chunk.faces_dir, track

@@ -1,13 +1,15 @@
 """Clips that a net is trained on: of which tracks, and what training does to their pixels."""
 
 import logging
+from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -19,17 +21,24 @@ from unmask.records import Box, Chunk, FaceTrack, ForgedPart, Points, Split
 
 log = logging.getLogger(__name__)
 
+Numbers = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One face's crop file with its label, and what it takes to forge it."""
+    """One face's crop file with its label, and what it takes to forge it.
+
+    A training holds all items at once: clip_items gives them arrays, which take a tenth of the
+    memory of Python's tuples.
+    """
 
     crop: Path
-    times_T: tuple[float, ...]
+    times_T: Sequence[float]
     label: int
     video_id: str
-    boxes_T4: tuple[Box, ...] = ()
-    points_T52: tuple[Points, ...] = ()
+    # Only where a clip of it may be forged.
+    boxes_T4: Sequence[Box] | Numbers = field(default=(), compare=False)
+    points_T52: Sequence[Points] | Numbers = field(default=(), compare=False)
     self_blend: float = 0.0  # chance that a clip of it is turned into a self-blended fake
     part_s: tuple[float, float] | None = None  # from when to when it is forged; None: all of it
 
@@ -63,10 +72,14 @@ def clip_items(chunks: Sequence[Chunk], split: Split, *, self_blend: float = 0.0
                     if part_s is None:
                         untouched += 1
                         continue
+                is_forgeable = not record.label and self_blend > 0
                 items.append(
                     ClipItem(
-                        chunk.faces_dir / track.file, track.times_T, record.label, record.video_id,
-                        track.boxes_T4, track.points_T52, 0.0 if record.label else self_blend,
+                        chunk.faces_dir / track.file, array("d", track.times_T), record.label,
+                        record.video_id,
+                        np.array(track.boxes_T4) if is_forgeable else (),
+                        np.array(track.points_T52) if is_forgeable else (),
+                        self_blend if is_forgeable else 0.0,
                         part_s,
                     )
                 )  # fmt: skip
@@ -83,8 +96,12 @@ def _forged_s(track: FaceTrack, part: ForgedPart) -> tuple[float, float] | None:
 
 
 def add_twins(items: Sequence[ClipItem]) -> list[ClipItem]:
-    """Return real tracks, then each one's twin, whose clip is always a self-blended fake."""
-    return [*items, *(replace(item, label=1, self_blend=1.0) for item in items)]
+    """Return real tracks, then each one's twin, whose clip is always a self-blended fake.
+
+    items are real tracks that clip_items gave with a self_blend above 0.
+    """
+    reals = [replace(item, self_blend=0.0) for item in items]
+    return [*reals, *(replace(item, label=1, self_blend=1.0) for item in items)]
 
 
 def count_classes(items: Sequence[ClipItem]) -> tuple[float, float]:

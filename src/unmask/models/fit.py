@@ -166,7 +166,7 @@ def items_of(chunks: Sequence[Chunk], settings: Train) -> tuple[list[ClipItem], 
     training = clip_items(chunks, "train", self_blend=settings.self_blend)
     validation = clip_items(chunks, "validation")
     if settings.self_blend and not any(item.label for item in validation):
-        validation = add_twins(validation)
+        validation = add_twins(clip_items(chunks, "validation", self_blend=1.0))
     for split, items in (("train", training), ("validation", validation)):
         reals, fakes = count_classes(items)
         if not (reals and fakes):

@@ -104,7 +104,7 @@ class Predictor:
         from unmask.models.portable import Portable
 
         module = Portable(torch_net, self.checkpoint.geometry)
-        return TorchNet(module, module.outputs, device=device)
+        return TorchNet(module, module.outputs, device=device, threads=self._threads)
 
     @cached_property
     def portable(self) -> bytes | None:

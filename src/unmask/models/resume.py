@@ -13,6 +13,7 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -62,7 +63,7 @@ def training_key(
     digest.update(code_digest(*CODE).encode() + b"\0")
     for chunk in chunks:
         digest.update(chunk.name.encode() + b"\0")
-        for row in (*chunk.of("train"), *chunk.of("validation")):
+        for row in chain(chunk.of("train"), chunk.of("validation")):
             digest.update(repr(row).encode() + b"\0")
     return digest.hexdigest()
 

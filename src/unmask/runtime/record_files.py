@@ -25,6 +25,7 @@ from unmask.records import (
     VideoRecord,
 )
 from unmask.runtime.disk import write_atomically
+from unmask.runtime.packed_faces import PackedFaces
 
 _SELDOM = {"doubts", "same_T", "held_s"}
 
@@ -227,8 +228,10 @@ def faces_from_line(line: str) -> VideoFaces:
     return VideoFaces(row["video_id"], row["key"], tracks, reason, row["detail"], doubts)
 
 
-def read_faces(path: Path) -> dict[str, VideoFaces]:
+def read_faces(path: Path) -> PackedFaces:
     """Return what was found in each video of a chunk's faces/index.jsonl, by video id.
+
+    Rows take little memory; each look-up parses one.
 
     Raises:
         DatasetError: the file is missing or a line is not what faces_line writes.
@@ -237,16 +240,16 @@ def read_faces(path: Path) -> dict[str, VideoFaces]:
         raise DatasetError(
             f"Asked for the face index {path}; there is no such file. Run `dvc repro` to make it."
         )
-    found = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            faces = faces_from_line(line.decode())
-        except MALFORMED as error:
-            raise DatasetError(
-                f"{path}, line {number}: not a row of a face index. Delete the file and run "
-                "`dvc repro`; crops that exist are kept."
-            ) from error
-        found[faces.video_id] = faces
+    found = PackedFaces(faces_from_line)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.add(line)
+            except MALFORMED as error:
+                raise DatasetError(
+                    f"{path}, line {number}: not a row of a face index. Delete the file and run "
+                    "`dvc repro`; crops that exist are kept."
+                ) from error
     return found
 
 
@@ -268,5 +271,6 @@ def read_chunk(name: str, index: Path, faces_dir: Path) -> Chunk:
     for record in records:
         if record.video_id not in faces:
             detail = f"{record.file} is listed in the chunk's metadata, but is not there."
-            faces[record.video_id] = VideoFaces(record.video_id, "", (), Reason.MISSING, detail)
+            missing = VideoFaces(record.video_id, "", (), Reason.MISSING, detail)
+            faces.add(faces_line(missing).encode())
     return Chunk(name, records, faces, faces_dir)

@@ -2,27 +2,21 @@
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from unmask.sagemaker.config import VARIABLE, JobConfig
 from unmask.sagemaker.contract import JobError
+from unmask.storage.blobs import MAX_CONNECTIONS
+from unmask.storage.s3 import asking, code_of, signed_out
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 16
 _BUILD = "Build and push it: containers/build_and_push"
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
     r"(?P<repository>[a-z0-9._/-]+)(:(?P<tag>[\w.-]+)|@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
-_DENIED = {"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"}
-_SIGNED_OUT = {
-    "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "RequestExpired",
-    "SignatureDoesNotMatch", "UnrecognizedClientException", "InvalidAccessKeyId",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,53 +38,6 @@ class Account:
         return self.session.client(service, config=patience)
 
 
-@contextmanager
-def asking(request: str, action: str) -> Iterator[None]:
-    """Turn errors of AWS and of the network into a JobError that says what was asked for.
-
-    request completes "Asked AWS ..."; action is the permission that the request needs.
-
-    Raises:
-        JobError: the request was refused or did not arrive.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    try:
-        yield
-    except NoCredentialsError as error:
-        raise _signed_out(request, "found no credentials") from error
-    except BotoCoreError as error:
-        raise JobError(
-            f"Asked AWS {request}; it could not be asked: {error}. Type the same again when it "
-            "answers: nothing is done twice."
-        ) from error
-    except ClientError as error:
-        found = error.response.get("Error", {})
-        if found.get("Code") in _SIGNED_OUT:
-            raise _signed_out(request, str(found.get("Message"))) from error
-        if found.get("Code") in _DENIED:
-            raise JobError(
-                f"Asked AWS {request}; it was refused: {found.get('Message')}. Have {action} "
-                "allowed for you, or sign in as somebody who may."
-            ) from error
-        raise JobError(
-            f"Asked AWS {request}; it answered {found.get('Code')}: {found.get('Message')}. "
-            "Correct what it names and type the same again: nothing is done twice."
-        ) from error
-
-
-def _signed_out(request: str, found: str) -> JobError:
-    return JobError(
-        f"Asked AWS {request}; {found}. Sign in (`aws sso login`, `aws configure`, or AWS_PROFILE) "
-        "and type the same again: nothing is done twice."
-    )
-
-
-def code_of(error: Any) -> str:
-    """Return AWS's name for a ClientError."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def sign_in(region: str | None) -> Account:
     """Return the account that the environment's credentials belong to.
 
@@ -103,7 +50,7 @@ def sign_in(region: str | None) -> Account:
     try:
         session = boto3.Session(region_name=region)
     except ProfileNotFound as error:
-        raise _signed_out("who you are", str(error)) from error
+        raise signed_out("who you are", str(error)) from error
     if session.region_name is None:
         raise JobError(
             "Asked for a job in a region of AWS; found none. Give --region, or set "
@@ -248,16 +195,18 @@ def check_image(account: Account, image: str | None, *, commit: str | None, repo
     return image
 
 
-def check_quota(account: Account, job_config: JobConfig) -> None:
-    """Raise where the account may start none of these machines; warn where that can't be read.
+def check_quota(account: Account, job_config: JobConfig, *, kind: str) -> None:
+    """Raise where the account may start too few of these machines; warn where that can't be read.
+
+    kind is the job's, as the names of quotas have it: `training` or `processing`.
 
     Raises:
         JobError: the quota is less than what is asked for.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    kind = "spot training job usage" if job_config.spot else "training job usage"
-    name = f"{job_config.instance_type} for {kind}"
+    spot = "spot " if job_config.spot else ""
+    name = f"{job_config.instance_type} for {spot}{kind} job usage"
     pages = account.client("service-quotas", attempts=2).get_paginator("list_service_quotas")
     try:
         quotas = [

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from unmask import params
 from unmask.errors import MALFORMED, ParamsError, UnmaskError
+from unmask.storage.blobs import StoredFile
 
 # The channels of a job, folders below /opt/ml/input/data: the stores, our own and DVC's remote, of
 # which a job may have one or both, and the listing's file.
@@ -52,20 +53,6 @@ class JobParams(params.Section):
     train: params.Train
     verdicts: params.Verdicts
     key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # resume.training_key's
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a listing: where it belongs, and what it holds."""
-
-    path: str  # posix, relative to the root of the checkout
-    md5: str
-    size_bytes: int
-
-    @property
-    def stored(self) -> str:
-        """Where a store keeps it."""
-        return f"{self.md5[:2]}/{self.md5[2:]}"
 
 
 # ---------------------------------------------------------------- hyperparameters
@@ -158,11 +145,16 @@ def read_listing(path: Path) -> list[StoredFile]:
             f"Asked for the list of the job's files, {path}; found none that can be read "
             f"({error}). Start the job by `unmask sagemaker submit`, which sends it."
         ) from error
-    for file in files:
-        parts = PurePosixPath(file.path).parts
-        if not parts or ".." in parts or PurePosixPath(file.path).is_absolute():
-            raise JobError(f"{path} names {file.path!r}, which is no path in a checkout. Refused.")
+    check_paths(str(path), [file.path for file in files])
     return files
+
+
+def check_paths(where: str, paths: Iterable[str]) -> None:
+    """Raises JobError for a path that leads out of the folder that it should be in."""
+    for path in paths:
+        parts = PurePosixPath(path).parts
+        if not parts or ".." in parts or PurePosixPath(path).is_absolute():
+            raise JobError(f"{where} names {path!r}, which is no path in a checkout. Refused.")
 
 
 def lay_out(

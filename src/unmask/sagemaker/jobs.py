@@ -10,8 +10,9 @@ from typing import Any
 
 from unmask.errors import MALFORMED
 from unmask.sagemaker import fetch as sagemaker_fetch
-from unmask.sagemaker.checks import Account, asking, code_of
+from unmask.sagemaker.checks import Account
 from unmask.sagemaker.contract import JobError
+from unmask.storage.s3 import asking, code_of
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def follow(
     before = None
     while True:
         now = describe(account, name)
-        for line in _new_lines(logs, name, places):
+        for line in new_lines(logs, LOG_GROUP, name, places):
             log.info("%s", line)
         if now != before:
             yield now
@@ -150,19 +151,19 @@ def follow(
         sleep(poll_s)
 
 
-def _new_lines(logs: Any, name: str, places: dict[str, str]) -> Iterator[str]:
+def new_lines(logs: Any, group: str, name: str, places: dict[str, str]) -> Iterator[str]:
     """Yield what the job has written since; places, by stream, say how far that was read."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        streams = logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/")[
+        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")[
             "logStreams"
         ]
         for stream in (row["logStreamName"] for row in streams):
             while True:
                 place = {"nextToken": places[stream]} if stream in places else {}
                 answer = logs.get_log_events(
-                    logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **place
+                    logGroupName=group, logStreamName=stream, startFromHead=True, **place
                 )
                 yield from (event["message"].rstrip() for event in answer["events"])
                 ended = places.get(stream) == answer["nextForwardToken"]

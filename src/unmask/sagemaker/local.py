@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unmask.sagemaker import contract, fetch
-from unmask.sagemaker.contract import JobError, StoredFile
+from unmask.sagemaker.contract import JobError
 from unmask.sagemaker.submit import Training, import_sdk
+from unmask.storage.blobs import StoredFile
 from unmask.tracking.tracker import environment
 
 # The SDK would report how it is used.

@@ -15,18 +15,18 @@ from unmask.runtime import addresses
 from unmask.sagemaker import contract, inputs
 from unmask.sagemaker.checks import (
     Account,
-    asking,
     bucket_region,
     check_bucket,
     check_image,
     check_quota,
     check_role,
-    code_of,
 )
 from unmask.sagemaker.config import JobConfig
-from unmask.sagemaker.contract import JobError, StoredFile
-from unmask.sagemaker.inputs import Store
+from unmask.sagemaker.contract import JobError
 from unmask.sagemaker.jobs import Job, describe, latest, next_name
+from unmask.storage import blobs
+from unmask.storage.blobs import Store, StoredFile
+from unmask.storage.s3 import asking, code_of
 from unmask.tracking import provenance
 from unmask.tracking.tracker import Tracker, environment
 
@@ -84,7 +84,7 @@ class Submission:
     def send_files(self) -> Iterator[StoredFile]:
         """Yield each file as it is in the store."""
         with asking(f"to take a file into {self.store.uri}", "s3:PutObject"):
-            yield from inputs.upload(
+            yield from blobs.upload(
                 self.account.client("s3"), self.store, self.unsent, self.training.root,
                 workers=_UPLOADS, kms_key=self.job_config.kms_key,
             )  # fmt: skip
@@ -130,13 +130,7 @@ def prepare(
             f"Asked for the variable {clashing[0]} in the job, which is set from the one of that "
             "name here. Leave it out."
         )
-    changes = provenance.image_changes(root)
-    if job_config.image is None and changes:
-        raise JobError(
-            "Asked for the image of this checkout's code; these files have changes that are in no "
-            f"commit:\n{changes}\nCommit them and run containers/build_and_push, or name an image "
-            "by --image."
-        )
+    refuse_changes(root, job_config)
     files = inputs.find_files(root, training.settings.chunks, training.settings.model.weights)
     role = check_role(account, job_config.role)
     bucket = check_bucket(account, job_config.bucket)
@@ -146,11 +140,11 @@ def prepare(
         commit=provenance.image_commit(root),
         repository=job_config.repository,
     )
-    check_quota(account, job_config)
+    check_quota(account, job_config, kind="training")
     own = inputs.own_store(bucket, job_config.prefix)
-    remote, held = _held_by_remote(account, job_config, root, files)
+    remote, held = held_by_remote(account, job_config, root, files)
     others = [file for file in files if file not in held]
-    unsent = _unsent(account, own, others)
+    unsent = find_unsent(account, own, others)
     folder = f"{job_config.prefix}/lists"
     texts, channels = {}, {}
     stores = {contract.FILES: (own, others), contract.REMOTE: (remote, held)}
@@ -182,7 +176,18 @@ def prepare(
     return Submission(account, training, job_config, own, unsent, texts, request)
 
 
-def _held_by_remote(
+def refuse_changes(root: Path, job_config: JobConfig) -> None:
+    """Raises JobError where the checkout's code is in no image, as no commit holds it."""
+    changes = provenance.image_changes(root)
+    if job_config.image is None and changes:
+        raise JobError(
+            "Asked for the image of this checkout's code; these files have changes that are in no "
+            f"commit:\n{changes}\nCommit them and run containers/build_and_push, or name an image "
+            "by --image."
+        )
+
+
+def held_by_remote(
     account: Account, job_config: JobConfig, root: Path, files: list[StoredFile]
 ) -> tuple[Store | None, set[StoredFile]]:
     """Return DVC's remote, where a job may read it, and the files that it holds."""
@@ -190,15 +195,16 @@ def _held_by_remote(
     if remote is None or bucket_region(account, remote.bucket) != account.region:
         return None, set()
     with asking(f"for what {remote.uri} holds", "s3:ListBucket"):
-        absent = {file.md5 for file in inputs.missing(account.client("s3"), remote, files)}
+        absent = {file.md5 for file in blobs.missing(account.client("s3"), remote, files)}
     held = {file for file in files if file.md5 not in absent}
     log.info("the job reads %d of %d files in DVC's remote, %s", len(held), len(files), remote.uri)
     return (remote, held) if held else (None, held)
 
 
-def _unsent(account: Account, own: Store, files: list[StoredFile]) -> list[StoredFile]:
+def find_unsent(account: Account, own: Store, files: list[StoredFile]) -> list[StoredFile]:
+    """Return one file for each content that our own store lacks."""
     with asking(f"for what {own.uri} holds", "s3:ListBucket"):
-        unsent = inputs.missing(account.client("s3"), own, files)
+        unsent = blobs.missing(account.client("s3"), own, files)
     size_mb = sum(file.size_bytes for file in unsent) / 1e6
     log.info("%s lacks %d of %d files, %.1f MB", own.uri, len(unsent), len(files), size_mb)
     return unsent

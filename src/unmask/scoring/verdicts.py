@@ -24,6 +24,7 @@ class Doubt(StrEnum):
     """Why an answer is inconclusive."""
 
     NO_SCORE = "no_score"  # no face, or no video that can be read: the answer's reason says which
+    STILL_PICTURE = "still_picture"  # nothing moves in it, and no promise is about pictures
     NOT_CALIBRATED = "not_calibrated"  # the model has no promise: see promises
     UNLIKE_CALIBRATION = "unlike_calibration"  # unlike the videos that its promise is about
     BETWEEN_THRESHOLDS = "between_thresholds"  # the probability is neither low nor high enough

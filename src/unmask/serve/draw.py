@@ -1,12 +1,12 @@
 """An answer as HTML: the verdict in words, each face's scores over time as a picture."""
 
-import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from unmask.answers.messages import percent
 from unmask.answers.timeline import group
+from unmask.runtime.templates import in_words
 from unmask.serve.inference import Result
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 190, 60, 540, 12, 156
@@ -24,9 +24,9 @@ def draw_verdict(result: Result) -> str:
         if probability is not None
         else ""
     )
-    doubts = "".join(f"<li>{_in_words(doubt)}</li>" for doubt in result.doubts)
+    doubts = "".join(f"<li>{in_words(doubt)}</li>" for doubt in result.doubts)
     verdict = escape(result.row["verdict"])
-    promise = f"<p>{_in_words(' '.join(result.promise))}</p>" if result.promise else ""
+    promise = f"<p>{in_words(' '.join(result.promise))}</p>" if result.promise else ""
     origin = f"<p>{escape(result.origin)}</p>" if result.origin else ""
     return (
         f'<section class="verdict {verdict}" aria-label="Verdict">'
@@ -34,11 +34,6 @@ def draw_verdict(result: Result) -> str:
         f"<h2>{escape(result.headline)}</h2><p>{escape(result.sentence)}</p>"
         f"{f'<ul>{doubts}</ul>' if doubts else ''}{promise}{origin}</div>{score}</section>"
     )
-
-
-def _in_words(text: str) -> str:
-    """Return a sentence of ours as HTML, a command between backticks set as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def draw_faces(row: Mapping[str, Any]) -> str:

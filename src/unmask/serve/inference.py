@@ -173,6 +173,7 @@ class _InferenceWorker:
 
     def answer(self, task: Task, tell: Tell) -> Result | Refusal:
         """Return what is to be said of a video; all that is written lies beside it."""
+        from unmask.video import still
         from unmask.video.decode import probe
         from unmask.video.failures import DecodeError
 
@@ -180,8 +181,9 @@ class _InferenceWorker:
         # However this process ends, its parent deletes that folder.
         tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
         tell(READING)
+        is_still = still.is_still(task.video)
         try:
-            duration_s = probe(task.video).duration_s
+            duration_s = None if is_still else probe(task.video).duration_s
         except DecodeError as error:
             return _refuse(error.reason)
         if duration_s is not None and duration_s > task.max_video_s:
@@ -193,6 +195,9 @@ class _InferenceWorker:
         crops_dir = scratch / "crops"
         crops_dir.mkdir()
         answer = self._analyse(task, crops_dir, duration_s, tell)
+        if is_still and not answer.still:  # its decoder refused it, and says why
+            words = answer.detail.replace(str(task.video), task.name or "picture")
+            return Refusal(Refused.UNREADABLE, words)
         page = None
         if task.wants_report:
             tell(Step("Writing the report", _SCORES, Part.REPORT))

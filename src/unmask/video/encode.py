@@ -9,7 +9,7 @@ from typing import Self
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from unmask.runtime.disk import create, give_name, new_name, writing
@@ -45,6 +45,7 @@ class VideoWriter:
         # encode to encode (11 results of 30 encodes of the same frames); files grow by 15 %.
         self._codec_options = {"crf": str(crf), "preset": preset, "mbtree": "0"}
         self._open = True
+        self._to_yuv = VideoReformatter()  # one for all frames: a frame's own begins anew each time
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with writing(path):
             os.close(create(self._part))  # FFmpeg would follow a link
@@ -61,7 +62,8 @@ class VideoWriter:
         size = self._stream.width, self._stream.height
         assert (width, height) == size, f"frame of {width}x{height} in a video of {size}"
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
-        picture = picture.reformat(
+        picture = self._to_yuv.reformat(
+            picture,
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709 if self._is_hd else Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from unmask.evaluation.benchmarks import drawing, table
 from unmask.evaluation.benchmarks.compared import Across, Compared, Group, Row, across
-from unmask.runtime.plain_text import shown_text
+from unmask.runtime.templates import read_template
 
-TEMPLATE = "page.html"
+TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
@@ -39,26 +37,14 @@ class BenchmarkView:
 
 def render(compared: Sequence[Compared]) -> str:
     """Return the page's HTML."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        finalize=_shown,
-    )  # fmt: skip
-    template = environment.from_string(
-        Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
-    )
     looks = _looks(compared)
-    return template.render(
+    return read_template(TEMPLATE).render(
         benchmarks=[_view(each, looks) for each in compared],
         overview=_overview(compared) if len(compared) > 1 else [],
         titles=[each.name for each in compared],
         detectors=_detectors(compared), count=len(looks), looks=looks, table=table, drawing=drawing,
         notes=table.NOTES, cell=_cell,
     )  # fmt: skip
-
-
-def _shown(value: object) -> object:
-    """Return a value as the page shows it: hidden characters of text are made visible."""
-    return shown_text(value) if type(value) is str else value
 
 
 def _looks(compared: Sequence[Compared]) -> dict[str, int]:

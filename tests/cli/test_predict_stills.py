@@ -1,0 +1,125 @@
+"""What `unmask predict` says of still pictures: a score, and never a verdict."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from adopted import tiny_adopted
+from click.testing import CliRunner
+from painted import STILLS
+from PIL import Image
+
+from tests.cli.test_predict import write_model
+from tests.faces.test_still_files import lossless
+from unmask.answers.calibration import facts_of
+from unmask.cli.main import main
+from unmask.faces.files import crop_file
+from unmask.models.predict import Predictor, probability
+
+
+def unmask(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Write a model with a promise that calls every face in a video fake."""
+    return write_model(tmp_path_factory.mktemp("model"), fake_from=0.0)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    photo = cv2.imread(str(sorted(STILLS.glob("*_neutral.jpg"))[0]), cv2.IMREAD_COLOR_RGB)
+    return cv2.resize(photo, (400, 400))
+
+
+@pytest.fixture
+def photo(tmp_path, pixels, monkeypatch):
+    """A photo in a folder to stand in."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(pixels).save("photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.usefixtures("photo")
+def test_a_still_has_the_score_of_a_video_of_it_and_never_a_verdict(pixels, model, tmp_path):
+    ran = unmask("predict", "photo.png", "--model", model, "--json")
+    assert ran.exit_code == 4, ran.output
+    row = json.loads(ran.stdout)
+    assert row["verdict"] == "inconclusive"
+    assert row["doubts"][0] == "still_picture"
+    assert "not_calibrated" not in row["doubts"]
+    assert "too_short" not in row["doubts"]
+    assert row["duration_s"] is None
+    assert row["reason"] is None
+    assert "given this one 4 times" in row["detail"]
+    [face] = row["faces"]
+    assert (face["start_s"], face["end_s"], face["track_s"]) == (0.0, 0.0, 0.0)
+    # A video's face that stands still gets no score, so its clip is asked for by hand.
+    predictor = Predictor.load(model)
+    video = lossless(tmp_path / "v.mkv", pixels, frames=20)
+    cropped = crop_file(video, predictor.checkpoint.faces, crops_dir=tmp_path)
+    [track] = cropped.found.tracks
+    assert not predictor.moves(track)
+    [score] = predictor.score_tracks(tmp_path, [track])
+    wanted = probability(score.logit, predictor.checkpoint.temperature)
+    assert row["probability"] == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.usefixtures("photo")
+def test_the_page_the_annotated_picture_and_verify_are_of_the_still(model, pixels):
+    made = unmask(
+        "predict", "photo.png", "--model", model, "--report", "page.html", "--annotate", "seen.png",
+        "--index", "index.html",
+    )  # fmt: skip
+    assert made.exit_code == 4, made.output
+    assert "still picture" in made.stdout
+    page = (Path.cwd() / "page.html").read_text()
+    assert "unmask report on the still picture" in page
+    assert "weak evidence" in page
+    assert "Time in the video" not in page  # a timeline says nothing of a moment
+    assert "data:image/jpeg" in (Path.cwd() / "index.html").read_text()
+    seen = np.asarray(Image.open("seen.png"))
+    assert seen.shape == pixels.shape
+    assert 0 < (seen != pixels).any(axis=2).mean() < 0.2
+    again = unmask("predict", "photo.png", "--model", model, "--annotate", "seen.png")
+    assert again.exit_code == 4
+    checked = unmask("verify", "page.html", "photo.png", "--model", model, "--score")
+    assert checked.exit_code == 0, checked.output
+    assert checked.output.count("matches") == 5
+
+
+@pytest.mark.usefixtures("photo")
+def test_stills_in_folders_are_asked_for(model):
+    (Path.cwd() / "album").mkdir()
+    (Path.cwd() / "photo.png").rename("album/photo.png")
+    (Path.cwd() / "album/cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    refused = unmask("predict", "album", "--model", model)
+    assert refused.exit_code == 1
+    assert "2 still pictures are answered with --stills" in refused.output
+    taken = unmask("predict", "album", "--stills", "--model", model, "--csv")
+    assert [line.split(",")[0] for line in taken.stdout.splitlines()[1:]] == [
+        "album/cut.jpg", "album/photo.png",
+    ]  # fmt: skip
+    assert "unreadable" in taken.stdout
+    by_ending = unmask("predict", "album/*.png", "--model", model, "--csv")
+    assert by_ending.stdout.splitlines()[1].startswith("album/photo.png,inconclusive")
+    wrong = unmask("predict", "album/photo.png", "--model", model, "--annotate", "a.mp4")
+    assert wrong.exit_code == 2
+    assert "what is written ends in .png" in wrong.output
+
+
+def test_a_net_of_single_pictures_is_given_one(photo, tmp_path):
+    tiny_adopted(tmp_path / "adopted")
+    ran = unmask("predict", photo, "--model", tmp_path / "adopted" / "model", "--json")
+    row = json.loads(ran.stdout)
+    assert row["doubts"][:2] == ["still_picture", "not_calibrated"]
+    assert row["detail"] == ""
+    assert 0 < row["probability"] < 1
+    # Not even such a net may learn its promise from pictures.
+    predictor = Predictor.load(tmp_path / "adopted" / "model")
+    cropped = crop_file(photo, predictor.checkpoint.faces, crops_dir=tmp_path)
+    facts = facts_of(predictor, cropped)
+    assert (facts["reason"], facts["faces"]) == ("too_few_frames", [])
