@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 COMPILED := .venv/.compiled
 
 .PHONY: repro gate test quick check audit fuzz lock install pretrain grid experiments compare image-test wheel \
-  wheel-test sbom docs
+  wheel-test sbom docs stack
 
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -35,8 +35,16 @@ NOT_QUICK = tests/project tests/serve tests/sagemaker tests/cli tests/forgeries 
 quick: install  ## between two edits: what needs no server, browser, training or worker processes
 	$(PYTEST) -q -m "not slow" $(addprefix --ignore ,$(NOT_QUICK))
 
-image-test: install  ## builds the image of training jobs and trains in it; skips without podman
+image-test: install  ## builds the images, answers in one and trains in the other; skips without podman
+	$(BIN)/python tests/parts/try_serve_image.py
 	$(BIN)/python tests/parts/try_image.py
+
+# Or COMPOSE=podman-compose
+COMPOSE ?= docker compose
+
+stack:  ## unmask serve, and MLflow with PostgreSQL and S3, in containers on this machine: docs/serve.md
+	$(PYTHON) containers/make_secrets.py
+	$(COMPOSE) --file containers/compose.yaml up --build --detach
 
 wheel: install  ## dist/: wheel and source distribution, with the model that `make repro` made
 	@test -f model/net.onnx || { echo "error: no model/net.onnx: make repro, which trains one" >&2; exit 1; }
@@ -60,7 +68,8 @@ check: install  ## format, lint, types, known vulnerabilities of what is pinned
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/hadolint containers/Dockerfile federated/Dockerfile
+	$(BIN)/hadolint containers/Dockerfile containers/*.Dockerfile federated/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec containers/compose.yaml
 	@$(MAKE) --no-print-directory audit
 
 audit: install  ## pip-audit on requirements.lock; says so where no service can be asked
@@ -142,15 +151,16 @@ $(COMPILED): $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# What the images hold, pinned as the environment is.
+PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --constraint requirements.lock \
+  --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
 lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra container \
-	  --constraint requirements.lock --generate-hashes --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  --output-file containers/requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	  --constraint requirements.lock --generate-hashes --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  --output-file docs/site/requirements.lock docs/site/requirements.in
+	$(PIN) --extra container --output-file containers/requirements.lock pyproject.toml
+	$(PIN) --extra serve --extra c2pa --output-file containers/serve.lock pyproject.toml
+	echo hatchling | $(PIN) --output-file containers/build.lock -
+	printf '%s\n' mlflow boto3 psycopg2-binary | $(PIN) --output-file containers/mlflow.lock -
+	$(PIN) --output-file docs/site/requirements.lock docs/site/requirements.in

@@ -64,8 +64,8 @@ def pip_setting(name: str) -> str:
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def build() -> None:
-    """Build the image, with this machine's index of packages as a secret."""
+def build(file: str = "Dockerfile", tag: str = IMAGE) -> None:
+    """Build an image of containers/, with this machine's index of packages as a secret."""
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"{name} = {pip_setting(name)}" for name in PIP_SETTINGS if pip_setting(name)]
         secrets = [f"--secret=id=pip.conf,src={folder}/pip.conf"]
@@ -73,8 +73,8 @@ def build() -> None:
             settings.append("cert = /run/secrets/ca.crt")
             secrets.append(f"--secret=id=ca.crt,src={certificate}")
         (Path(folder) / "pip.conf").write_text("\n".join(["[global]", *settings]) + "\n")
-        podman("build", "--network", "host", "--file", "containers/Dockerfile", "--tag", IMAGE,
-               "--build-arg", f"BASE_IMAGE={BASE}", *secrets, ".")  # fmt: skip
+        podman("build", "--format", "docker", "--network", "host", "--file", f"containers/{file}",
+               "--tag", tag, "--build-arg", f"BASE_IMAGE={BASE}", *secrets, ".")  # fmt: skip
 
 
 def options(base: Path) -> list[str]:
@@ -172,11 +172,18 @@ def crop(base: Path) -> None:
     check_crops(base, work)
 
 
-def main() -> None:
+def can_build() -> bool:
+    """Say whether this machine builds images; where it does not, say so loudly."""
     missing = [name for name in NEEDED if not shutil.which(name)]
     if missing or os.geteuid() != 0:
         say(f"SKIPPED, NOTHING WAS TESTED: needs root and {', '.join(NEEDED)}; "
             f"missing: {', '.join(missing) or 'root'}.")  # fmt: skip
+        return False
+    return True
+
+
+def main() -> None:
+    if not can_build():
         return
     os.chdir(ROOT)
     shipped = params.load()

@@ -148,7 +148,10 @@ def test_the_alerts_fire_when_they_should(case: str, tmp_path: Path) -> None:
 
 @needs_promtool
 def test_promtool_accepts_the_configuration_and_a_scrape(tmp_path: Path) -> None:
-    for words in (("config", "prometheus.yaml"), ("rules", "alerts.yaml")):
+    for words in (
+        ("config", "prometheus.yaml"), ("config", "--syntax-only", "prometheus.compose.yaml"),
+        ("rules", "alerts.yaml"),
+    ):  # fmt: skip
         done = subprocess.run(
             ["promtool", "check", *words], cwd=FOLDER, capture_output=True, text=True, check=False
         )

@@ -672,7 +672,7 @@ def test_a_full_disk_is_a_plain_error(job_queue: JobQueue) -> None:
 
         request = Request({"type": "http", "headers": sent, "query_string": b""}, receive)
         with pytest.raises(DiskError, match="No space left on device"):
-            alone(app._receive(request, job, job_queue.limits))
+            alone(app._receive(request, job, job_queue, None))
         job_queue.drop(job)
 
 
@@ -685,7 +685,7 @@ def test_an_upload_that_lost_its_place_is_told_so(job_queue: JobQueue) -> None:
 
     request = Request({"type": "http", "headers": [], "query_string": b""}, receive)
     with pytest.raises(app.UploadError, match="lost its own") as slow:
-        alone(app._receive(request, job, job_queue.limits))
+        alone(app._receive(request, job, job_queue, None))
     assert (slow.value.status, slow.value.kind) == (408, "too_slow")
 
 

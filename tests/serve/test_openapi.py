@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from small_server import SmallServer, request, small_server
 
+from tests.cli.test_predict import write_model
+from tests.serve.test_app import serving
 from unmask.answers.answers_file import RunInfo
 from unmask.serve import openapi
 from unmask.serve.queue import Limits
@@ -151,3 +155,61 @@ def test_what_a_server_says_is_described(server: SmallServer) -> None:
         assert is_valid(json.loads(answer.body), content["schema"], described), (path, answer)
         seen.add(answer.status)
     assert seen == {200, 503, 405, 415, 421, 413, 400, 403, 414, 431}
+
+
+# ---------------------------------------------------------------- schemathesis
+
+
+def ask_all(folder: Path, port: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """Have schemathesis ask a server what its own description says, the same each time."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("schemathesis")), "run",
+         f"http://127.0.0.1:{port}/openapi.json", "--generation-deterministic", "--workers", "1",
+         "--no-color", "--request-timeout", "60", "--continue-on-failure", *options],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_that_the_description_does_not_say(
+    tmp_path: Path, make_video: Any
+) -> None:
+    model = write_model(tmp_path / "model", fake_from=0.0)
+    (tmp_path / "files" / "2026").mkdir(parents=True)
+    make_video(tmp_path / "files" / "2026" / "clip.mp4", frames=5)  # the description's example
+    (tmp_path / "password").write_text("a-word")
+    options = ("--model", str(model), "--files", str(tmp_path / "files"), "--max-mb", "0.2",
+               "--password-file", str(tmp_path / "password"))  # fmt: skip
+    with serving(tmp_path, *options) as running:
+        done = ask_all(
+            tmp_path, running.port, "--max-examples", "8", "--auth", "x:a-word",
+            # Bytes are a video or a picture or not, which a description can't say; what a form or
+            # an address has besides is ignored, so that a picture with it is answered.
+            "--exclude-checks", "positive_data_acceptance,negative_data_rejection",
+            "--report", "ndjson", "--report-ndjson-path", "all.ndjson",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Tested: +6", done.stdout)
+    statuses = set(re.findall(r'"status_code": ?(\d+)', (tmp_path / "all.ndjson").read_text()))
+    assert {"200", "400", "401", "404", "405", "415"} <= statuses  # so it came that far
+
+
+@pytest.mark.slow
+def test_schemathesis_would_find_what_the_description_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = openapi._probe("alive", "Whether it answers requests", {"alive": True})
+    del said["get"]["responses"]["405"]
+    said["get"]["responses"]["200"]["content"]["application/json"]["schema"]["required"] = ["dead"]
+    whole = openapi.describe
+
+    def describing(*words: Any, **named: Any) -> dict[str, Any]:
+        described = whole(*words, **named)
+        described["paths"]["/healthz"] = said
+        return described
+
+    monkeypatch.setattr(openapi, "describe", describing)
+    with small_server(tmp_path) as started:
+        done = ask_all(tmp_path, started.port, "--include-path", "/healthz")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "dead" in done.stdout

@@ -1,11 +1,13 @@
 """`unmask serve`. Heavy imports stand inside it."""
 
+import logging
 import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +16,15 @@ import click
 
 from unmask.cli.command_group import INTERRUPTED, with_model, with_rev
 from unmask.errors import UnmaskError
-from unmask.runtime import terminal
+from unmask.runtime import json_log, terminal
+from unmask.runtime.json_log import FIELDS
 from unmask.runtime.scratch import all_in, private_folder
 
 if TYPE_CHECKING:
+    from unmask.serve.allowed_folder import AllowedFolder
     from unmask.serve.queue import Limits
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -100,6 +106,25 @@ if TYPE_CHECKING:
     help="A proxy's address or network, whose X-Forwarded-For, -Host and -Prefix are believed.",
 )
 @click.option(
+    "--files",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Whoever asks may name files in it, instead of sending them.",
+)
+@click.option(
+    "--log",
+    "log_form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How stderr is written; json: an object a line, with one for each request and answer.",
+)
+@click.option(
+    "--log-names",
+    is_flag=True,
+    help="Have names of files and addresses of clients in these lines.",
+)
+@click.option(
     "--trust",
     type=click.Path(path_type=Path),
     metavar="PEM",
@@ -123,6 +148,9 @@ def serve(
     allowed_hosts: tuple[str, ...],
     root_path: str,
     trusted_proxies: tuple[str, ...],
+    files: Path | None,
+    log_form: str,
+    log_names: bool,
     trust: Path | None,
     keep: Path | None,
 ) -> None:
@@ -130,35 +158,93 @@ def serve(
 
     It asks nothing of the internet. Ctrl-C ends it.
     """
-    from unmask.cli import common
     from unmask.serve.queue import Limits
     from unmask.serve.request_filter import LOOPBACK
 
+    if log_names and log_form != "json":
+        raise click.UsageError("--log-names is for what --log json writes: add that.")
+    set_up_logging = _log_as_json if log_form == "json" else _log_as_text
+    set_up_logging()
+    with _telling_errors(as_json=log_form == "json"):
+        asked = _Asked(
+            host, port, _read_password(password_file), keep, _check_root_path(root_path),
+            _check_names(allowed_hosts), _check_proxies(trusted_proxies), upload_s,
+            _read_trusted(trust), _allow(files), set_up_logging, log_form == "json", log_names,
+        )  # fmt: skip
+        is_local = host in LOOPBACK
+        if not is_local and asked.password is None:
+            asked.warn(
+                f"Warning: whoever reaches {host} may use this server, and there is no password. "
+                "Set one by --password-file, and put a proxy with TLS before it."
+            )
+        if each is None and not (is_local and not trusted_proxies):
+            each = -(-(queue + jobs) // 2)
+        limits = Limits(round(max_mb * 1e6), max_seconds, timeout_s, queue, jobs, each)
+        # Then what is under way is stopped and deleted on the way out.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            with private_folder("serve") as folder, all_in(folder):
+                _serve(folder, model, rev, limits, asked)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options that were given, checked."""
+
+    host: str
+    port: int
+    password: str | None
+    keep: Path | None
+    root_path: str
+    allowed_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    upload_s: float
+    trusted_pem: str | None
+    files: "AllowedFolder | None"
+    set_up_logging: Callable[[], None]
+    logs_json: bool
+    logs_names: bool
+
+    def warn(self, words: str) -> None:
+        """Tell whoever runs the server something, on stderr."""
+        if self.logs_json:
+            _log.warning("%s", words)
+        else:
+            terminal.echo(words, err=True)
+
+    def say_address(self, address: str) -> None:
+        """Tell where the server listens: on stdout, or in the log where that is JSON."""
+        if self.logs_json:
+            _log.info("listening", extra={FIELDS: {"event": "listening", "url": address}})
+        else:
+            terminal.echo(address)
+
+
+def _log_as_text() -> None:
+    from unmask.cli import common
+
     common.set_up_logging()
-    password = _read_password(password_file)
-    trusted = _read_trusted(trust)
-    _check_names(allowed_hosts)
-    _check_proxies(trusted_proxies)
-    names = _check_root_path(root_path), allowed_hosts, trusted_proxies
-    is_local = host in LOOPBACK
-    if not is_local and password is None:
-        terminal.echo(
-            f"Warning: whoever reaches {host} may use this server, and there is no password. Set "
-            "one by --password-file, and put a proxy with TLS before it.",
-            err=True,
-        )
-    if each is None and not (is_local and not trusted_proxies):
-        each = -(-(queue + jobs) // 2)
-    limits = Limits(round(max_mb * 1e6), max_seconds, timeout_s, queue, jobs, each)
-    # Then what is under way is stopped and deleted on the way out.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def _log_as_json() -> None:
+    _log_as_text()
+    json_log.install()
+
+
+@contextmanager
+def _telling_errors(*, as_json: bool) -> Iterator[None]:
+    """Log what ends the server, where the log is JSON; else the command's group prints it."""
     try:
-        with private_folder("serve") as folder, all_in(folder):
-            _serve(folder, model, rev, limits, host, port, password, keep, names, upload_s, trusted)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        yield
+    except UnmaskError as error:
+        if not as_json:
+            raise
+        _log.error("%s", error)
+        sys.exit(1)
 
 
 @contextmanager
@@ -179,17 +265,7 @@ def _without_internet(folder: Path) -> Iterator[None]:
 
 
 def _serve(
-    folder: Path,
-    model: str | None,
-    rev: str | None,
-    limits: "Limits",
-    host: str,
-    port: int,
-    password: str | None,
-    keep: Path | None,
-    names: tuple[str, tuple[str, ...], tuple[str, ...]],
-    upload_s: float,
-    trusted: str | None,
+    folder: Path, model: str | None, rev: str | None, limits: "Limits", asked: _Asked
 ) -> None:
     from unmask.answers import model_source
     from unmask.cli import common
@@ -197,7 +273,7 @@ def _serve(
     from unmask.serve.intake import Pace
     from unmask.serve.queue import JobQueue
 
-    with _listen(host, port) as listening:
+    with _listen(asked.host, asked.port) as listening:
         cache = common.weights_cache()
         model_dir = model_source.named(model, rev, cache=cache)
         beside, root, mlflow_db = model_source.origin(model_dir)
@@ -206,7 +282,9 @@ def _serve(
             model_dir, beside, mlflow_db, ("unmask", "serve"), root, threads,
             model_source.source_of(model_dir, cache),
         )  # fmt: skip
-        queue = JobQueue(folder, limits, settings, common.set_up_logging, trusted_pem=trusted)
+        queue = JobQueue(
+            folder, limits, settings, asked.set_up_logging, trusted_pem=asked.trusted_pem
+        )
         with _without_internet(folder), closing(queue) as job_queue:
             job_queue.open()
             with _signals_wait():
@@ -214,14 +292,14 @@ def _serve(
 
                 app.load_page()  # seconds, in which the model is loaded
             job_queue.await_model()
-            shown = f"[{host}]" if ":" in host else host
-            terminal.echo(f"http://{shown}:{listening.getsockname()[1]}")
+            shown = f"[{asked.host}]" if ":" in asked.host else asked.host
+            asked.say_address(f"http://{shown}:{listening.getsockname()[1]}")
             if not app.has_page():
-                terminal.echo(f"The API alone is served. {bare.HOW}", err=True)
-            root_path, allowed_hosts, trusted_proxies = names
+                asked.warn(f"The API alone is served. {bare.HOW}")
             rules = app.Rules(
-                host, password, keep, allowed_hosts, root_path, trusted_proxies,
-                Pace(whole_s=upload_s),
+                asked.host, asked.password, asked.keep, asked.allowed_hosts, asked.root_path,
+                asked.trusted_proxies, Pace(whole_s=asked.upload_s),
+                files=asked.files, logs_requests=asked.logs_json, logs_names=asked.logs_names,
             )  # fmt: skip
             app.run(listening, job_queue, rules)
 
@@ -255,13 +333,14 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _check_names(names: tuple[str, ...]) -> None:
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?", name, re.ASCII):
             raise UnmaskError(
                 f"Asked to be reached as {name!r} (--allowed-host); that is no name of a host. "
                 "Write it as browsers do between // and the next slash: unmask.example.org."
             )
+    return names
 
 
 def _check_root_path(path: str) -> str:
@@ -274,7 +353,7 @@ def _check_root_path(path: str) -> str:
     return path
 
 
-def _check_proxies(addresses: tuple[str, ...]) -> None:
+def _check_proxies(addresses: tuple[str, ...]) -> tuple[str, ...]:
     for address in addresses:
         try:
             ip_network(address)
@@ -283,12 +362,19 @@ def _check_proxies(addresses: tuple[str, ...]) -> None:
                 f"Asked to trust the proxy {address!r}; that is no address or network. Write "
                 "10.0.0.7 or 10.0.0.0/24."
             ) from error
+    return addresses
 
 
 def _read_trusted(path: Path | None) -> str | None:
     from unmask.answers.ask_files import read_trusted
 
     return None if path is None else read_trusted(path)
+
+
+def _allow(folder: Path | None) -> "AllowedFolder | None":
+    from unmask.serve.allowed_folder import AllowedFolder
+
+    return None if folder is None else AllowedFolder(folder)
 
 
 def _read_password(path: Path | None) -> str | None:

@@ -22,15 +22,17 @@ from unmask.answers.answers_file import json_line
 from unmask.errors import DiskError, UnmaskError
 from unmask.runtime.disk import writing
 from unmask.runtime.plain_text import clean_name
-from unmask.serve import bare, forms, openapi
+from unmask.serve import allowed_folder, bare, forms, openapi
+from unmask.serve.allowed_folder import AllowedFolder
 from unmask.serve.connections import Crowd, Patience, Server, make_room
-from unmask.serve.door import Door
+from unmask.serve.door import REQUEST_ID, Door
 from unmask.serve.faults import Faults
 from unmask.serve.inference import Part, Refusal, Refused, Result
 from unmask.serve.intake import PROBLEM, Pace, UploadError, too_large
 from unmask.serve.metrics import Metrics
 from unmask.serve.queue import FullError, JobQueue, QueuedJob, State
 from unmask.serve.request_filter import LOOPBACK, Page, RequestFilter, client_of, refuse
+from unmask.serve.request_log import RequestLog
 from unmask.serve.worker import LOOK_S
 
 _STATUS = {
@@ -58,6 +60,9 @@ class Rules:
     trusted_proxies: tuple[str, ...] = ()  # addresses and networks
     pace: Pace = field(default_factory=Pace)
     patience: Patience = field(default_factory=Patience)
+    files: AllowedFolder | None = None  # whose files a request may name
+    logs_requests: bool = False
+    logs_names: bool = False  # of files, and addresses of clients
 
 
 def run(listening: socket.socket, job_queue: JobQueue, rules: Rules) -> None:
@@ -76,6 +81,11 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     """Return the application: request filter, endpoints, and the page on all other addresses."""
     app = FastAPI(title="unmask", docs_url=None, redoc_url=None, openapi_url=None)
     job_queue.observer = metrics = Metrics(job_queue)
+    request_log = None
+    if rules.logs_requests:
+        assert job_queue.run_info is not None
+        request_log = RequestLog(job_queue.run_info, has_names=rules.logs_names)
+        job_queue.on_answer = request_log.answered
 
     @app.exception_handler(UploadError)
     async def say_upload(_: Request, error: UploadError) -> JSONResponse:
@@ -115,7 +125,12 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
         assert job_queue.run_info is not None
         has_password = rules.password is not None
         return JSONResponse(
-            openapi.describe(job_queue.limits, job_queue.run_info, has_password=has_password)
+            openapi.describe(
+                job_queue.limits,
+                job_queue.run_info,
+                has_password=has_password,
+                has_files=rules.files is not None,
+            )
         )
 
     @app.post("/api/predict")
@@ -137,9 +152,9 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
         The reply is a token, or a message to show: without one the page would only say "Error".
         """
         try:
-            job = job_queue.admit(client_of(request.scope))
+            job = _admit(job_queue, request)
             try:
-                await _receive(request, job, job_queue)
+                await _receive(request, job, job_queue, None)
             except BaseException as error:
                 job_queue.drop(job)
                 if isinstance(error, UploadError) and error.is_slow:
@@ -156,7 +171,7 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     )  # fmt: skip
     return Door(
         gate, faults, root_path=rules.root_path, trusted=rules.trusted_proxies,
-        requested=metrics.requested,
+        requested=metrics.requested, request_log=request_log,
     )  # fmt: skip
 
 
@@ -201,13 +216,20 @@ def _refuse(refusal: Refusal) -> JSONResponse:
     )
 
 
+def _admit(job_queue: JobQueue, request: Request) -> QueuedJob:
+    """Return a new job for the video that a request brings; raises what the queue does."""
+    job = job_queue.admit(client_of(request.scope))
+    job.request_id = request.scope.get(REQUEST_ID, "")
+    return job
+
+
 async def _answer(
     job_queue: JobQueue, request: Request, rules: Rules, *, wants_report: bool
 ) -> Result | Refusal:
     """Return what is to be said of the video that a request brings; whoever hangs up stops it."""
-    job = job_queue.admit(client_of(request.scope))
+    job = _admit(job_queue, request)
     try:
-        await _receive(request, job, job_queue)
+        await _receive(request, job, job_queue, rules.files)
         job.wants_report = wants_report
         job_queue.submit(job)
         while job.outcome is None:
@@ -248,10 +270,13 @@ def keep(rules: Rules, job: QueuedJob, result: Result) -> None:
 # ---------------------------------------------------------------- uploads
 
 
-async def _receive(request: Request, job: QueuedJob, job_queue: JobQueue) -> None:
-    """Write the file of a request, a form's or the body itself, to where the job wants it.
+async def _receive(
+    request: Request, job: QueuedJob, job_queue: JobQueue, files: AllowedFolder | None
+) -> None:
+    """Write the file of a request to where the job wants it.
 
-    The gate has limited the body in size and time.
+    It is a form's, the body itself, or one of the files that may be named. The gate has limited
+    the body in size and time.
 
     Raises:
         UploadError: there is no file, or an empty one; or the gate raises it.
@@ -261,7 +286,11 @@ async def _receive(request: Request, job: QueuedJob, job_queue: JobQueue) -> Non
     chunks = _chunks(request, job)
     try:
         with writing(job.video), job.video.open("wb") as file:
-            if forms.is_form(kind):
+            if files and allowed_folder.is_link(kind):
+                path = await allowed_folder.read_path(chunks)
+                job.name = clean_name(path)
+                await files.copy(path, file, job_queue.limits.max_bytes, lambda: _check_place(job))
+            elif forms.is_form(kind):
                 job.name = clean_name(await forms.receive(kind, chunks, file))
             else:
                 job.name = clean_name(request.query_params.get("name", ""))
@@ -280,7 +309,7 @@ async def _receive(request: Request, job: QueuedJob, job_queue: JobQueue) -> Non
             "Asked for an answer on a file; found an empty one. Send a video.",
             status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, kind="not_a_video",
         )  # fmt: skip
-    job_queue.observer.spent(Part.UPLOAD, time.monotonic() - job.since_s)
+    job_queue.spent(job, Part.UPLOAD, time.monotonic() - job.since_s)
 
 
 async def _chunks(request: Request, job: QueuedJob) -> AsyncGenerator[bytes, None]:

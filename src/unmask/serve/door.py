@@ -2,18 +2,22 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from unmask.serve.faults import Faults
-from unmask.serve.request_filter import RequestFilter, refuse
+from unmask.serve.request_filter import RequestFilter, client_of, refuse
+from unmask.serve.request_log import RequestLog, request_id
 
 _DRAIN_S, _DRAIN_BYTES = 2.0, 2**24  # many clients read an answer only once they have sent all
 Requested = Callable[[str, str, int], None]
+REQUEST_ID = "unmask.request_id"  # where a scope has it
 _PREFIX = re.compile(r"(?:/(?!\.+(?:/|$))[\w.~-]{1,64}){1,8}", re.ASCII)
 
 
@@ -32,8 +36,10 @@ class Door:
         root_path: str = "",
         trusted: Sequence[str] = (),
         requested: Requested | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         """Tell `requested` of each answer: the request's address, its method, the status."""
+        self._request_log = request_log
         self._gate, self._faults, self._root_path = gate, faults, root_path
         self._requested = requested
         self._proxies = ProxyHeadersMiddleware(self._answer, list(trusted))  # type: ignore[arg-type]
@@ -52,9 +58,11 @@ class Door:
             await send({"type": "websocket.close", "code": 1000})
             return
         scope = dict(scope)
-        prefix, redirects = self._root_path, False
+        prefix, redirects, given = self._root_path, False, None
         if self.trusts((scope.get("client") or (None,))[0]):
+            given = Headers(scope=scope).get("x-request-id")
             prefix, scope["headers"] = self._believe(scope["headers"])
+        scope[REQUEST_ID] = request_id(given)
         if prefix and scope["path"] == prefix and not self._gate.find(prefix):
             redirects = True
         elif prefix and scope["path"].startswith(f"{prefix}/"):
@@ -62,7 +70,8 @@ class Door:
             # With --root-path /api, /api/health may be one of either kind.
             if self._gate.find(bare) or not self._gate.find(scope["path"]):
                 scope["path"], scope["raw_path"] = bare, bare.encode()
-        finish = _Finish(scope, receive, self._counting(scope, send))
+        answer = _Answer()
+        finish = _Finish(scope, receive, self._counting(scope, send, answer))
         try:
             if redirects:
                 # What stands in the page is relative to its folder.
@@ -78,12 +87,21 @@ class Door:
             if not finish.has_begun:
                 await finish.send({"type": "http.response.start", "status": 500, "headers": []})
             # An answer that broke off stays so: uvicorn closes the connection.
+        finally:
+            if self._request_log:
+                self._request_log.requested(
+                    scope[REQUEST_ID], self._gate.name_of(scope["path"]), scope["method"],
+                    answer.status, time.monotonic() - answer.since_s, client_of(scope),
+                )  # fmt: skip
 
-    def _counting(self, scope: Scope, send: Send) -> Send:
+    def _counting(self, scope: Scope, send: Send, answer: "_Answer") -> Send:
         async def counting(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._requested:
-                path = self._gate.name_of(scope["path"])
-                self._requested(path, scope["method"], message["status"])
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = scope[REQUEST_ID]
+                if self._requested:
+                    path = self._gate.name_of(scope["path"])
+                    self._requested(path, scope["method"], message["status"])
             await send(message)
 
         return counting
@@ -101,6 +119,14 @@ class Door:
             raw = [pair for pair in raw if pair[0] != b"host"]
             raw.append((b"host", host.encode("latin-1")))
         return prefix, raw
+
+
+@dataclass
+class _Answer:
+    """What is known of the answer to a request."""
+
+    status: int | None = None  # None until it has begun
+    since_s: float = field(default_factory=time.monotonic)
 
 
 class _Finish:

@@ -16,6 +16,18 @@ class Observer:
         """Hear what a video came to."""
 
 
+class OfVideo(Observer):
+    """Tells another observer, and keeps the seconds of one video."""
+
+    def __init__(self, other: Observer, seconds: dict[Part, float]) -> None:
+        self._other, self._seconds = other, seconds
+
+    def spent(self, part: Part, seconds: float) -> None:
+        """Hear for how long the video was in a part of its way; a part may come twice."""
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+        self._other.spent(part, seconds)
+
+
 class Parts:
     """Tells an observer how long each part of one answer took, at the part's end."""
 

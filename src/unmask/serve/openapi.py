@@ -88,9 +88,11 @@ EXAMPLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def describe(limits: Limits, run_info: RunInfo, *, has_password: bool) -> dict[str, Any]:
+def describe(
+    limits: Limits, run_info: RunInfo, *, has_password: bool, has_files: bool = False
+) -> dict[str, Any]:
     """Return the description of a server with these limits."""
-    body = {
+    body: dict[str, Any] = {
         "required": True,
         "content": {
             "multipart/form-data": {
@@ -103,6 +105,21 @@ def describe(limits: Limits, run_info: RunInfo, *, has_password: bool) -> dict[s
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     }
+    if has_files:
+        body["content"]["application/json"] = {
+            "schema": {
+                "type": "object",
+                "required": ["path"],
+                "properties": {
+                    "path": {
+                        "type": "string",
+                        "description": "Of a file below the folder that the server was given.",
+                    }
+                },
+                "additionalProperties": False,
+            },
+            "example": {"path": "2026/clip.mp4"},
+        }
     name = {
         "name": "name", "in": "query", "schema": {"type": "string"}, "example": "clip.mp4",
         "description": "The file's name, where the body is the file itself.",

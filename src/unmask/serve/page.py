@@ -4,10 +4,12 @@ Gradio is given words to show and tokens to hand back: no file and no path passe
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Callable
 from html import escape
+from importlib.metadata import version
 from typing import Any
 
 import gradio as gr
@@ -149,8 +151,10 @@ def _build(job_queue: JobQueue, *, keeps: bool, keep: Keep) -> Any:
             job_queue.drop_all_of(request.session_hash)
 
     page = gr.Blocks(title="unmask: is this face real?", analytics_enabled=False)
+    head = _head(job_queue.limits, keeps=keeps)
+    page.app_id = _app_id(head)
     with page:
-        gr.HTML(_head(job_queue.limits, keeps=keeps), padding=False)
+        gr.HTML(head, padding=False)
         clip = gr.File(label="Video: drop it here, or choose a file", elem_id="clip", height=160)
         token = gr.Textbox(visible="hidden", elem_id="token")
         status = gr.HTML(elem_id="status", visible=False)
@@ -182,6 +186,16 @@ def _build(job_queue: JobQueue, *, keeps: bool, keep: Keep) -> Any:
             **quiet,
         )
     return page
+
+
+def _app_id(head: str) -> int:
+    """Return Gradio's number of this page: the same after a restart, and on several servers.
+
+    Gradio's is a random one. A page that lost its connection and finds another number is drawn anew
+    at once, and what it had just said of the failure is gone.
+    """
+    digest = hashlib.sha256(f"{version('unmask')} {gr.__version__} {head}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")  # a whole number in JavaScript, too
 
 
 async def _wait(job_queue: JobQueue, job: QueuedJob, progress: Any) -> Result | Refusal:

@@ -33,7 +33,7 @@ from unmask.serve.inference import (
     Step,
     Task,
 )
-from unmask.serve.observer import Observer, Parts
+from unmask.serve.observer import Observer, OfVideo, Parts
 from unmask.serve.worker import LOOK_S, Worker
 
 WAITING = Step("Waiting", 0.0)
@@ -91,6 +91,8 @@ class QueuedJob:
     step: Step = WAITING
     outcome: Result | Refusal | None = None
     is_dropped: bool = False
+    request_id: str = ""  # of the request that brought it
+    seconds: dict[Part, float] = field(default_factory=dict)  # what it spent time on so far
 
     @property
     def video(self) -> Path:
@@ -133,6 +135,8 @@ class JobQueue:
         ]
         self.run_info: RunInfo | None = None
         self.observer = Observer()
+        # Called from worker threads with each video that came to something.
+        self.on_answer: Callable[[QueuedJob, Result | Refusal], None] = lambda *_: None
 
     def open(self) -> None:
         """Begin to load the model."""
@@ -174,6 +178,10 @@ class JobQueue:
     def workers_ready(self) -> int:
         """Return how many workers have their model."""
         return sum(slot.is_ready for slot in self._slots)
+
+    def spent(self, job: QueuedJob, part: Part, seconds: float) -> None:
+        """Note for how long a video was in a part of its way."""
+        OfVideo(self.observer, job.seconds).spent(part, seconds)
 
     def count(self, state: State) -> int:
         """Return how many videos are in a state."""
@@ -322,12 +330,13 @@ class JobQueue:
                     return
                 job = self._waiting.popleft() if self._waiting and slot.is_ready else None
                 if job:
-                    self.observer.spent(Part.QUEUE, time.monotonic() - job.since_s)
+                    self.spent(job, Part.QUEUE, time.monotonic() - job.since_s)
                     job.enter(State.WORKING)
             if job:
-                with Parts(self.observer) as parts:
+                with Parts(OfVideo(self.observer, job.seconds)) as parts:
                     outcome = self._answer(slot, reader, job, parts)
                 self.observer.answered(outcome)
+                self.on_answer(job, outcome)
                 with self._changed:
                     job.outcome = outcome
                     job.enter(State.DONE)
