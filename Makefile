@@ -160,7 +160,7 @@ lock: $(INSTALLED)  ## pin every package anew, with hashes and without an index
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  --output-file requirements.lock pyproject.toml
 	$(PIN) --extra container --output-file containers/requirements.lock pyproject.toml
-	$(PIN) --extra serve --extra c2pa --output-file containers/serve.lock pyproject.toml
+	$(PIN) --extra serve --extra stills --extra c2pa --output-file containers/serve.lock pyproject.toml
 	echo hatchling | $(PIN) --output-file containers/build.lock -
 	printf '%s\n' mlflow boto3 psycopg2-binary | $(PIN) --output-file containers/mlflow.lock -
 	$(PIN) --output-file docs/site/requirements.lock docs/site/requirements.in

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
+from pillow_heif import register_heif_opener
 
 from fuzz.folder import make, put
 from unmask.video import still
 from unmask.video.failures import DecodeError
 
+register_heif_opener()  # writes HEIC
 _PATH = make() / "still"
 _SMALL = Image.fromarray(np.arange(144, dtype=np.uint8).reshape(6, 8, 3))
 
@@ -37,9 +39,14 @@ SEEDS = [
     _saved("WEBP", **_MORE),
     _saved("AVIF", exif=_EXIF),
     _saved("PNG")[:-20],
+    _saved("HEIF", exif=_EXIF, icc_profile=_PROFILE),
+    _saved("HEIF", "LA"),
     b"\0\0\0\x18ftypheic",
 ]
-TOKENS = ["IHDR", "IDAT", "eXIf", "iCCP", "acTL", "tRNS", "Exif", "VP8L", "ANIM", "ftyp", "ispe"]
+TOKENS = [
+    "IHDR", "IDAT", "eXIf", "iCCP", "acTL", "tRNS", "Exif", "VP8L", "ANIM", "ftyp", "ispe", "heic",
+    "irot", "grid", "iref",
+]  # fmt: skip
 
 
 def read(data: bytes) -> None:

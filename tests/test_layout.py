@@ -68,6 +68,7 @@ OWNERS = {
         "video.endings",
     },
     "PIL": {"video.still", "evaluation.plots"},  # plots: reduces their colours
+    "pi_heif": {"video.still"},
     "jinja2": {"runtime.templates"},
     "markupsafe": {"runtime.templates"},
     "facenet_pytorch": {"faces.torch_cascade", "faces.mtcnn_source"},

@@ -20,7 +20,7 @@ EXTRAS = {
     "aws": ("sagemaker", "boto3", "botocore"),
     "federated": ("substra", "substratools", "hatchling", "docker", "requests"),
     "ray": ("ray",),
-    "stills": ("PIL",),
+    "stills": ("PIL", "pi_heif"),
     "sign": ("cryptography",),
     "c2pa": ("c2pa",),
     "wandb": ("wandb",),

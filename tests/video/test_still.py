@@ -7,10 +7,13 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
+from pillow_heif import register_heif_opener
 
 from unmask.video import still
 from unmask.video.decode import probe, read_frames
 from unmask.video.failures import DecodeError
+
+register_heif_opener()  # writes HEIC; what reads it below is pi_heif
 
 RED, BLUE = (200, 40, 30), (20, 60, 180)
 
@@ -43,6 +46,7 @@ def colours(path):
         ("progressive.jpeg", {"quality": 95, "progressive": True, "subsampling": 0}),
         ("a.webp", {"lossless": True}),
         ("a.avif", {"quality": 95}),
+        ("a.heic", {"quality": 95, "chroma": 444}),
         ("named_otherwise.txt", {"format": "PNG"}),
     ],
 )
@@ -228,7 +232,11 @@ HOSTILE = {
     "cut.webp": (cut(content_of(NOISE, "WEBP")), "damaged"),
     "bomb.png": (claims(content_of(NOISE, "PNG"), 60_000, 60_000), "60000 x 60000 pixels"),
     "begins.jpg": (b"\xff\xd8\xff" + b"\0" * 99, "none of a kind that is decoded here"),
-    "telephone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 99, "HEIC"),
+    "begins.heic": (
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 99,
+        "none of a kind",
+    ),
+    "cut.heic": (cut(content_of(NOISE, "HEIF")), "damaged"),
 }
 
 
@@ -251,6 +259,32 @@ def test_without_pillow_the_line_says_what_to_install(tmp_path, monkeypatch):
     for ask in (still.read, still.read_tags):
         with pytest.raises(DecodeError, match=r"pip install 'unmask\[stills\]'"):
             ask(path)
+
+
+def test_without_what_reads_heic_other_kinds_are_read(tmp_path, monkeypatch):
+    heic = saved(tmp_path / "a.heic", halves())
+    png = saved(tmp_path / "a.png", halves())
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(DecodeError, match=r"HEIC picture.*pip install 'unmask\[stills\]'"):
+        still.read(heic)
+    assert still.read(png)[1].kind == "PNG"
+
+
+def test_a_telephones_heic_is_upright_in_srgb_and_one_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its left side is the top
+    exif[0x010F] = "a telephone"
+    lying = halves().transpose(Image.Transpose.ROTATE_90)
+    lying.info["exif"] = exif.tobytes()  # written as EXIF and, as telephones do, as "irot"
+    path = saved(tmp_path / "a.heic", lying, quality=95, chroma=444)
+    assert b"irot" in path.read_bytes()
+    size, top, bottom = colours(path)
+    assert size == (40, 24)
+    assert np.abs(top.astype(int) - RED).max() <= 6
+    assert np.abs(bottom.astype(int) - BLUE).max() <= 6
+    _, found = still.read(path)
+    assert (found.kind, found.others, found.remarks) == ("HEIC", 0, ())
+    assert still.read_tags(path)["make"] == "a telephone"
 
 
 def test_a_png_holds_its_texts_and_its_pixels(tmp_path):

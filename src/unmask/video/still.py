@@ -1,6 +1,6 @@
 """A stranger's still picture as a video of one frame, so that it is cropped as videos are.
 
-Pillow decodes it: call this in a confined process.
+Pillow decodes it, of HEIC with libheif: call this in a confined process.
 """
 
 import math
@@ -10,15 +10,15 @@ import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask import extras
 from unmask.errors import MALFORMED
 from unmask.runtime.disk import read_regular, write_atomically
 from unmask.video import pictures
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif"})
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")  # and MPO, which begins as a JPEG does
+_FORMATS = ["JPEG", "PNG", "WEBP", "AVIF"]  # and MPO, which begins as a JPEG does
 _HEIC = {b"heic", b"heix", b"heim", b"heis"}
-_BRANDS = {*_HEIC, b"avif", b"mif1"}  # with "avis" and "hevc" begin sequences, which are videos
+_HEIF_BRANDS = {*_HEIC, b"mif1"}  # what AVIF may begin with, too
+_BRANDS = {*_HEIF_BRANDS, b"avif"}  # with "avis" and "hevc" begin sequences, which are videos
 _MOST_BYTES = 2**28
 _MOST_PIXELS = 100_000_000  # what telephones take has up to 200 million; decoded, three bytes each
 _MOST_IN_VIDEO = 8192 * 4352  # as video/streams takes them, which FFmpeg counts in whole blocks
@@ -52,7 +53,7 @@ _BROKEN = (*MALFORMED, SyntaxError, EOFError, RuntimeError, struct.error, zlib.e
 class Still:
     """What was found of a picture; its pixels are in the video."""
 
-    kind: str  # JPEG, PNG, WEBP, AVIF
+    kind: str  # JPEG, PNG, WEBP, AVIF, HEIC
     remarks: tuple[str, ...] = ()  # what was done to its pixels, a sentence each
     colour_doubt: str = ""  # what of its colours is not understood, in a sentence
     others: int = 0  # pictures of an animation behind the first one
@@ -109,7 +110,9 @@ def read_tags(path: Path) -> dict[str, str]:
     try:
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(BytesIO(read_regular(path, _MOST_BYTES)), formats=_FORMATS) as image,
+            Image.open(
+                BytesIO(content := read_regular(path, _MOST_BYTES)), formats=_formats(path, content)
+            ) as image,
         ):
             texts = {str(name).lower(): value for name, value in image.info.items()}
             exif = image.getexif()
@@ -147,9 +150,30 @@ def write_png(out: Path, rgb_HWC: Pixels, texts: Mapping[str, str]) -> None:
 
 
 def _need_pillow(path: Path) -> None:
-    if extras.missing(["stills"]):
-        found = "one, and that Pillow, which decodes them, is not installed"
-        raise _refuse(path, found, "Run `pip install 'unmask[stills]'`")
+    if find_spec("PIL") is None:
+        _need_extra(path, "one, and that Pillow, which decodes them, is not installed")
+
+
+def _need_extra(path: Path, found: str) -> NoReturn:
+    raise _refuse(path, found, "Run `pip install 'unmask[stills]'`")
+
+
+def _formats(path: Path, content: bytes) -> list[str]:
+    """Return what a picture may be by its first bytes, once what decodes that is there."""
+    brand = content[8:12]
+    if content[4:8] != b"ftyp" or brand not in _HEIF_BRANDS:
+        return _FORMATS
+    if find_spec("pi_heif") is None:
+        if brand in _HEIC:
+            _need_extra(path, "a HEIC picture, and that what decodes it is not installed")
+        return _FORMATS
+    import pi_heif
+
+    # One thread, as each of the workers has one; and nothing but the picture itself.
+    pi_heif.register_heif_opener(
+        decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
+    )
+    return [*_FORMATS, "HEIF"]
 
 
 def _refuse(path: Path, found: str, do: str) -> DecodeError:
@@ -170,13 +194,11 @@ def read(path: Path) -> tuple[Pixels, Still]:
     damaged = "Ask for the file as it was taken, or leave it out"
     try:
         content = read_regular(path, _MOST_BYTES)
-        if content[8:12] in _HEIC and content[4:8] == b"ftyp":
-            do = "Convert it to JPEG or PNG, in full size"
-            raise _refuse(path, "a HEIC picture, which is not decoded here", do)
+        formats = _formats(path, content)
         # Warnings are of EXIF that is damaged.
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(BytesIO(content), formats=_FORMATS) as image,
+            Image.open(BytesIO(content), formats=formats) as image,
         ):
             width, height = image.size
             if width * height > _MOST_PIXELS:
@@ -188,7 +210,7 @@ def read(path: Path) -> tuple[Pixels, Still]:
             image.load()
             rgb, remarks, doubt = _in_srgb(_upright(image))
             rgb_HWC = np.asarray(rgb)
-            kind = "JPEG" if is_mpo else str(image.format)
+            kind = {"MPO": "JPEG", "HEIF": "HEIC"}.get(str(image.format), str(image.format))
     except OSError as error:
         if error.errno is not None:
             raise _refuse(path, f"none that can be read ({error.strerror})", damaged) from error
