@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -53,7 +54,8 @@ def commit(root: Path) -> None:
 
 
 @pytest.fixture
-def script(checkout: Path):
+def script(checkout: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # as where it is run, not imported
     return load(checkout / "containers/build_and_push")
 
 
