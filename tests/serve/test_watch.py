@@ -1,11 +1,11 @@
 """A real browser's page, behind a proxy that lets some of its requests fail."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from browser import open_chromium
 from small_server import SmallServer, small_server
 
 from tests.serve.test_door import PREFIX, stripping_proxy
@@ -19,16 +19,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip("NO BROWSER: found no Chromium; `apt-get install chromium` tests the page")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with open_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
