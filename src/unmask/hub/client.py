@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from unmask.hub.address import Address, is_commit
 from unmask.hub.refusals import ANSWER_S, HubError, asking, library
+from unmask.runtime.disk import content_digest
 
 _SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 BRANCH = "main"
@@ -30,8 +31,7 @@ class Remote:
         if path.stat().st_size != self.size:
             return False
         if self.sha256 is not None:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+            return content_digest(path) == self.sha256
         whole = _git_begins(self.size)
         with path.open("rb") as file:
             while block := file.read(2**20):
