@@ -279,7 +279,7 @@ def test_the_code_that_counts_is_what_calibrating_imports_but_what_cannot_change
         "runtime.packed_faces",
         "runtime.resume_manifest", "runtime.scratch", "runtime.system", "runtime.wire",
         "runtime.without_compiler",
-        "video.ahead", "extras",
+        "video.ahead",
         # Still pictures, which no calibration takes.
         "video.still", "video.pictures",
         "records",  # rows

@@ -174,7 +174,7 @@ def test_the_code_that_counts_is_what_answering_imports_but_what_cannot_change_a
         "runtime.digests", "runtime.disk", "runtime.plain_text", "runtime.processes",
         "runtime.resume_manifest", "runtime.scratch", "runtime.system", "runtime.wire",
         "runtime.without_compiler",
-        "video.ahead", "extras",
+        "video.ahead",
         # Still pictures: no benchmark has any, as crops are made of videos.
         "video.still", "video.pictures",
     }  # fmt: skip
