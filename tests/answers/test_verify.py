@@ -162,7 +162,7 @@ def test_a_hostile_page_takes_time_in_proportion_to_its_size(tmp_path):
         started_s = time.process_time()
         with pytest.raises(ReportError):
             verify.check(tmp_path / "page.html", None, None)
-        assert time.process_time() - started_s < 5  # it was hours
+        assert time.process_time() - started_s < 60  # it was hours
 
 
 def test_pipes_and_endless_files_are_no_reports(tmp_path):

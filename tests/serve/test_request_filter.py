@@ -463,5 +463,5 @@ def test_a_slow_codec_stops_nobody(server: SmallServer) -> None:
     send.start()
     assert server.get("/robots.txt").status == 200
     send.join()
-    assert time.monotonic() - begun_s < 5
+    assert time.monotonic() - begun_s < 30
     assert (answers[0].status, answers[0].kind) == (400, "no_file")

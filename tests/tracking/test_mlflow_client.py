@@ -95,7 +95,7 @@ def test_a_silent_server_is_given_up_soon_and_without_traces(own_port: int) -> N
     before, start_s = dict(os.environ), time.monotonic()
     with pytest.raises(DeliveryError) as caught, delivering("a run", uri, patience_s=1):
         mlflow_client.mlflow().MlflowClient(uri).get_run("0" * 32)
-    assert time.monotonic() - start_s < 10
+    assert time.monotonic() - start_s < 30
     assert dict(os.environ) == before
     assert str(caught.value).startswith(
         f"a run did not reach MLflow at http://127.0.0.1:{own_port}"
