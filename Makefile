@@ -10,7 +10,7 @@ COMPILED := .venv/.compiled
 repro: install  ## chunk -> crops -> model -> metrics; only what is not up to date runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-gate: repro  ## exit 1 where the metrics of degraded videos are worse than the last release's
+gate: repro  ## exit 1 where the test videos, as they are or degraded, are answered worse than at the last release
 	$(BIN)/unmask gate
 
 # As many tests at once as there are processors, at most four; `make test TESTS=1` runs them in a row.

@@ -138,6 +138,14 @@ def test_without_pillow_stderr_says_once_what_to_install(model, monkeypatch):
     assert "(1 here)" in ran.stderr
 
 
+@pytest.mark.usefixtures("photo")
+def test_with_pillow_alone_nothing_says_that_pictures_get_no_score(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    ran = unmask("predict", "photo.png", "--model", model, "--json")
+    assert json.loads(ran.stdout)["probability"] is not None
+    assert "get no score" not in ran.stderr
+
+
 def test_a_net_of_single_pictures_is_given_one(photo, tmp_path):
     tiny_adopted(tmp_path / "adopted")
     ran = unmask("predict", photo, "--model", tmp_path / "adopted" / "model", "--json")

@@ -15,6 +15,9 @@ _LINK = re.compile(r"\]\(([^()\s]+)\)")
 _CODE_PATH = re.compile(r"`(?:[^`\n]*\s)?((?:[\w.-]+/)+[\w.-]+\.(?:py|sh))(?:\s[^`\n]*)?`")
 _PARAM = re.compile(r"`([a-z]+)\.([a-z][a-z0-9_]*)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_TREE_LINE = re.compile(r"^( {0,12})(\S+)", re.MULTILINE)  # deeper is what goes on of words above
+# Of these folders ARCHITECTURE.md's tree says what their modules have in common.
+SUMMARISED = ("src/unmask/data/layouts", "src/unmask/models/adopt/adapters")
 
 
 def anchors(text: str) -> set[str]:
@@ -53,6 +56,34 @@ def unknown_params(page: Path) -> list[str]:
         f"{section}.{key}" for section, key in _PARAM.findall(page.read_text())
         if isinstance(known := sections.get(section), dict) and key not in (*known, "zip")
     ]  # fmt: skip
+
+
+def tree_paths(page: str) -> set[str]:
+    """Return the paths that the tree of a page names: its first block of code.
+
+    >>> sorted(tree_paths("```\\na/b/  words\\n  c.py  words\\n  d/\\n    e.py\\nf.py\\n```"))
+    ['a/b/', 'a/b/c.py', 'a/b/d/', 'a/b/d/e.py', 'f.py']
+    """
+    found: set[str] = set()
+    folders: list[tuple[int, str]] = []
+    for indent, name in _TREE_LINE.findall(page.split("```")[1].strip("\n")):
+        folders = [(depth, path) for depth, path in folders if depth < len(indent)]
+        path = (folders[-1][1] if folders else "") + name
+        found.add(path)
+        if name.endswith("/"):
+            folders.append((len(indent), path))
+    return found
+
+
+def test_the_tree_of_the_architecture_has_each_module_and_no_other() -> None:
+    named = tree_paths((ROOT / "ARCHITECTURE.md").read_text())
+    ours = {path for path in named if path.startswith("src/unmask/") and path.endswith(".py")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "src/unmask").rglob("*.py")}
+    assert {path for path in ours if not (ROOT / path).is_file()} == set()
+    assert {
+        path for path in modules - ours
+        if not path.endswith("/__init__.py") and not path.startswith(SUMMARISED)
+    } == set()  # fmt: skip
 
 
 def test_pages_are_found() -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--accept-licence", is_flag=True,
     help="I may use these weights under their terms, which are not for everybody.",
 )  # fmt: skip
-@click.option("--check", is_flag=True, help="Compare with the answers that its repository prints.")
+@click.option("--check", is_flag=True, help="Compare scores with those that its repository prints.")
 @click.option("--list", "listed", is_flag=True, help="Print the adapters; adopt nothing.")
 @needs("train")
 def adopt(
@@ -48,10 +48,10 @@ def adopt(
     """Make a model's folder out of a detector that others published.
 
     SOURCE is hf:OWNER/NAME[@COMMIT], an https address with its --sha256, or a file of weights.
-    Nothing that is in it is run. What was fetched is kept, and the folder holds all that is
-    needed: from then on no network is.
+    Nothing that is in it is run. The model's folder holds all that is needed: no network is used
+    afterwards.
 
-    With --check and the folder of a model that was adopted, that is compared.
+    With --check, SOURCE may also be the folder of a model that was adopted before.
     """
     from unmask.cli import common
     from unmask.models.adopt import registry

@@ -31,7 +31,7 @@ with_metrics = click.option(
 @click.argument("benchmark")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "detector", required=True, metavar="NAME", help="The detector's name.")
-@click.option("--score-column", required=True, metavar="COLUMN")
+@click.option("--score-column", required=True, metavar="COLUMN", help="Holds the scores.")
 @click.option("--id-column", metavar="COLUMN", help="Holds the video ids of the benchmark's list.")
 @click.option(
     "--path-column", metavar="COLUMN",
@@ -42,7 +42,10 @@ with_metrics = click.option(
 @click.option(
     "--ranking", is_flag=True, help="Scores are any numbers: no log-loss is told of them."
 )
-@click.option("--higher-means", "higher", required=True, type=click.Choice(["fake", "real"]))
+@click.option(
+    "--higher-means", "higher", required=True, type=click.Choice(["fake", "real"]),
+    help="What a higher score speaks for.",
+)  # fmt: skip
 @click.option("--frame-column", metavar="COLUMN", help="A row is a frame's: its number or time.")
 @click.option(
     "--pool", type=click.Choice(["mean", "max"]), default="mean", show_default=True,
@@ -252,10 +255,12 @@ def _say_imported(found: "Imported", benchmark: str, detector: str, *, was_there
 @click.argument("benchmarks", nargs=-1)
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "markdown", "csv", "html"]),
-    default="terminal", show_default=True,
+    default="terminal", show_default=True, help="html: a page that can be mailed.",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="A file, in place of the terminal.")
-@click.option("--first", metavar="DETECTOR", help="The one that others are set beside.")
+@click.option(
+    "--first", metavar="DETECTOR", help="What others are set beside; by default the pipeline's."
+)
 @with_raw
 @with_metrics
 def table(

@@ -46,7 +46,7 @@ _SCHEMES = ("models:/", "runs:/", "hf:")
     "--unlike-by", type=click.Choice(["all", "quality"]), default="all", show_default=True,
     help="Tell videos of another kind by quality and the net's features, or by quality alone.",
 )  # fmt: skip
-@click.option("--undo", is_flag=True, help="Take the calibration away again.")
+@click.option("--undo", is_flag=True, help="Give the model back its settings and card of before.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 def calibrate(
     genuine: tuple[str, ...],

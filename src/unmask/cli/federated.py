@@ -28,10 +28,18 @@ _folder = click.option(
     "--folder", default=FOLDER, type=click.Path(path_type=Path), show_default=True,
     help="Where samples, archives and submissions are kept.",
 )  # fmt: skip
-_raw = click.option("--raw", default="raw", type=click.Path(path_type=Path), show_default=True)
+_raw = click.option(
+    "--raw", default="raw", type=click.Path(path_type=Path), show_default=True,
+    help="Where the stage raw put the videos and their lists.",
+)  # fmt: skip
 _faces = click.option(
-    "--faces", default="faces", type=click.Path(path_type=Path), show_default=True
-)
+    "--faces", default="faces", type=click.Path(path_type=Path), show_default=True,
+    help="Where the stage faces put the crops.",
+)  # fmt: skip
+_rounds = click.option(
+    "--rounds", type=click.IntRange(min=1), default=2, show_default=True,
+    help="Rounds of federated averaging.",
+)  # fmt: skip
 _config = click.option(
     "--config", required=True, type=click.Path(path_type=Path),
     help="Who takes part and where: organisations.yaml; secrets come from the environment.",
@@ -115,14 +123,19 @@ def _deal(
 
 
 @federated.command()
-@click.option("--organisations", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--organisations", type=click.IntRange(min=1), default=2, show_default=True,
+    help="How many the chunks are dealt to: org1, org2, ...",
+)  # fmt: skip
+@_rounds
 @click.option(
     "--plan", "kinds", multiple=True, type=click.Choice(["single", "sequence", "fedavg", "pooled"]),
     help="Run these kinds of plan alone; can be given several times.",
 )  # fmt: skip
 @_model
-@click.option("--docker", "backend", flag_value="docker", default=None, help="Tasks in containers.")
+@click.option(
+    "--docker", "backend", flag_value="docker", default=None, help="Run each task in a container."
+)
 @_folder
 @_raw
 @_faces
@@ -219,7 +232,7 @@ def _track(submission: "Submission") -> None:
     "--plan", "kinds", multiple=True, type=click.Choice(["single", "sequence", "fedavg"]),
     help="Send these kinds of plan alone; can be given several times.",
 )  # fmt: skip
-@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True)
+@_rounds
 @_model
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; ask no node anything.")
 @_folder
@@ -277,7 +290,7 @@ def submit(
 @_folder
 @needs("federated", "train")
 def register(config: Path, organisation: str, folder: Path) -> None:
-    """Register an owner's samples on its node; a submitter needs FOLDER's assets_keys.json then."""
+    """Register an owner's samples on its node; then hand the submitter FOLDER/assets_keys.json."""
     from unmask.cli.common import progress, set_up_logging
     from unmask.federated import archives
     from unmask.federated.remote import assets as federated_remote_wanted
@@ -372,7 +385,12 @@ def _sent_plans(config: Path, folder: Path) -> "Iterator[tuple[Node, dict[str, S
 
 @federated.command()
 @_folder
-@click.option("--html", "page", type=click.Path(path_type=Path), help="Write the page there.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    help="Write the page there; by default into FOLDER.",
+)
 def leaderboard(folder: Path, page: Path | None) -> None:
     """Print all submissions, the lowest log-loss first, and write them as a page."""
     from unmask.federated import leaderboard as federated_board

@@ -11,7 +11,11 @@ from unmask.runtime import terminal
 
 
 @click.command()
-@click.option("--against", metavar="REV", help="A Git revision; the last tag v* if not told.")
+@click.option(
+    "--against",
+    metavar="REV",
+    help="A Git revision; by default the newest tag v* that has metrics.",
+)
 def gate(against: str | None) -> None:
     """Compare metrics/robustness.json with the last release's; exit 1 if it got worse."""
     root = Path.cwd()

@@ -53,7 +53,10 @@ for command in (
 
 
 @main.command()
-@click.option("--raw", default="raw", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--raw", default="raw", type=click.Path(path_type=Path), show_default=True,
+    help="Where the stage raw wrote its lists.",
+)  # fmt: skip
 def check(raw: Path) -> None:
     """Count what is in each split, and fail if the splits of all chunks together leak.
 
@@ -85,10 +88,17 @@ def check(raw: Path) -> None:
     type=click.Choice(["self_blend", "face_swap", "both"]),
     default="both",
     show_default=True,
+    help="Kinds of fakes to make; both: by turns.",
 )
-@click.option("--fakes-per-video", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--fakes-per-video", type=click.IntRange(min=1), default=2, show_default=True,
+    help="Fakes of each video.",
+)  # fmt: skip
 @click.option("--person-from-folder", is_flag=True, help="Files in one folder show one person.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True,
+    help="What chance begins with: the same footage, options and seed give the same bytes.",
+)  # fmt: skip
 @click.option(
     "--crf",
     nargs=2,
@@ -102,7 +112,7 @@ def check(raw: Path) -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Use so much of each video.",
+    help="Seconds of each video that are used.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core by default.")
 @marking.with_certificate("each video")
@@ -179,10 +189,13 @@ def _face_params() -> params.Faces:
 
 @main.command()
 @click.option("--register", "alias", metavar="ALIAS", help="Register the model under this alias.")
-@click.option("--model", default="model", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--model", default="model", type=click.Path(path_type=Path), show_default=True,
+    help="With --register: the model's folder.",
+)  # fmt: skip
 @needs("mlflow")
 def log(alias: str | None, model: Path) -> None:
-    """Send the runs that MLflow did not take; what it does not take now stays."""
+    """Send MLflow the runs that it has not taken yet; what it does not take now is kept."""
     from unmask.cli import common
 
     common.set_up_logging()

@@ -229,7 +229,9 @@ def _note_stills(paths: Sequence[Path]) -> None:
     from unmask import extras
     from unmask.video import still
 
-    if extras.missing(["stills"]) and (count := sum(map(still.is_still, paths))):
+    # With Pillow alone, as the extra train brings it, HEIC is what can't be read: its row says so.
+    no_pillow = extras.missing(["stills"]).get("stills") == "PIL"
+    if no_pillow and (count := sum(map(still.is_still, paths))):
         terminal.echo(
             f"Still pictures get no score, as Pillow is not installed ({count} here): run "
             "`pip install 'unmask[stills]'`",

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def sagemaker() -> None:
     """Train on AWS: the same params, data and code, on a machine of SageMaker.
 
-    Each option is also a variable, such as UNMASK_SAGEMAKER_ROLE. With UNMASK_TRAIN_ON=sagemaker
-    `dvc repro` trains there: it submits, waits and takes the model in.
+    Each option of submit is also a variable, such as UNMASK_SAGEMAKER_ROLE. With
+    UNMASK_TRAIN_ON=sagemaker `dvc repro` trains there: it submits, waits and takes the model in.
+    `unmask crop --on sagemaker` crops there; status and stop take the names of its jobs, too.
     """
 
 
@@ -36,7 +37,7 @@ def _job_config(given: dict[str, Any]) -> config.JobConfig:
 @sagemaker.command()
 @click.option("--dry-run", is_flag=True, help="Print the request as JSON; send nothing.")
 @click.option("--local", is_flag=True, help="Train in the image on this machine, with docker.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the job has ended.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the job ends.")
 @click.option(
     "--model",
     default="model",
@@ -169,7 +170,10 @@ def stop(job: str | None, region: str | None) -> None:
 
 @sagemaker.command()
 @click.argument("job", required=False)
-@click.option("--model", default="model", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--model", default="model", type=click.Path(path_type=Path), show_default=True,
+    help="The folder that the model replaces.",
+)  # fmt: skip
 @click.option("--region", help="AWS region; that of your AWS settings by default.")
 @needs("aws", "train", "dvc")
 def fetch(job: str | None, model: Path, region: str | None) -> None:

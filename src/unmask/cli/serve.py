@@ -31,7 +31,10 @@ _log = logging.getLogger(__name__)
 @with_model
 @with_rev
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=7860, show_default=True,
+    help="Where to listen; 0 takes a free one.",
+)  # fmt: skip
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -58,14 +61,14 @@ _log = logging.getLogger(__name__)
     type=click.FloatRange(min=0, min_open=True),
     default=600,
     show_default=True,
-    help="Length of a video.",
+    help="Seconds that a video may last, as its file declares.",
 )
 @click.option(
     "--timeout-s",
     type=click.FloatRange(min=0, min_open=True),
     default=600,
     show_default=True,
-    help="For an answer, from when its turn comes.",
+    help="Seconds for an answer, from when its turn comes.",
 )
 @click.option(
     "--password-file",
@@ -77,7 +80,7 @@ _log = logging.getLogger(__name__)
     type=click.FloatRange(min=0, min_open=True),
     default=600,
     show_default=True,
-    help="For an upload.",
+    help="Seconds for an upload.",
 )
 @click.option(
     "--each",

@@ -10,8 +10,14 @@ from unmask.runtime import terminal
 
 
 @click.command()
-@click.option("--sources", default="data/sources", type=click.Path(path_type=Path))
-@click.option("--weights", default="weights/x3d_xs.safetensors", type=click.Path(path_type=Path))
+@click.option(
+    "--sources", default="data/sources", type=click.Path(path_type=Path), show_default=True,
+    help="Open faces, with their sources.csv.",
+)  # fmt: skip
+@click.option(
+    "--weights", default="weights/x3d_xs.safetensors", type=click.Path(path_type=Path),
+    show_default=True, help="The file to write; its card is put beside it.",
+)  # fmt: skip
 @click.option(
     "--portraits",
     type=click.Path(path_type=Path),
@@ -42,16 +48,28 @@ def pretrain(sources: Path, weights: Path, portraits: Path | None) -> None:
 
 
 @click.command("split-study")
-@click.option("--folds", type=click.IntRange(min=3), default=5, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--folds", type=click.IntRange(min=3), default=5, show_default=True,
+    help="Parts that the videos are cut into; each is the test once.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True,
+    help="What the draw of the folds begins with.",
+)  # fmt: skip
 @click.option(
     "--without",
     type=click.Choice(["train", "validation", "test"]),
     multiple=True,
     help="Leave out a split of the chunks' own: those whom the starting weights have seen.",
 )
-@click.option("--raw", default="raw", type=click.Path(path_type=Path), show_default=True)
-@click.option("--faces", default="faces", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--raw", default="raw", type=click.Path(path_type=Path), show_default=True,
+    help="Where the stage raw wrote its lists.",
+)  # fmt: skip
+@click.option(
+    "--faces", default="faces", type=click.Path(path_type=Path), show_default=True,
+    help="Where the stage faces put the crops.",
+)  # fmt: skip
 @click.option(
     "--out", default="split_study", type=click.Path(path_type=Path), show_default=True,
     help="A folder, for the summary, its picture and what an interrupted study goes on from.",
@@ -60,9 +78,9 @@ def pretrain(sources: Path, weights: Path, portraits: Path | None) -> None:
 def split_study(
     folds: int, seed: int, without: tuple[str, ...], raw: Path, faces: Path, out: Path
 ) -> None:
-    """Train with splits by clip and by source, all else equal: what does the leak make look good?
+    """Train with splits by clip and by source, all else equal: how much does a leak inflate scores?
 
-    The first is how the article splits, so that a fake's original may be trained on. Each of the
+    By clip is how the article splits, so that a fake's original may be trained on. Each of the
     two is cross-validated over the chunks' videos with the params as they are, so it takes twice
     as many trainings as there are folds; interrupted, it goes on. Run `dvc repro faces` first.
     """

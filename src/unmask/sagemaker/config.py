@@ -70,7 +70,7 @@ class JobConfig(BaseModel):
         str,
         Field(
             pattern=r"^[\w.-]+(/[\w.-]+)*$",
-            description="Folder of the bucket that all of it is in.",
+            description="Folder of the bucket that all of it is put in.",
         ),
     ] = "unmask"
     region: Annotated[
@@ -78,7 +78,9 @@ class JobConfig(BaseModel):
     ] = None
     image: Annotated[
         Text | None,
-        Field(description="Image; by default unmask in your ECR, tagged with the Git commit."),
+        Field(
+            description="Image; by default that which containers/build_and_push made of this code."
+        ),
     ] = None
     repository: Annotated[
         Text, Field(description="ECR repository of the image, as containers/build_and_push has it.")
