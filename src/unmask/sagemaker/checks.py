@@ -45,11 +45,11 @@ def sign_in(region: str | None) -> Account:
         JobError: there is no region, or no credentials that AWS takes.
     """
     import boto3
-    from botocore.exceptions import ProfileNotFound
+    from botocore.exceptions import BotoCoreError
 
     try:
         session = boto3.Session(region_name=region)
-    except ProfileNotFound as error:
+    except BotoCoreError as error:  # no such profile, or a file of settings that can't be read
         raise signed_out("who you are", str(error)) from error
     if session.region_name is None:
         raise JobError(

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,12 +62,24 @@ def asking(request: str, action: str) -> Iterator[None]:
         StorageError: the request was refused or did not arrive.
     """
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        ParamValidationError,
+    )
 
     try:
         yield
     except NoCredentialsError as error:
         raise signed_out(request, "found no credentials") from error
+    except _unusable_sign_ins() as error:
+        raise signed_out(request, " ".join(str(error).split()).rstrip(".")) from error
+    except ParamValidationError as error:
+        raise StorageError(
+            f"Asked AWS {request}; it takes no such request: {' '.join(str(error).split())}. "
+            "Correct what it names and type the same again: nothing is done twice."
+        ) from error
     except (BotoCoreError, Boto3Error) as error:
         raise StorageError(
             f"Asked AWS {request}; it could not be asked: {error}. Type the same again when it "
@@ -86,6 +98,20 @@ def asking(request: str, action: str) -> Iterator[None]:
             f"Asked AWS {request}; it answered {found.get('Code')}: {found.get('Message')}. "
             "Correct what it names and type the same again: nothing is done twice."
         ) from error
+
+
+def _unusable_sign_ins() -> tuple[type[Exception], ...]:
+    """Return what botocore raises, before it asks AWS, of a sign-in that has ended or lacks parts.
+
+    The errors of `aws login` are newer than the oldest botocore that we take.
+    """
+    from botocore import exceptions
+
+    names = (
+        "CredentialRetrievalError", "LoginError", "PartialCredentialsError",
+        "RefreshWithMFAUnsupportedError", "SSOError", "TokenRetrievalError",
+    )  # fmt: skip
+    return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
 
 
 def signed_out(request: str, found: str) -> StorageError:
@@ -115,10 +141,13 @@ def read(s3: Any, bucket: str, name: str, *, most_bytes: int) -> bytes | None:
             if code_of(error) in _GONE:
                 return None
             raise
-        if found["ContentLength"] > most_bytes:
-            return None
-        content: bytes = found["Body"].read()
-        return content
+        # An unread body would keep its connection. Not `with body`: that gives the raw stream, of
+        # which half may pass for the whole.
+        with closing(found["Body"]) as body:
+            if found["ContentLength"] > most_bytes:
+                return None
+            content: bytes = body.read()
+            return content
 
 
 def save(s3: Any, bucket: str, name: str, target: Path) -> bool:
