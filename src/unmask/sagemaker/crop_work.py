@@ -32,24 +32,24 @@ def crop(
 ) -> Iterator[VideoFaces]:
     """Yield the row of each video once its result is in the output.
 
-    inputs holds the stores, each a folder. What the output holds already, of a job that was taken
-    back, is kept. scratch is a folder for what is not finished; the current folder becomes one in
-    it, as rows name their videos from a checkout.
+    inputs holds the stores, each a folder. What the output holds whole already, of a job that was
+    taken back, is kept. scratch is a folder for what is not finished; the current folder becomes
+    one in it, as rows name their videos from a checkout.
 
     Raises:
         JobError: this machine would give other crops, or a video is not what it should be.
         DiskError: the disk takes no more.
     """
     _refuse_others(work.facts, shards.this_machine(work.settings))
-    left = [
-        video for video in work.videos
-        if not (output / f"{video.result}{shard_store.RESULT}").is_file()
-    ]  # fmt: skip
+    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
+        names = [video.result for video in work.videos]
+        are_done = list(pool.map(partial(shard_store.is_whole, output), names))
+    left = [video for video, is_done in zip(work.videos, are_done, strict=True) if not is_done]
     _log.info("%d videos to crop, %d done before", len(left), len(work.videos) - len(left))
     checkout = scratch / "checkout"
     checkout.mkdir(parents=True, exist_ok=True)
     stores = [inputs / name for name in STORES]
-    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(partial(_lay_out, stores, checkout), left))
     os.chdir(checkout)
     for chunk, found in groupby(sorted(left, key=_in_order), key=lambda video: video.chunk):
