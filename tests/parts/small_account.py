@@ -99,6 +99,10 @@ def running_service() -> Iterator[Service]:
     moto_api_backend.reset()  # an earlier server's: they live in this process
     create = SageMakerResponse.create_training_job
 
+    def refuse_ended(name: str, status: str) -> None:
+        if status not in ("InProgress", "Stopping"):
+            raise JsonRESTError("ValidationException", f"{name} is in status {status}")
+
     def create_training_job(self: Any) -> ActionResult:
         request = json.loads(self.body)
         name = request["TrainingJobName"]
@@ -111,7 +115,9 @@ def running_service() -> Iterator[Service]:
         return result
 
     def stop_training_job(self: Any) -> ActionResult:
-        service.end(self._get_param("TrainingJobName"), "Stopping", "Stopping")
+        name = self._get_param("TrainingJobName")
+        refuse_ended(name, service.jobs[name].training_job_status)
+        service.end(name, "Stopping", "Stopping")
         return ActionResult({})
 
     process = SageMakerResponse.create_processing_job
@@ -127,7 +133,9 @@ def running_service() -> Iterator[Service]:
         return result
 
     def stop_processing_job(self: Any) -> ActionResult:
-        service.end_processing(self._get_param("ProcessingJobName"), "Stopping")
+        name = self._get_param("ProcessingJobName")
+        refuse_ended(name, service.processing_jobs[name].processing_job_status)
+        service.end_processing(name, "Stopping")
         return ActionResult({})
 
     def list_service_quotas(_: Any) -> str:
