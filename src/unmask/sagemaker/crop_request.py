@@ -103,7 +103,7 @@ class Submission:
         """
         place = self.place
         s3, kms_key = place.account.client("s3"), place.job_config.kms_key
-        with asking(f"to write into {place.bucket}", "s3:PutObject"):
+        with asking(f"to write into {place.bucket}", "s3:PutObject and s3:ListBucket"):
             for name, text in self.texts.items():
                 inputs.put_text(s3, place.bucket, name, text, kms_key=kms_key)
         return crop_jobs.start(place.account, self.request)

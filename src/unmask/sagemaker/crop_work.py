@@ -1,6 +1,5 @@
 """A cropping job's work, done on its machine: videos by content to crops, a result for each."""
 
-import hashlib
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ from unmask.faces.crops import Job
 from unmask.faces.detector import LoadDetector, detector_of_worker
 from unmask.faces.shards import Shard
 from unmask.records import VideoFaces
-from unmask.sagemaker.contract import JobError
+from unmask.sagemaker.contract import JobError, find_blob
 from unmask.sagemaker.crop_contract import STORES, Video, Work
 
 _log = logging.getLogger(__name__)
@@ -96,21 +95,7 @@ def _refuse_others(asked: Mapping[str, str], here: Mapping[str, str]) -> None:
 def _lay_out(stores: Sequence[Path], root: Path, video: Video) -> None:
     """Make a link to a video's content, which is on another disk perhaps, at its path."""
     file = video.file
-    sources = [store / file.stored for store in stores]
-    source = next((path for path in sources if path.is_file()), None)
-    if source is None:
-        raise JobError(
-            f"{file.path}: asked for its content, {sources[0]}; found no file. Type `unmask crop "
-            "--on sagemaker` again: what is missing is sent."
-        )
-    with source.open("rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if found != file.md5:
-        raise JobError(
-            f"{file.path}: asked for content of MD5 {file.md5}, found {found} in {source}. Delete "
-            f"the object that ends in {file.stored} from its bucket, and type `unmask crop --on "
-            "sagemaker` again: it is sent anew."
-        )
+    source = find_blob(file, stores, command="unmask crop --on sagemaker")
     target = root / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

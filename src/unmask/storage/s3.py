@@ -1,6 +1,5 @@
 """S3 as one who has the environment's credentials sees it: clients, and errors in one line."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -10,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from unmask.runtime.disk import writing
-from unmask.storage.blobs import MAX_CONNECTIONS, BlobError, StorageError, Store, StoredFile
+from unmask.storage.blobs import (
+    MAX_CONNECTIONS,
+    BlobError,
+    StorageError,
+    Store,
+    StoredFile,
+    content_md5,
+)
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"}
 _SIGNED_OUT = {
@@ -188,9 +194,7 @@ def _fetch(s3: Any, store: Store, root: Path, file: StoredFile) -> None:
             f"{file.path}: asked for its content, s3://{store.bucket}/{name}; there is no such "
             "object. Run `dvc push` where the file is."
         )
-    with target.open("rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if found != file.md5:
+    if (found := content_md5(target)) != file.md5:
         raise BlobError(
             f"{file.path}: asked for content of MD5 {file.md5}, found {found} in "
             f"s3://{store.bucket}/{name}. Delete that object and run `dvc push` where the file is "
