@@ -8,10 +8,12 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 from moto.core.exceptions import JsonRESTError
 from moto.sagemaker.responses import SageMakerResponse
 from small_account import BUCKET, NUMBER, REGION, ROLE, Service, clean_environment, running_service
 
+from unmask.cli.main import main
 from unmask.sagemaker import crop_jobs
 from unmask.sagemaker.checks import Account
 from unmask.sagemaker.config import CropConfig
@@ -103,3 +105,12 @@ def test_works_are_read_by_one_client(crops: Crops, service: Service) -> None:
     crops.place.account.session.client = counting
     assert crops.find([], fetches=False) == []
     assert made == ["s3"]
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_job_that_crops_has_no_model_to_fetch(spot: bool) -> None:
+    name = crop_jobs.name_of(KEY, 1, spot=spot)
+    done = CliRunner().invoke(main, ["sagemaker", "fetch", name], catch_exceptions=False)
+    assert done.exit_code == 1
+    words = " ".join(done.stderr.split())
+    assert f"{name} made; it is a job that crops, and makes none. `unmask crop --on sage" in words
