@@ -3,7 +3,6 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html has the folders.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from unmask.cli import common
 from unmask.models import fit, frame_cache, train
 from unmask.models.memory import check_memory
 from unmask.models.settings import Settings
+from unmask.runtime.disk import content_digest
 from unmask.sagemaker import contract, program
 
 logger = logging.getLogger("unmask.job")
@@ -119,7 +119,7 @@ def workers() -> int:
 def hand_over(finished: Path, target: Path) -> None:
     """Move the model's files to the folder that SageMaker packs, with their SHA-256 beside them."""
     files = sorted(finished.iterdir())
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    digests = {file.name: content_digest(file) for file in files}
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.move(file, target / file.name)

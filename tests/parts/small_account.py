@@ -13,7 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+import pytest
 import yaml
+from click.testing import Result
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.moto_api._internal.models import moto_api_backend
@@ -248,6 +250,20 @@ def pack(files: dict[str, bytes], *others: tarfile.TarInfo, top: str = "") -> by
         for info in others:
             archive.addfile(info)
     return packed.getvalue()
+
+
+def act_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process the service's credentials, and no settings of AWS or trackers beside."""
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    for name, text in service.variables.items():
+        monkeypatch.setenv(name, text)
+
+
+def refuse(done: Result) -> str:
+    """Return what a command said that must fail, in one line."""
+    assert done.exit_code == 1, done.output
+    return " ".join(done.stderr.split())
 
 
 def clean_environment() -> dict[str, str]:
