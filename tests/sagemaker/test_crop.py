@@ -539,6 +539,7 @@ def test_ctrl_c_asks_whether_the_jobs_shall_stop(
     os.close(theirs)
     [request] = service.cropping
     name = request["ProcessingJobName"]
+    assert f"Running: {name}\n" in said
     assert "[l]eave it running" in said
     assert ("told to stop" if status == "Stopping" else f"sagemaker stop {name}` stops") in said
     assert service.processing_jobs[name].processing_job_status == status

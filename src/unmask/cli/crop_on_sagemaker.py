@@ -138,6 +138,7 @@ def _words_on_interrupt(elsewhere: Crops | None) -> UnmaskError:
             "Asked for crops; you stopped it, and no job runs. What is there is kept: type the "
             "same again to go on."
         )
+    terminal.echo(f"Running: {', '.join(running)}", err=True)  # some, perhaps, for somebody else
     if common.ask_to_stop():
         told, failures = elsewhere.stop()
         done = f"{', '.join(told)}: told to stop" if told else "No job was told to stop"
