@@ -10,6 +10,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     LoginRefreshRequired,
     ParamValidationError,
     PartialCredentialsError,
@@ -113,6 +114,21 @@ def test_a_name_that_aws_can_not_have_is_to_be_corrected() -> None:
         raise ParamValidationError(report='Invalid bucket name "a b"')
     assert 'Invalid bucket name "a b". Correct what it names' in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_address_keeps_its_password_from_errors() -> None:
+    """Botocore repeats the address of the server, which may hold one."""
+    address = "http://ann:a-secret@127.0.0.1:9/the-remote/row.json"
+    with pytest.raises(StorageError) as caught, asking("for s3://a/b", "s3:GetObject"):
+        raise EndpointConnectionError(endpoint_url=address)
+    assert "http://127.0.0.1:9/the-remote/row.json" in str(caught.value)
+    assert "a-secret" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_to_be_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with pytest.raises(StorageError, match=r"Invalid endpoint: minio:9000. Correct its address"):
+        Remote(STORE, "minio:9000", "eu-west-1").client()
 
 
 def test_a_client_has_the_environment_s_credentials_alone(

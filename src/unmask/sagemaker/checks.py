@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.runtime.addresses import redacted
 from unmask.sagemaker.config import VARIABLE, JobConfig
 from unmask.sagemaker.contract import JobError
 from unmask.storage.blobs import MAX_CONNECTIONS
@@ -216,7 +217,7 @@ def check_quota(account: Account, job_config: JobConfig, *, kind: str) -> None:
             if quota["QuotaName"] == name
         ]
     except (ClientError, BotoCoreError) as error:
-        log.warning("not checked: whether you may start %s (%s)", name, error)
+        log.warning("not checked: whether you may start %s (%s)", name, redacted(str(error)))
         return
     if not quotas:
         log.warning("not checked: whether you may start %s (no quota of that name)", name)

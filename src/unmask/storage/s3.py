@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unmask.runtime.addresses import redacted
 from unmask.runtime.disk import writing
 from unmask.storage.blobs import (
     MAX_CONNECTIONS,
@@ -40,7 +41,8 @@ class Remote:
         It tries again where the network or the service fails.
 
         Raises:
-            StorageError: the environment names a profile that is not there.
+            StorageError: the environment names a profile that is not there, or the address of the
+                server is none.
         """
         import boto3
         from botocore.config import Config
@@ -56,6 +58,12 @@ class Remote:
             )
         except BotoCoreError as error:
             raise signed_out(f"for {self.store.uri}", str(error)) from error
+        except ValueError as error:
+            raise StorageError(
+                f"Asked for {self.store.uri} of a server of your own; botocore said: "
+                f"{redacted(str(error))}. Correct its address: `dvc remote modify NAME endpointurl "
+                "https://HOST:PORT`, or the variable AWS_ENDPOINT_URL."
+            ) from error
 
 
 @contextmanager
@@ -88,8 +96,8 @@ def asking(request: str, action: str) -> Iterator[None]:
         ) from error
     except (BotoCoreError, Boto3Error) as error:
         raise StorageError(
-            f"Asked AWS {request}; it could not be asked: {error}. Type the same again when it "
-            "answers: nothing is done twice."
+            f"Asked AWS {request}; it could not be asked: {redacted(str(error))}. Type the same "
+            "again when it answers: nothing is done twice."
         ) from error
     except ClientError as error:
         found = error.response.get("Error", {})
