@@ -153,7 +153,10 @@ def check_paths(where: str, paths: Iterable[str]) -> None:
     for path in paths:
         parts = PurePosixPath(path).parts
         if not parts or ".." in parts or PurePosixPath(path).is_absolute():
-            raise JobError(f"{where} names {path!r}, which is no path in a checkout. Refused.")
+            raise JobError(
+                f"{where} names {path!r}, which is no path in a checkout: none of it is used. Look "
+                "who may write to the bucket, and start the job again."
+            )
 
 
 def lay_out(
