@@ -9,13 +9,11 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 from unmask.cli import common
-from unmask.errors import UnmaskError
 from unmask.faces.detector import LoadDetector, detector_of_worker
-from unmask.sagemaker import crop_contract, crop_work
+from unmask.sagemaker import crop_contract, crop_work, program
 
 logger = logging.getLogger("unmask.job")
 
@@ -53,27 +51,15 @@ def main(base: Path, load_detector: LoadDetector = detector_of_worker) -> None:
 
 
 def run(base: Path, load_detector: LoadDetector = detector_of_worker) -> None:
-    """Run main; where it fails, write why to where the service looks: its first 1024 characters."""
+    """Run main; where it fails, write why to where the service looks."""
     common.set_up_logging()
     crop_work.end_on_sigterm()
     try:
-        main(base, load_detector)
+        with program.telling(base, program.PROCESSING, program.TRAINING):
+            main(base, load_detector)
     except KeyboardInterrupt:
         logger.warning("SIGTERM came: the job ends; the next one goes on from what is uploaded")
         sys.exit(INTERRUPTED)
-    except UnmaskError as error:
-        _note(base, str(error))
-        sys.exit(f"error: {error}")
-    except Exception as error:
-        reason = "".join(traceback.format_exception_only(error))
-        _note(base, f"{reason}\n{traceback.format_exc()}")
-        raise
-
-
-def _note(base: Path, failure: str) -> None:
-    (base / "output").mkdir(parents=True, exist_ok=True)
-    for name in ("message", "failure"):  # of a Processing job, and of a training job
-        (base / "output" / name).write_text(failure, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,11 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html has the folders.
 """
 
-import hashlib
 import json
 import logging
 import os
 import shutil
 import signal
-import sys
-import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,11 +16,11 @@ from typing import Any
 import torch
 
 from unmask.cli import common
-from unmask.errors import UnmaskError
 from unmask.models import fit, frame_cache, train
 from unmask.models.memory import check_memory
 from unmask.models.settings import Settings
-from unmask.sagemaker import contract
+from unmask.runtime.disk import content_digest
+from unmask.sagemaker import contract, program
 
 logger = logging.getLogger("unmask.job")
 
@@ -122,7 +119,7 @@ def workers() -> int:
 def hand_over(finished: Path, target: Path) -> None:
     """Move the model's files to the folder that SageMaker packs, with their SHA-256 beside them."""
     files = sorted(finished.iterdir())
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    digests = {file.name: content_digest(file) for file in files}
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.move(file, target / file.name)
@@ -141,28 +138,13 @@ def _own(hyperparameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(base: Path) -> None:
-    """Run main; where it fails, write why to base/output/failure, the reason first.
-
-    SageMaker shows the file's first 1024 characters.
-    """
+    """Run main; where it fails, write why to where the service, and launch.py, look."""
     # How launch.py says that the job is interrupted. Not by SIGTERM: Lightning answers that, before
     # any handler of ours, by a broadcast to the other ranks, which may be in the midst of another.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     common.set_up_logging()
-    try:
+    with program.telling(base, program.TRAINING):
         main(base)
-    except UnmaskError as error:
-        _note(base, str(error))
-        sys.exit(f"error: {error}")
-    except Exception as error:
-        reason = "".join(traceback.format_exception_only(error))
-        _note(base, f"{reason}\n{traceback.format_exc()}")
-        raise
-
-
-def _note(base: Path, failure: str) -> None:
-    (base / "output").mkdir(parents=True, exist_ok=True)
-    (base / "output/failure").write_text(failure, encoding="utf-8")
 
 
 if __name__ == "__main__":

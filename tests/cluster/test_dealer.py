@@ -164,6 +164,32 @@ def test_a_shard_that_ends_its_process_again_and_again_ends_the_call_by_name(roo
     assert max(number for _, number in machines.started) == 3
 
 
+def test_nodes_that_can_not_work_are_no_attempts_at_a_shard(root):
+    """Two nodes have no disk; on the third the process ends once, which is no reason to give up."""
+    ended = []
+
+    def ends_once(attempt: Attempt) -> Outcome:
+        if attempt.shard.name in ended:
+            return well(attempt)
+        ended.append(attempt.shard.name)
+        return Outcome(attempt, {}, "its process has ended")
+
+    machines = OneAfterAnother(a=has_no_disk, b=has_no_disk, c=ends_once)
+    assert crop_all(root, machines) == contents(root / "by_one_run")
+    assert max(number for _, number in machines.started) == 2
+
+
+class OneAfterAnother(Machines):
+    """A node joins once those before it are left out."""
+
+    def present(self) -> Sequence[Node]:
+        nodes = super().present()
+        return nodes[: sum(bool(node.left_out) for node in nodes) + 1]
+
+    def is_looking(self) -> bool:
+        return len(self.present()) < len(self.nodes)
+
+
 def test_what_an_interrupted_call_left_is_taken_in_by_the_next(root):
     machines = Machines(a=dies_after_the_first)
     videos = find_videos(Path("raw/wild/videos"))

@@ -1,6 +1,7 @@
 """Results of videos as files and objects: put, fetched, and checked before they are taken."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ def test_a_folder_of_results_holds_whole_ones_alone(jobs):
                 .read().replace(b"v0_0.mp4", b"../v0.mp4"),
             ),
             "names files elsewhere",
+        ),
+        (
+            lambda s3, start: s3.put_object(
+                Bucket=BUCKET, Key=f"{start}.json",
+                Body=re.sub(
+                    rb"(key\W+)[0-9a-f]{64}", rb"\g<1>" + b"0" * 64,
+                    s3.get_object(Bucket=BUCKET, Key=f"{start}.json")["Body"].read(),
+                ),
+            ),
+            "of other content, or by other code",
         ),
     ],
 )  # fmt: skip

@@ -13,7 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+import pytest
 import yaml
+from click.testing import Result
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.moto_api._internal.models import moto_api_backend
@@ -99,6 +101,10 @@ def running_service() -> Iterator[Service]:
     moto_api_backend.reset()  # an earlier server's: they live in this process
     create = SageMakerResponse.create_training_job
 
+    def refuse_ended(name: str, status: str) -> None:
+        if status not in ("InProgress", "Stopping"):
+            raise JsonRESTError("ValidationException", f"{name} is in status {status}")
+
     def create_training_job(self: Any) -> ActionResult:
         request = json.loads(self.body)
         name = request["TrainingJobName"]
@@ -111,7 +117,9 @@ def running_service() -> Iterator[Service]:
         return result
 
     def stop_training_job(self: Any) -> ActionResult:
-        service.end(self._get_param("TrainingJobName"), "Stopping", "Stopping")
+        name = self._get_param("TrainingJobName")
+        refuse_ended(name, service.jobs[name].training_job_status)
+        service.end(name, "Stopping", "Stopping")
         return ActionResult({})
 
     process = SageMakerResponse.create_processing_job
@@ -127,7 +135,9 @@ def running_service() -> Iterator[Service]:
         return result
 
     def stop_processing_job(self: Any) -> ActionResult:
-        service.end_processing(self._get_param("ProcessingJobName"), "Stopping")
+        name = self._get_param("ProcessingJobName")
+        refuse_ended(name, service.processing_jobs[name].processing_job_status)
+        service.end_processing(name, "Stopping")
         return ActionResult({})
 
     def list_service_quotas(_: Any) -> str:
@@ -240,6 +250,20 @@ def pack(files: dict[str, bytes], *others: tarfile.TarInfo, top: str = "") -> by
         for info in others:
             archive.addfile(info)
     return packed.getvalue()
+
+
+def act_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process the service's credentials, and no settings of AWS or trackers beside."""
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    for name, text in service.variables.items():
+        monkeypatch.setenv(name, text)
+
+
+def refuse(done: Result) -> str:
+    """Return what a command said that must fail, in one line."""
+    assert done.exit_code == 1, done.output
+    return " ".join(done.stderr.split())
 
 
 def clean_environment() -> dict[str, str]:

@@ -27,8 +27,10 @@ from small_account import (
     REGION,
     ROLE,
     Service,
+    act_for,
     clean_environment,
     head,
+    refuse,
     running_service,
     set_up,
 )
@@ -104,18 +106,10 @@ def crop(root: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> Calla
     """Run `unmask crop --on sagemaker` in the checkout."""
     monkeypatch.chdir(root)
     monkeypatch.setattr("unmask.cli.common.workers", lambda: 1)
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
-    for name, text in service.variables.items():
-        monkeypatch.setenv(name, text)
+    act_for(service, monkeypatch)
     return lambda *words: CliRunner().invoke(
         main, ["crop", "--on", "sagemaker", *words], catch_exceptions=False
     )
-
-
-def refuse(done: Result) -> str:
-    assert done.exit_code == 1, done.output
-    return " ".join(done.stderr.split())
 
 
 def do_job(service: Service, request: dict[str, Any], base: Path, **environment: str) -> int:
@@ -545,6 +539,7 @@ def test_ctrl_c_asks_whether_the_jobs_shall_stop(
     os.close(theirs)
     [request] = service.cropping
     name = request["ProcessingJobName"]
+    assert f"Running: {name}\n" in said
     assert "[l]eave it running" in said
     assert ("told to stop" if status == "Stopping" else f"sagemaker stop {name}` stops") in said
     assert service.processing_jobs[name].processing_job_status == status

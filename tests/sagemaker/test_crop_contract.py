@@ -49,6 +49,7 @@ def test_two_videos_of_one_content_are_fetched_once() -> None:
         (lambda found: found["videos"][0]["file"].update(path="../a.mp4"), "no path in a checkout"),
         (lambda found: found["videos"][0].update(chunk="/faces"), "no path in a checkout"),
         (lambda found: found["videos"][0].update(result="../../a"), "no path in a checkout"),
+        (lambda found: found["videos"][0].update(video_id="../../a"), "no name of a video"),
         (lambda found: found["videos"][0].update(is_track="no"), "found none of this version"),
         (lambda found: found["videos"][0].update(more=1), "found none of this version"),
         (lambda found: found["settings"].update(more=1), "found none of this version"),

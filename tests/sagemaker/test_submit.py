@@ -22,11 +22,12 @@ from small_account import (
     REGION,
     ROLE,
     Service,
-    clean_environment,
+    act_for,
     head,
     make_checkout,
     make_model,
     pack,
+    refuse,
     running_service,
     set_up,
 )
@@ -70,10 +71,7 @@ def service(root: Path) -> Iterator[Service]:
 def unmask(root: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run a command of `unmask sagemaker` in the checkout."""
     monkeypatch.chdir(root)
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
-    for name, text in service.variables.items():
-        monkeypatch.setenv(name, text)
+    act_for(service, monkeypatch)
     return lambda *arguments: CliRunner().invoke(
         main, ["sagemaker", *arguments], catch_exceptions=False
     )
@@ -82,11 +80,6 @@ def unmask(root: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> Cal
 def succeed(done: Result) -> str:
     assert done.exit_code == 0, done.output
     return done.stdout.strip()
-
-
-def refuse(done: Result) -> str:
-    assert done.exit_code == 1, done.output
-    return " ".join(done.stderr.split())
 
 
 def submit(unmask: Callable[..., Result], *arguments: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from small_project import run
 
 from unmask.storage.blobs import StorageError, Store, StoredFile
-from unmask.storage.dvc_files import files_of, remote
+from unmask.storage.dvc_files import files_at, files_of, remote
 from unmask.storage.s3 import Remote
 
 pytestmark = pytest.mark.slow
@@ -36,6 +36,11 @@ def test_files_have_the_digests_of_dvc_lock(root: Path) -> None:
         StoredFile("raw/wild/videos/a.mp4", md5(b"a").hexdigest(), 1),
         StoredFile("raw/list", md5(b"b").hexdigest(), 1),
     ]
+    stages, path = {Path("raw/wild/videos"): "raw"}, Path("raw/wild/videos/a.mp4")
+    assert files_at(root, [path], stages) == {path: found[0]}
+    lost = path.with_name("c.mp4")
+    with pytest.raises(StorageError, match=r"c.mp4 as dvc.lock has it; .* `dvc repro raw` first"):
+        files_at(root, [path, lost], stages)
     (root / "raw/wild/videos/b.mp4").write_text("new")
     with pytest.raises(StorageError, match=r"the files there differ. Run `dvc repro raw` first"):
         files_of(root, {"raw/wild/videos": "raw"})

@@ -1,11 +1,24 @@
 """Objects fetched, checked, and what goes wrong in one line: asked of a real S3 server."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    LoginRefreshRequired,
+    ParamValidationError,
+    PartialCredentialsError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+from botocore.response import StreamingBody
 from s3_server import BUCKET, running_s3
 
 from unmask.storage import s3 as storage_s3
@@ -49,6 +62,17 @@ def test_what_is_not_there_is_none(s3: Any, tmp_path: Path) -> None:
         read(s3, "another", "row.json", most_bytes=10)
 
 
+def test_half_an_answer_is_not_taken_for_the_whole(s3: Any) -> None:
+    s3.put_object(Bucket=BUCKET, Key="row.json", Body=b"{}")
+
+    def cut(parsed: Any, **_: Any) -> None:
+        parsed["Body"] = StreamingBody(io.BytesIO(b"{"), 2)
+
+    s3.meta.events.register("after-call.s3.GetObject", cut)
+    with pytest.raises(StorageError, match=r"for s3://[a-z-]+/row.json; it could not be asked"):
+        read(s3, BUCKET, "row.json", most_bytes=10)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -64,6 +88,47 @@ def test_a_refusal_is_a_line(code: str, words: str) -> None:
         raise ClientError(answer, "GetObject")
     assert str(caught.value).startswith("Asked AWS for s3://a/b; ")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnauthorizedSSOTokenError(),
+        SSOTokenLoadError(error_msg="no token"),
+        TokenRetrievalError(provider="sso", error_msg="Token has expired and refresh failed"),
+        CredentialRetrievalError(provider="custom-process", error_msg="it ended with 1"),
+        PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+        LoginRefreshRequired(),
+    ],
+)
+def test_a_sign_in_that_has_ended_is_to_be_done_again(error: BotoCoreError) -> None:
+    """Not to be waited for: AWS was never asked."""
+    with pytest.raises(StorageError) as caught, asking("for s3://a/b", "s3:GetObject"):
+        raise error
+    assert "Sign in (`aws sso login`" in str(caught.value)
+    assert "when it answers" not in str(caught.value)
+
+
+def test_a_name_that_aws_can_not_have_is_to_be_corrected() -> None:
+    with pytest.raises(StorageError) as caught, asking("for s3://a b/c", "s3:GetObject"):
+        raise ParamValidationError(report='Invalid bucket name "a b"')
+    assert 'Invalid bucket name "a b". Correct what it names' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_keeps_its_password_from_errors() -> None:
+    """Botocore repeats the address of the server, which may hold one."""
+    address = "http://ann:a-secret@127.0.0.1:9/the-remote/row.json"
+    with pytest.raises(StorageError) as caught, asking("for s3://a/b", "s3:GetObject"):
+        raise EndpointConnectionError(endpoint_url=address)
+    assert "http://127.0.0.1:9/the-remote/row.json" in str(caught.value)
+    assert "a-secret" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_to_be_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with pytest.raises(StorageError, match=r"Invalid endpoint: minio:9000. Correct its address"):
+        Remote(STORE, "minio:9000", "eu-west-1").client()
 
 
 def test_a_client_has_the_environment_s_credentials_alone(

@@ -15,7 +15,7 @@ from unmask.faces.crops import Job
 from unmask.faces.detector import detector_of_worker
 from unmask.records import VideoFaces
 from unmask.runtime import terminal
-from unmask.sagemaker import crop_jobs, crop_request
+from unmask.sagemaker import crop_request
 from unmask.sagemaker.checks import sign_in
 from unmask.sagemaker.config import read_crop_config
 from unmask.sagemaker.crop import Crops
@@ -138,12 +138,12 @@ def _words_on_interrupt(elsewhere: Crops | None) -> UnmaskError:
             "Asked for crops; you stopped it, and no job runs. What is there is kept: type the "
             "same again to go on."
         )
+    terminal.echo(f"Running: {', '.join(running)}", err=True)  # some, perhaps, for somebody else
     if common.ask_to_stop():
-        for name in running:
-            crop_jobs.stop(elsewhere.place.account, name)
+        told, failures = elsewhere.stop()
+        done = f"{', '.join(told)}: told to stop" if told else "No job was told to stop"
         return UnmaskError(
-            f"{', '.join(running)}: told to stop. What is done is kept: type the same again to go "
-            "on."
+            "\n".join([*failures, f"{done}. What is done is kept: type the same again to go on."])
         )
     return UnmaskError(
         f"{', '.join(running)}: not waited for any longer, and still running. The same command "

@@ -178,8 +178,14 @@ def stop(job: str | None, region: str | None) -> None:
 @needs("aws", "train", "dvc")
 def fetch(job: str | None, model: Path, region: str | None) -> None:
     """Put the model that JOB made in the place of --model, after checking that it is its own."""
+    from unmask.sagemaker import crop_jobs
     from unmask.sagemaker import jobs as sagemaker_jobs
 
+    if job and crop_jobs.is_one(job):
+        raise UnmaskError(
+            f"Asked for the model that {job} made; it is a job that crops, and makes none. `unmask "
+            "crop --on sagemaker` takes its crops in."
+        )
     account, found = _find_job(job, region)
     sagemaker_jobs.fetch(account, found, model)
     terminal.echo(f"{model} is of {found.name}")

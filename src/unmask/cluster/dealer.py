@@ -44,7 +44,7 @@ class Attempt:
     shard: Shard
     node: Node
     folder: Path
-    number: int  # of attempts at these videos, this one included
+    number: int  # of attempts at these videos that nodes were fit for, this one included
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ def crop_on(
                 if rest:
                     # On a machine that is often taken back a shard may take many, bit by bit.
                     got_on = len(rest) < len(attempt.shard.jobs)
-                    waiting.appendleft((Shard(tuple(rest)), 1 if got_on else attempt.number + 1))
+                    # A node that is left out says nothing about the videos.
+                    more = 0 if attempt.node.left_out else 1
+                    waiting.appendleft((Shard(tuple(rest)), 1 if got_on else attempt.number + more))
                     continue
                 done += 1
                 _log.info(

@@ -156,15 +156,9 @@ class RemoteFiles:
             UnmaskError: dvc.lock does not have the videos as they are, the remote lacks some of
                 them, or it can't be asked.
         """
-        folder = jobs[0].path.parent.as_posix()
-        found = {Path(f.path): f for f in dvc_files.files_of(self.root, {folder: stage})}
-        unknown = [job.path for job in jobs if job.path not in found]
-        if unknown:
-            raise UnmaskError(
-                f"Asked for {unknown[0]} as dvc.lock has it; it has no such file. Run `dvc repro "
-                f"{stage}` first."
-            )
-        wanted = [found[job.path] for job in jobs]
+        paths = [job.path for job in jobs]
+        found = dvc_files.files_at(self.root, paths, {paths[0].parent: stage})
+        wanted = list(found.values())
         with storage_s3.asking(f"for what {self.remote.store.uri} holds", "s3:ListBucket"):
             missing = blobs.missing(self._s3, self.remote.store, wanted)
         if missing:
@@ -172,7 +166,7 @@ class RemoteFiles:
                 f"Asked for {len(wanted)} videos in {self.remote.store.uri}; it lacks "
                 f"{len(missing)} of them, such as {missing[0].path}. Run `dvc push {stage}`."
             )
-        self._files |= {job.path: found[job.path] for job in jobs}
+        self._files |= found
 
     def to_probe(self) -> "FromRemote":
         """Return what shows whether a node may read and write in the remote."""

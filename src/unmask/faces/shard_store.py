@@ -71,6 +71,27 @@ def put(row: VideoFaces, folder: Path, name: str, target: Path) -> None:
     write_atomically(target / f"{name}{ending_of(row)}", text)
 
 
+def is_whole(folder: Path, name: str) -> bool:
+    """Say whether a folder of results holds a video's row, and each of its crop files as made.
+
+    A copy of such a folder may have got the row without them: whoever copies keeps no order.
+    """
+    try:
+        row, digests = _read((folder / f"{name}{RESULT}").read_bytes())
+        return shards.has_plain_names(row) and all(
+            content_digest(folder / name / track.file) == digests.get(track.file)
+            for track in row.tracks
+        )
+    except (OSError, *MALFORMED):
+        return False
+
+
+def _read(text: bytes) -> tuple[VideoFaces, dict[str, str]]:
+    """Return the row and the digests of a result's JSON; raises as MALFORMED where it is none."""
+    found = json.loads(text)
+    return faces_from_line(found["row"]), dict(found["digests"])
+
+
 @dataclass(frozen=True)
 class Results:
     """The folder of a bucket that results are in."""
@@ -170,13 +191,15 @@ class Results:
             return None
         fault = ""
         try:
-            found = json.loads(text)
-            row, digests = faces_from_line(found["row"]), dict(found["digests"])
+            row, digests = _read(text)
         except MALFORMED:
             fault = "it is no row of a video"
         else:
             if row.video_id != job.video_id or not shards.has_plain_names(row):
                 fault = "it is another video's, or names files elsewhere"
+            elif row.key != (job.key if ending == RESULT else ""):
+                # Not left to who takes it in: refused there, it would be found here ever again.
+                fault = "it is of other content, or by other code"
             for track in () if fault else row.tracks:
                 path = folder / track.file
                 is_there = storage_s3.save(self.s3, self.bucket, f"{start}/{track.file}", path)

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.runtime.addresses import redacted
 from unmask.sagemaker.config import VARIABLE, JobConfig
 from unmask.sagemaker.contract import JobError
 from unmask.storage.blobs import MAX_CONNECTIONS
@@ -45,11 +46,11 @@ def sign_in(region: str | None) -> Account:
         JobError: there is no region, or no credentials that AWS takes.
     """
     import boto3
-    from botocore.exceptions import ProfileNotFound
+    from botocore.exceptions import BotoCoreError
 
     try:
         session = boto3.Session(region_name=region)
-    except ProfileNotFound as error:
+    except BotoCoreError as error:  # no such profile, or a file of settings that can't be read
         raise signed_out("who you are", str(error)) from error
     if session.region_name is None:
         raise JobError(
@@ -216,7 +217,7 @@ def check_quota(account: Account, job_config: JobConfig, *, kind: str) -> None:
             if quota["QuotaName"] == name
         ]
     except (ClientError, BotoCoreError) as error:
-        log.warning("not checked: whether you may start %s (%s)", name, error)
+        log.warning("not checked: whether you may start %s (%s)", name, redacted(str(error)))
         return
     if not quotas:
         log.warning("not checked: whether you may start %s (no quota of that name)", name)

@@ -5,7 +5,6 @@ digits of its MD5, and a listing says which path has which content. So a job can
 as it is, and what was sent once is never sent again.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from unmask import params
 from unmask.errors import MALFORMED, ParamsError, UnmaskError
-from unmask.storage.blobs import StoredFile
+from unmask.storage.blobs import StoredFile, content_md5
 
 # The channels of a job, folders below /opt/ml/input/data: the stores, our own and DVC's remote, of
 # which a job may have one or both, and the listing's file.
@@ -154,7 +153,10 @@ def check_paths(where: str, paths: Iterable[str]) -> None:
     for path in paths:
         parts = PurePosixPath(path).parts
         if not parts or ".." in parts or PurePosixPath(path).is_absolute():
-            raise JobError(f"{where} names {path!r}, which is no path in a checkout. Refused.")
+            raise JobError(
+                f"{where} names {path!r}, which is no path in a checkout: none of it is used. Look "
+                "who may write to the bucket, and start the job again."
+            )
 
 
 def lay_out(
@@ -170,25 +172,35 @@ def lay_out(
 
 
 def _place(stores: Sequence[Path], root: Path, file: StoredFile) -> None:
-    sources = [store / file.stored for store in stores]
-    source = next((path for path in sources if path.is_file()), sources[0])
+    source = find_blob(file, stores, command="unmask sagemaker submit")
     target = root / file.path
-    try:
-        with source.open("rb") as content:
-            found = hashlib.file_digest(content, "md5").hexdigest()
-    except OSError as error:
-        raise JobError(
-            f"{file.path}: asked for its content, {source}; found no file ({error.strerror}). "
-            "Submit the job again: what is missing is sent."
-        ) from error
-    if found != file.md5:
-        raise JobError(
-            f"{file.path}: asked for content of MD5 {file.md5}, found {found} in {source}. Delete "
-            "it from the bucket and submit the job again."
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)  # a job that was stopped and started again
     try:
         os.link(source, target)
     except OSError:  # another disk, or one that is read only
         shutil.copyfile(source, target)
+
+
+def find_blob(file: StoredFile, stores: Sequence[Path], *, command: str) -> Path:
+    """Return where one of the stores has a file's content, after checking its digest.
+
+    command starts such a job: what to type where the content is not as it should be.
+
+    Raises:
+        JobError: the content is in none of the stores, or another content is in its place.
+    """
+    sources = [store / file.stored for store in stores]
+    source = next((path for path in sources if path.is_file()), None)
+    if source is None:
+        raise JobError(
+            f"{file.path}: asked for its content, {sources[0]}; found no file. Type `{command}` "
+            "again: what is missing is sent."
+        )
+    if (found := content_md5(source)) != file.md5:
+        raise JobError(
+            f"{file.path}: asked for content of MD5 {file.md5}, found {found} in {source}. Delete "
+            f"the object that ends in {file.stored} from its bucket, and type `{command}` again: "
+            "it is sent anew."
+        )
+    return source

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from unmask.sagemaker.contract import JobError
 from unmask.sagemaker.crop_jobs import Watched
 from unmask.sagemaker.crop_request import Place
 from unmask.storage import s3 as storage_s3
-from unmask.storage.blobs import MAX_CONNECTIONS
+from unmask.storage.blobs import MAX_CONNECTIONS, StorageError
 from unmask.storage.s3 import asking
 
 log = logging.getLogger(__name__)
@@ -99,13 +100,13 @@ class Crops:
             )
             folders = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
         keys = [folder.removeprefix(start).rstrip("/") for folder in folders]
+        # One client for all threads: a client may be shared, the session that makes it may not.
         with ThreadPoolExecutor(MAX_CONNECTIONS) as pool:
-            works = zip(keys, pool.map(self._names, keys), strict=True)
+            works = zip(keys, pool.map(partial(self._names, s3), keys), strict=True)
             return {key: names for key, names in works if names & named.keys()}
 
-    def _names(self, key: str) -> frozenset[str]:
+    def _names(self, s3: Any, key: str) -> frozenset[str]:
         bucket, name = self.place.bucket, self.place.asked(key)
-        s3 = self.place.account.client("s3")
         text = storage_s3.read(s3, bucket, name, most_bytes=_MAX_WORK_BYTES)
         if text is None:
             return frozenset()
@@ -124,6 +125,28 @@ class Crops:
     def running(self) -> list[str]:
         """Return the names of the jobs that are waited for and still run."""
         return [each.watched.job.name for each in self.awaited if each.watched.job.is_running]
+
+    def stop(self) -> tuple[list[str], list[str]]:
+        """Tell each running job to stop; return the told ones' names, and why others were not told.
+
+        A job that can't be told does not keep the next one running, which costs money. A job that
+        has ended meanwhile, which the service refuses to stop, is in neither list.
+        """
+        told, failures = [], []
+        for name in self.running:
+            try:
+                crop_jobs.stop(self.place.account, name)
+                told.append(name)
+            except StorageError as error:
+                if self._may_run(name):
+                    failures.append(f"{name} still runs: {error}")
+        return told, failures
+
+    def _may_run(self, name: str) -> bool:
+        try:
+            return crop_jobs.describe(self.place.account, name).is_running
+        except StorageError:
+            return True
 
     # ------------------------------------------------------------ taken in
 

@@ -92,6 +92,8 @@ def _video(row: Any) -> Video:
     words = video.file.path, video.file.md5, video.video_id, video.chunk, video.result
     if any(type(word) is not str for word in words) or type(video.is_track) is not bool:
         raise TypeError(f"words expected: {words!r:.200}")
+    if "/" in video.video_id or video.video_id in ("", ".", ".."):  # crop files are named after it
+        raise ValueError(f"no name of a video: {video.video_id!r:.200}")
     return video
 
 

@@ -15,7 +15,7 @@ from unmask.sagemaker.config import CropConfig
 from unmask.sagemaker.contract import FILES, REMOTE, JobError
 from unmask.sagemaker.crop_contract import Video, Work
 from unmask.sagemaker.crop_jobs import CropJob
-from unmask.storage import blobs
+from unmask.storage import blobs, dvc_files
 from unmask.storage.blobs import Store, StoredFile
 from unmask.storage.s3 import asking
 from unmask.tracking import provenance
@@ -103,33 +103,10 @@ class Submission:
         """
         place = self.place
         s3, kms_key = place.account.client("s3"), place.job_config.kms_key
-        with asking(f"to write into {place.bucket}", "s3:PutObject"):
+        with asking(f"to write into {place.bucket}", "s3:PutObject and s3:ListBucket"):
             for name, text in self.texts.items():
                 inputs.put_text(s3, place.bucket, name, text, kms_key=kms_key)
         return crop_jobs.start(place.account, self.request)
-
-
-def find_videos(
-    root: Path, jobs: Sequence[Job], stages: Mapping[Path, str]
-) -> dict[Path, StoredFile]:
-    """Return the content of each video by dvc.lock.
-
-    stages says which stage made each folder of videos.
-
-    Raises:
-        StorageError: the stage has not run, or its files are not those of dvc.lock.
-    """
-    folders = {job.path.parent for job in jobs}
-    paths = {folder.as_posix(): stages[folder] for folder in sorted(folders)}
-    from unmask.storage import dvc_files
-
-    found = {Path(file.path): file for file in dvc_files.files_of(root, paths)}
-    if lost := [job.path for job in jobs if job.path not in found]:
-        raise JobError(
-            f"Asked for {lost[0]} as dvc.lock has it; it has no such file. Run `dvc repro "
-            f"{stages[lost[0].parent]}` first."
-        )
-    return found
 
 
 def prepare(place: Place, jobs: Sequence[Job], stages: Mapping[Path, str]) -> Iterator[Submission]:
@@ -139,7 +116,7 @@ def prepare(place: Place, jobs: Sequence[Job], stages: Mapping[Path, str]) -> It
         UnmaskError: a job can't succeed; the message says why.
     """
     job_config = place.job_config
-    files = find_videos(place.root, jobs, stages)
+    files = dvc_files.files_at(place.root, [job.path for job in jobs], stages)
     own = inputs.own_store(place.bucket, job_config.prefix)
     asked = [files[job.path] for job in jobs]
     remote, held = submit.held_by_remote(place.account, job_config, place.root, asked)

@@ -1,6 +1,5 @@
 """A cropping job's work, done on its machine: videos by content to crops, a result for each."""
 
-import hashlib
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ from unmask.faces.crops import Job
 from unmask.faces.detector import LoadDetector, detector_of_worker
 from unmask.faces.shards import Shard
 from unmask.records import VideoFaces
-from unmask.sagemaker.contract import JobError
+from unmask.sagemaker.contract import JobError, find_blob
 from unmask.sagemaker.crop_contract import STORES, Video, Work
 
 _log = logging.getLogger(__name__)
@@ -32,24 +31,24 @@ def crop(
 ) -> Iterator[VideoFaces]:
     """Yield the row of each video once its result is in the output.
 
-    inputs holds the stores, each a folder. What the output holds already, of a job that was taken
-    back, is kept. scratch is a folder for what is not finished; the current folder becomes one in
-    it, as rows name their videos from a checkout.
+    inputs holds the stores, each a folder. What the output holds whole already, of a job that was
+    taken back, is kept. scratch is a folder for what is not finished; the current folder becomes
+    one in it, as rows name their videos from a checkout.
 
     Raises:
         JobError: this machine would give other crops, or a video is not what it should be.
         DiskError: the disk takes no more.
     """
     _refuse_others(work.facts, shards.this_machine(work.settings))
-    left = [
-        video for video in work.videos
-        if not (output / f"{video.result}{shard_store.RESULT}").is_file()
-    ]  # fmt: skip
+    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
+        names = [video.result for video in work.videos]
+        are_done = list(pool.map(partial(shard_store.is_whole, output), names))
+    left = [video for video, is_done in zip(work.videos, are_done, strict=True) if not is_done]
     _log.info("%d videos to crop, %d done before", len(left), len(work.videos) - len(left))
     checkout = scratch / "checkout"
     checkout.mkdir(parents=True, exist_ok=True)
     stores = [inputs / name for name in STORES]
-    with ThreadPoolExecutor(workers) as pool:  # hashing leaves Python's lock
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(partial(_lay_out, stores, checkout), left))
     os.chdir(checkout)
     for chunk, found in groupby(sorted(left, key=_in_order), key=lambda video: video.chunk):
@@ -96,21 +95,7 @@ def _refuse_others(asked: Mapping[str, str], here: Mapping[str, str]) -> None:
 def _lay_out(stores: Sequence[Path], root: Path, video: Video) -> None:
     """Make a link to a video's content, which is on another disk perhaps, at its path."""
     file = video.file
-    sources = [store / file.stored for store in stores]
-    source = next((path for path in sources if path.is_file()), None)
-    if source is None:
-        raise JobError(
-            f"{file.path}: asked for its content, {sources[0]}; found no file. Type `unmask crop "
-            "--on sagemaker` again: what is missing is sent."
-        )
-    with source.open("rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if found != file.md5:
-        raise JobError(
-            f"{file.path}: asked for content of MD5 {file.md5}, found {found} in {source}. Delete "
-            f"the object that ends in {file.stored} from its bucket, and type `unmask crop --on "
-            "sagemaker` again: it is sent anew."
-        )
+    source = find_blob(file, stores, command="unmask crop --on sagemaker")
     target = root / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """A job's model.tar.gz becomes the model's folder: unpacked with suspicion, checked, swapped in."""
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from typing import IO, Any
 
 from unmask.errors import MALFORMED, WeightsError
 from unmask.models import checkpoint
-from unmask.runtime.disk import writing
+from unmask.runtime.disk import content_digest, writing
 from unmask.sagemaker.contract import DIGESTS, JobError
 
 # All of it, unpacked: a model of X3D-L has 50 MB, a ViT-L 2.4 GB, half of each its portable net.
@@ -176,7 +175,7 @@ def check(folder: Path, address: str, *, key: str) -> None:
         (folder / DIGESTS).unlink()
     except (OSError, *MALFORMED) as error:
         raise _refused(address, f"its {DIGESTS} can't be read ({error})") from error
-    found = {path.name: _sha256(path) for path in folder.iterdir()}
+    found = {path.name: content_digest(path) for path in folder.iterdir()}
     if not isinstance(wanted, dict) or set(wanted) != set(found):
         raise _refused(address, f"it holds {', '.join(sorted(found))}, its {DIGESTS} names others")
     if odd := sorted(name for name in found if found[name] != wanted[name]):
@@ -187,8 +186,3 @@ def check(folder: Path, address: str, *, key: str) -> None:
         raise _refused(address, f"its settings can't be read ({error})") from error
     if made != key:
         raise _refused(address, f"it is of the training {made[:12]}, not of {key[:12]}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 from unmask.runtime.digests import WEIGHTS
 from unmask.sagemaker.contract import JobError
 from unmask.storage import dvc_files
-from unmask.storage.blobs import LAYOUT, Store, StoredFile, encryption, sizes
+from unmask.storage.blobs import LAYOUT, Store, StoredFile, content_md5, encryption, sizes
 
 # ---------------------------------------------------------------- what DVC knows
 
@@ -46,8 +46,7 @@ def _weights_file(root: Path, weights: str) -> list[StoredFile]:
             f"model.weights is {weights}, which is not in this checkout: a job would not find it "
             "there. Copy it to weights/ and name that."
         )
-    content = path.read_bytes()  # planning has read it too
-    return [StoredFile(weights, md5(content, usedforsecurity=False).hexdigest(), len(content))]
+    return [StoredFile(weights, content_md5(path), path.stat().st_size)]  # planning has read it too
 
 
 def remote_store(root: Path) -> Store | None:

@@ -99,7 +99,7 @@ class Submission:
 
         s3, sagemaker = (self.account.client(name) for name in ("s3", "sagemaker"))
         bucket, name = self.job_config.bucket, self.request["TrainingJobName"]
-        with asking(f"to write into {bucket}", "s3:PutObject"):
+        with asking(f"to write into {bucket}", "s3:PutObject and s3:ListBucket"):
             for place, text in self.texts.items():
                 inputs.put_text(s3, str(bucket), place, text, kms_key=self.job_config.kms_key)
         with asking(f"for the job {name}", "sagemaker:CreateTrainingJob and iam:PassRole"):

@@ -1,6 +1,7 @@
 """Files by content in a bucket of S3: a store holds each below the first two digits of its MD5."""
 
 import base64
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -51,6 +52,14 @@ class Store:
     def object_name(self, file: StoredFile) -> str:
         """Return the name of the object that holds the file's content."""
         return f"{self.prefix}/{file.stored}"
+
+
+def content_md5(path: Path) -> str:
+    """Return the MD5 of a file's content, by which stores name it."""
+    with path.open("rb") as content:
+        # Also on machines that allow no MD5 for signatures.
+        digest = hashlib.file_digest(content, partial(hashlib.md5, usedforsecurity=False))
+    return digest.hexdigest()
 
 
 def missing(s3: Any, store: Store, files: Collection[StoredFile]) -> list[StoredFile]:

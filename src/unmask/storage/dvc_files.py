@@ -1,6 +1,6 @@
 """What DVC knows of a checkout's files: their digests by dvc.lock, and where its remote is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,27 @@ def files_of(root: Path, paths: Mapping[str, str]) -> list[StoredFile]:
         raise StorageError(
             f"Asked DVC for the files in {root}; it said: {error}. Run `dvc repro` first."
         ) from error
+
+
+def files_at(
+    root: Path, paths: Sequence[Path], stages: Mapping[Path, str]
+) -> dict[Path, StoredFile]:
+    """Return what files of a checkout hold, as files_of does, by their paths.
+
+    stages gives the stage that makes each file's folder.
+
+    Raises:
+        StorageError: as files_of; or dvc.lock does not have one of the files.
+    """
+    folders = sorted({path.parent for path in paths})
+    made_by = {folder.as_posix(): stages[folder] for folder in folders}
+    found = {Path(file.path): file for file in files_of(root, made_by)}
+    if lost := [path for path in paths if path not in found]:
+        raise StorageError(
+            f"Asked for {lost[0]} as dvc.lock has it; it has no such file. Run `dvc repro "
+            f"{stages[lost[0].parent]}` first."
+        )
+    return {path: found[path] for path in paths}
 
 
 def _tracked(root: Path) -> dict[str, Any]:

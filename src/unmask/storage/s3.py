@@ -1,16 +1,23 @@
 """S3 as one who has the environment's credentials sees it: clients, and errors in one line."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unmask.runtime.addresses import redacted
 from unmask.runtime.disk import writing
-from unmask.storage.blobs import MAX_CONNECTIONS, BlobError, StorageError, Store, StoredFile
+from unmask.storage.blobs import (
+    MAX_CONNECTIONS,
+    BlobError,
+    StorageError,
+    Store,
+    StoredFile,
+    content_md5,
+)
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"}
 _SIGNED_OUT = {
@@ -34,7 +41,8 @@ class Remote:
         It tries again where the network or the service fails.
 
         Raises:
-            StorageError: the environment names a profile that is not there.
+            StorageError: the environment names a profile that is not there, or the address of the
+                server is none.
         """
         import boto3
         from botocore.config import Config
@@ -50,6 +58,12 @@ class Remote:
             )
         except BotoCoreError as error:
             raise signed_out(f"for {self.store.uri}", str(error)) from error
+        except ValueError as error:
+            raise StorageError(
+                f"Asked for {self.store.uri} of a server of your own; botocore said: "
+                f"{redacted(str(error))}. Correct its address: `dvc remote modify NAME endpointurl "
+                "https://HOST:PORT`, or the variable AWS_ENDPOINT_URL."
+            ) from error
 
 
 @contextmanager
@@ -62,16 +76,28 @@ def asking(request: str, action: str) -> Iterator[None]:
         StorageError: the request was refused or did not arrive.
     """
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        ParamValidationError,
+    )
 
     try:
         yield
     except NoCredentialsError as error:
         raise signed_out(request, "found no credentials") from error
+    except _unusable_sign_ins() as error:
+        raise signed_out(request, " ".join(str(error).split()).rstrip(".")) from error
+    except ParamValidationError as error:
+        raise StorageError(
+            f"Asked AWS {request}; it takes no such request: {' '.join(str(error).split())}. "
+            "Correct what it names and type the same again: nothing is done twice."
+        ) from error
     except (BotoCoreError, Boto3Error) as error:
         raise StorageError(
-            f"Asked AWS {request}; it could not be asked: {error}. Type the same again when it "
-            "answers: nothing is done twice."
+            f"Asked AWS {request}; it could not be asked: {redacted(str(error))}. Type the same "
+            "again when it answers: nothing is done twice."
         ) from error
     except ClientError as error:
         found = error.response.get("Error", {})
@@ -86,6 +112,20 @@ def asking(request: str, action: str) -> Iterator[None]:
             f"Asked AWS {request}; it answered {found.get('Code')}: {found.get('Message')}. "
             "Correct what it names and type the same again: nothing is done twice."
         ) from error
+
+
+def _unusable_sign_ins() -> tuple[type[Exception], ...]:
+    """Return what botocore raises, before it asks AWS, of a sign-in that has ended or lacks parts.
+
+    The errors of `aws login` are newer than the oldest botocore that we take.
+    """
+    from botocore import exceptions
+
+    names = (
+        "CredentialRetrievalError", "LoginError", "PartialCredentialsError",
+        "RefreshWithMFAUnsupportedError", "SSOError", "TokenRetrievalError",
+    )  # fmt: skip
+    return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
 
 
 def signed_out(request: str, found: str) -> StorageError:
@@ -115,10 +155,13 @@ def read(s3: Any, bucket: str, name: str, *, most_bytes: int) -> bytes | None:
             if code_of(error) in _GONE:
                 return None
             raise
-        if found["ContentLength"] > most_bytes:
-            return None
-        content: bytes = found["Body"].read()
-        return content
+        # An unread body would keep its connection. Not `with body`: that gives the raw stream, of
+        # which half may pass for the whole.
+        with closing(found["Body"]) as body:
+            if found["ContentLength"] > most_bytes:
+                return None
+            content: bytes = body.read()
+            return content
 
 
 def save(s3: Any, bucket: str, name: str, target: Path) -> bool:
@@ -159,9 +202,7 @@ def _fetch(s3: Any, store: Store, root: Path, file: StoredFile) -> None:
             f"{file.path}: asked for its content, s3://{store.bucket}/{name}; there is no such "
             "object. Run `dvc push` where the file is."
         )
-    with target.open("rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if found != file.md5:
+    if (found := content_md5(target)) != file.md5:
         raise BlobError(
             f"{file.path}: asked for content of MD5 {file.md5}, found {found} in "
             f"s3://{store.bucket}/{name}. Delete that object and run `dvc push` where the file is "
