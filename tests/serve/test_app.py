@@ -238,6 +238,7 @@ def test_prometheus_reads_how_long_answers_took_and_what_they_said(
 def test_a_report_names_the_video_as_its_sender_does(server: Any, video: Path) -> None:
     status, headers, body = post(server, "/api/report?name=holiday.mp4", video.read_bytes())
     assert (status, headers.get_content_type()) == (200, "text/html")
+    assert headers["Cache-Control"] == "no-store"  # as with the answer's JSON
     page = body.decode()
     assert "holiday.mp4" in page
     assert str(server.tmp) not in page
