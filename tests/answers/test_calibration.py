@@ -126,10 +126,12 @@ def content_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def store(model, target, clips=None):
+def store(model, target, clips=None, source=None):
     learned = learn(calibrated_folder.base_settings(model), clips or genuine(19), ASKED,
                     weights_sha256=calibrated_folder.weights_digest(model))  # fmt: skip
-    calibrated_folder.store(model, target, learned, calibrated_folder.work_folder(target))
+    calibrated_folder.store(
+        model, target, learned, calibrated_folder.work_folder(target), source=source
+    )
     return learned.checkpoint
 
 
@@ -173,6 +175,22 @@ def test_a_copy_leaves_the_model_as_it_is(model, tmp_path):
     calibrated_folder.check_target(target)  # one that was calibrated before may be replaced
     with pytest.raises(CalibrationError, match="something else is there"):
         calibrated_folder.check_target(model)
+
+
+def test_a_copy_of_a_model_of_the_hub_says_where_it_is_from(model, tmp_path):
+    source, ours = f"hf:ada/detector@{'0' * 40}", tmp_path / "ours"
+    section = f"## Where the model was fetched\n\nIt was fetched from `{source}`.\n"
+    card = ours / "MODEL_CARD.md"
+    before = (model / "MODEL_CARD.md").read_text()
+    store(model, ours, source=source)
+    assert card.read_text().count(section) == 1
+    store(ours, ours, genuine(25))  # once more, as the folder that it is by now
+    assert card.read_text().count(section) == 1
+    calibrated_folder.undo(ours, calibrated_folder.work_folder(ours))
+    assert card.read_text() == f"{before}\n{section}"
+    store(ours, ours, source=source.replace("ada", "bob"))  # the newer in the older's place
+    assert card.read_text().count("It was fetched from") == 1
+    assert "hf:bob/detector" in card.read_text()
 
 
 def test_a_run_killed_between_two_names_loses_no_model(model):

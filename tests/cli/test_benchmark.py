@@ -1,6 +1,7 @@
 """`unmask benchmark NAME` as it is typed: scores of a model on a benchmark that was cropped."""
 
 import doctest
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -110,6 +111,25 @@ def test_a_model_is_scored_on_the_crops_of_the_stage_and_goes_on(
     table = run("table")
     assert table.exit_code == 0, table.output
     assert f"\n{called} " in table.stdout
+
+
+def test_the_scores_of_a_model_of_the_hub_say_from_which_commit_it_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    commit = "0123456789" * 4
+    # As it was fetched before, with the record of its digests: nobody is asked.
+    fetched = here / "cache/unmask/models/hub/ada--gend" / commit
+    fetched.parent.mkdir(parents=True)
+    write_model(fetched)
+    digests = {
+        path.relative_to(fetched).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in fetched.rglob("*") if path.is_file()
+    }  # fmt: skip
+    fetched.with_name(f"{commit}.json").write_text(json.dumps(digests))
+    done = run("wild", "--model", f"hf:ada/gend@{commit}", "--as", "gend", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    assert read(here, "gend").detector.notes == {"model_source": f"hf:ada/gend@{commit}"}
 
 
 def test_a_model_of_other_crops_gets_its_own(here: Path) -> None:

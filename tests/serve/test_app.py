@@ -43,6 +43,7 @@ from unmask.cli.common import set_up_logging
 from unmask.cli.main import main
 from unmask.errors import DiskError
 from unmask.runtime.confinement import Confinement
+from unmask.runtime.digests import model_digest
 from unmask.serve import app, queue
 from unmask.serve.draw import draw_verdict
 from unmask.serve.inference import Refusal, Refused, Result, Settings, Step, Task
@@ -238,6 +239,7 @@ def test_prometheus_reads_how_long_answers_took_and_what_they_said(
 def test_a_report_names_the_video_as_its_sender_does(server: Any, video: Path) -> None:
     status, headers, body = post(server, "/api/report?name=holiday.mp4", video.read_bytes())
     assert (status, headers.get_content_type()) == (200, "text/html")
+    assert headers["Cache-Control"] == "no-store"  # as with the answer's JSON
     page = body.decode()
     assert "holiday.mp4" in page
     assert str(server.tmp) not in page
@@ -652,6 +654,28 @@ def test_a_mistake_in_one_task_is_its_refusal_and_the_process_lives_on(
     assert "a\\ud800.mp4" in said.page
     assert slot._child is child
     slot.kill()
+
+
+def test_a_model_replaced_under_a_running_server_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_model(tmp_path / "model", fake_from=0.0)
+    slot = Worker(Settings(folder, tmp_path, None, ()), set_up_logging, Confinement((tmp_path,)))
+    slot.spawn()
+    before = slot.await_model(lambda: False)
+    slot.kill()
+    slot.revive(lambda: False)
+    assert not caplog.messages  # the same model
+    slot.kill()
+    shutil.rmtree(folder)
+    write_model(folder, fake_from=0.5)
+    slot.revive(lambda: False)
+    slot.kill()
+    [told] = caplog.messages
+    after = model_digest(folder)
+    assert after != before.model
+    assert f"{folder} was replaced" in told
+    assert after in told
 
 
 def alone(work: Coroutine[Any, Any, None]) -> None:

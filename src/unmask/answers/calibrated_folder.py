@@ -12,6 +12,7 @@ from unmask.runtime.disk import content_digest, write_atomically
 from unmask.scoring.promises import Promise
 
 CARD_SECTION = "When it says fake, real or neither"
+SOURCE_SECTION = "Where the model was fetched"
 
 
 def work_folder(target: Path) -> Path:
@@ -51,10 +52,13 @@ def check_target(target: Path) -> None:
         )
 
 
-def store(model_dir: Path, target: Path, learned: Learned, work: Path) -> None:
+def store(
+    model_dir: Path, target: Path, learned: Learned, work: Path, *, source: str | None = None
+) -> None:
     """Put the calibrated model in target's place, at once; model_dir and target may be the same.
 
-    It keeps what it replaces in its folder `calibration`, for undo.
+    It keeps what it replaces in its folder `calibration`, for undo. source is hf:OWNER/NAME@COMMIT
+    of a model that was fetched from the Hub: the card names it from then on, after undo, too.
 
     Raises:
         DiskError: the disk takes no more.
@@ -62,13 +66,16 @@ def store(model_dir: Path, target: Path, learned: Learned, work: Path) -> None:
     whole, originals = _copied(model_dir, work), _originals(model_dir)
     kept = whole / looks_file.FOLDER
     kept.mkdir()
-    for name in (checkpoints.SETTINGS, checkpoints.CARD):
-        if (originals / name).is_file():
-            shutil.copyfile(originals / name, kept / name)
-    write_atomically(kept / looks_file.LOOKS, looks_file.to_bytes(learned.looks))
-    checkpoints.write_settings(whole, learned.checkpoint)
+    shutil.copyfile(originals / checkpoints.SETTINGS, kept / checkpoints.SETTINGS)
     card = originals / checkpoints.CARD
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "# Model\n"
+    if source is not None:
+        text = _with_section(text, SOURCE_SECTION, f"It was fetched from `{source}`.")
+        write_atomically(kept / checkpoints.CARD, text)
+    elif card.is_file():
+        shutil.copyfile(card, kept / checkpoints.CARD)
+    write_atomically(kept / looks_file.LOOKS, looks_file.to_bytes(learned.looks))
+    checkpoints.write_settings(whole, learned.checkpoint)
     assert learned.checkpoint.promise is not None
     write_atomically(whole / checkpoints.CARD, card_with(text, learned.checkpoint.promise))
     checkpoints.swap(whole, target)
@@ -117,9 +124,14 @@ def card_with(card: str, promise: Promise) -> str:
         f"digest is {promise.genuine_sha256}.",
     ]
     strata = "".join(f"- {line}\n" for line in messages.strata_lines(promise.strata))
-    section = f"## {CARD_SECTION}\n\n" + "\n\n".join(lines) + "\n\n" + (strata and f"{strata}\n")
-    before, heading, rest = card.partition(f"## {CARD_SECTION}\n")
-    if not heading:
-        return f"{card.rstrip()}\n\n{section.rstrip()}\n"
+    return _with_section(card, CARD_SECTION, "\n\n".join([*lines, *([strata] if strata else [])]))
+
+
+def _with_section(card: str, heading: str, words: str) -> str:
+    """Return a card with a section of these words, which replaces one of the same heading."""
+    section = f"## {heading}\n\n{words.rstrip()}\n"
+    before, found, rest = card.partition(f"## {heading}\n")
+    if not found:
+        return f"{card.rstrip()}\n\n{section}"
     _, mark, after = rest.partition("\n## ")
-    return f"{before}{section.rstrip()}\n" + (f"\n## {after}" if mark else "")
+    return f"{before}{section}" + (f"\n## {after}" if mark else "")

@@ -5,6 +5,7 @@ import hashlib
 import re
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,8 @@ def score(
         terminal.echo("Interrupted; what is done is kept, and the same command goes on.", err=True)
         sys.exit(INTERRUPTED)
     what = scoring.describe(called, folder, checkpoint, trained_on or None)
+    if (source := model_source.source_of(folder, common.weights_cache())) is not None:
+        what = replace(what, notes={**what.notes, "model_source": source})
     scores = scoring.to_scores(name, answers, what, checkpoint.temperature)
     summary = measures.summarise(scores, settings.evaluate)  # refuses what has no score at all
     replaced = " (its earlier ones are replaced)" if place.detector.is_file() else ""

@@ -94,7 +94,8 @@ def calibrate(
     place = (target or Path(model)).resolve()
     work = calibrated_folder.work_folder(place)
     calibrated_folder.recover(place, work)
-    folder = model_source.named(model, rev, cache=common.weights_cache()).resolve()
+    fetched = model_source.named(model, rev, cache=common.weights_cache())
+    source, folder = model_source.source_of(fetched, common.weights_cache()), fetched.resolve()
     if target:
         calibrated_folder.check_target(place)
     real = inputs.find_videos(genuine, b"")
@@ -132,7 +133,7 @@ def calibrate(
         calibrated_folder.base_settings(folder), clips, asked,
         weights_sha256=calibrated_folder.weights_digest(folder),
     )  # fmt: skip
-    calibrated_folder.store(folder, place, learned, work)
+    calibrated_folder.store(folder, place, learned, work, source=source)
     shutil.rmtree(work, ignore_errors=True)
     assert learned.checkpoint.promise is not None
     _tell(learned.checkpoint.promise, clips, target or Path(model))

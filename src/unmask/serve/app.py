@@ -143,7 +143,9 @@ def build(job_queue: JobQueue, rules: Rules, faults: Faults) -> Door:
     @app.post("/api/report")
     async def report(request: Request) -> Response:
         outcome = await _answer(job_queue, request, rules, wants_report=True)
-        return _refuse(outcome) if isinstance(outcome, Refusal) else HTMLResponse(outcome.page)
+        if isinstance(outcome, Refusal):
+            return _refuse(outcome)
+        return HTMLResponse(outcome.page, headers=_FRESH)
 
     @app.post("/gradio_api/upload")
     async def upload(request: Request) -> JSONResponse:

@@ -31,6 +31,7 @@ class Worker:
         self._settings, self._start, self._confined = settings, start, confined
         self._child: Child | None = None
         self._has_model = False
+        self._run_info: RunInfo | None = None  # of the process before
 
     @property
     def is_ready(self) -> bool:
@@ -83,7 +84,14 @@ class Worker:
                     said = self.receive()
                     break
         if isinstance(said, RunInfo):
-            self._has_model = True
+            if self._run_info not in (None, said):
+                _log.warning(
+                    "The model in %s was replaced while this server runs: answers are now the new "
+                    "one's, %s. Other processes of the server, its health, metrics and log may "
+                    "still name the old one. Restart the server.",
+                    self._settings.model_dir, said.model,
+                )  # fmt: skip
+            self._has_model, self._run_info = True, said
             return said
         self.kill()
         if isinstance(said, UnmaskError):
