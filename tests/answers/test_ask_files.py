@@ -3,9 +3,13 @@
 import os
 import signal
 import socket
+import struct
 import time
+import zlib
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from signed_files import Authority
 
 from unmask.answers import ask_files
@@ -28,6 +32,22 @@ def test_each_file_is_asked_whatever_the_others_are(tmp_path, make_video):
     assert (states["plain.mp4"], states["signed.mp4"]) == (State.ABSENT, State.TRUSTED)
     assert {states[name] for name in ("pipe.mp4", "gone.mp4", tmp_path.name)} == {State.UNREADABLE}
     assert states["text.mp4"] in (State.ABSENT, State.UNREADABLE)
+
+
+def test_a_picture_of_too_many_pixels_does_not_stop_the_others(tmp_path):
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)  # Pillow opens 179 million
+    huge, small = tmp_path / "huge.png", tmp_path / "small.png"
+    huge.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
+    ))  # fmt: skip
+    text = PngInfo()
+    text.add_text("Software", "painter")
+    Image.new("RGB", (4, 4)).save(small, pnginfo=text)
+    with ask_files.reading([huge, small], None) as files:
+        assert files.of(huge).container == {}
+        assert files.of(small).container == {"software": "painter"}
 
 
 def kill_yourself(job):
