@@ -1,6 +1,7 @@
 """What `unmask predict` says of still pictures: a score, and never a verdict."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from tests.cli.test_predict import write_model
 from tests.faces.test_still_files import lossless
 from unmask.answers.calibration import facts_of
+from unmask.answers.verify import BLANK, seal
 from unmask.cli.main import main
 from unmask.faces.files import crop_file
 from unmask.models.predict import Predictor, probability
@@ -91,6 +93,14 @@ def test_the_page_the_annotated_picture_and_verify_are_of_the_still(model, pixel
     checked = unmask("verify", "page.html", "photo.png", "--model", model, "--score")
     assert checked.exit_code == 0, checked.output
     assert checked.output.count("matches") == 5
+    # A verdict that somebody put in, with a digest that fits it, is not what comes out.
+    blank = re.sub(r'"page_sha256": "[0-9a-f]{64}"', f'"page_sha256": "{BLANK}"', page)
+    forged = blank.replace('"verdict": "inconclusive"', '"verdict": "fake"')
+    assert forged != blank
+    (Path.cwd() / "page.html").write_text(seal(forged))
+    checked = unmask("verify", "page.html", "photo.png", "--model", model, "--score")
+    assert checked.exit_code == 6, checked.output
+    assert "verdict now: inconclusive; in the report: fake" in checked.output
 
 
 @pytest.mark.usefixtures("photo")

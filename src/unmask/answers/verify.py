@@ -152,9 +152,9 @@ def check_again(
     key: "PublicKey | None" = None,
     trusted_pem: str | None = None,
 ) -> Verification:
-    """Return what check does, and whether the predictor gives the video the report's score.
+    """Return what check does, and whether the predictor gives the video the report's answer.
 
-    Scores match that differ by TOLERANCE at most.
+    Scores match that differ by TOLERANCE at most; the verdict must be the same.
 
     Raises:
         ReportError, SignatureError, UnmaskError: as check does.
@@ -277,6 +277,12 @@ def _check_score(claimed: _Said, answer: Answer) -> Check:
             for score, reason in ((was, claimed.reason), (now, answer.reason))
         )
         same = was is now and claimed.reason == answer.reason
-        return Check("score", same, f"scored again: {after}; in the report: {before}")
-    detail = f"scored again: {now:.4f}; in the report: {was:.4f}; may differ by {TOLERANCE:g}"
-    return Check("score", abs(was - now) <= TOLERANCE, detail)
+        detail = f"scored again: {after}; in the report: {before}"
+    else:
+        same = abs(was - now) <= TOLERANCE
+        detail = f"scored again: {now:.4f}; in the report: {was:.4f}; may differ by {TOLERANCE:g}"
+    if claimed.verdict is not answer.verdict:
+        # Whoever edits a page may leave its score as it is.
+        same = False
+        detail += f"; verdict now: {answer.verdict}; in the report: {claimed.verdict}"
+    return Check("score", same, detail)

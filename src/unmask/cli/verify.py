@@ -17,7 +17,7 @@ Exit codes:
     3  the report was changed after it was written
     4  the video is another one
     5  the model is another one
-    6  the video's score is another one
+    6  the video's score or verdict is another one
     7  the signature is not of this report by that key
     8  the video's content credentials are not those that the report tells of
 """
