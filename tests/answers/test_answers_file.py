@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promised import PROMISE
 
 from unmask.answers import answers_file
 from unmask.answers.analysis import Answer, FaceAnswer, Moment
@@ -106,6 +108,25 @@ def test_people_read_columns_and_words(clips):
         "inconclusive 0.250  at 1:02.5   long.mp4  too short, broken off, truncated",
         "inconclusive     -              gone.mp4  missing",
     ]
+
+
+def test_a_face_that_is_fake_all_the_time_has_no_part_that_is():
+    path = Path("a.mp4")
+    whole = answer(path, probability=0.98765, verdict=Verdict.FAKE)
+    [face] = whole.faces
+    times_T = (1 / 30, 2.0, 149 / 30)  # a row's faces are not rounded, its stretches are
+    track = replace(face.track, times_T=times_T)
+    part = replace(face.part, start_s=times_T[0], end_s=times_T[-1])
+    row = to_row(
+        replace(whole, faces=(replace(face, track=track, part=part),)), stamp_of(path), MAKER
+    )
+    assert human_line(row, width=5) == "fake         0.988  at 1:02.5   a.mp4"
+
+
+def test_a_promise_is_of_videos_alone():
+    whole = replace(answer(Path("a.mp4")), promise=PROMISE)
+    assert to_row(whole, None, MAKER)["promise"]["genuine"] == PROMISE.genuine
+    assert to_row(replace(whole, still="PNG"), None, MAKER)["promise"] is None
 
 
 def test_a_name_of_any_bytes_is_printed_and_steers_no_terminal():

@@ -25,7 +25,9 @@ NOTHING = Answer(
 
 
 def test_each_doubt_names_the_faces_number_and_the_models():
-    said = dict(zip(Doubt, messages.doubts_of_face(FACE, LIMITS), strict=True))
+    of_videos = tuple(doubt for doubt in Doubt if doubt is not Doubt.STILL_PICTURE)
+    face = replace(FACE, doubts=of_videos)
+    said = dict(zip(of_videos, messages.doubts_of_face(face, LIMITS), strict=True))
     for doubt, numbers in {
         Doubt.BETWEEN_THRESHOLDS: ("55%", "20%", "80%"),
         Doubt.FACE_TOO_SMALL: ("41 px", "60 px"),
@@ -44,6 +46,54 @@ def test_where_nothing_is_called_real_no_threshold_is_made_up_for_it():
     assert said == [
         "Its score, 55%, is below 80% (fake), and no score is low enough to be called real."
     ]
+
+
+def test_where_nothing_is_called_fake_no_threshold_is_made_up_for_it():
+    face = replace(FACE, doubts=(Doubt.BETWEEN_THRESHOLDS,))
+    said = messages.doubts_of_face(face, replace(LIMITS, fake_from=None))
+    assert said == [
+        "Its score, 55%, is above 20% (real), and no score is high enough to be called fake."
+    ]
+    [said] = messages.doubts_of_face(face, replace(LIMITS, fake_from=None, real_to=None))
+    assert said == "Its score is 55%, and no score is high or low enough to be called fake or real."
+
+
+@pytest.mark.parametrize(
+    ("score", "fake_from", "shown"),
+    [(0.928, 0.934, "92.8%, lies between 20.0% (real) and 93.4%"),
+     (0.995, 0.997, "99.5%, lies between 20.0% (real) and 99.7%"),
+     (0.98, 0.997, "98%, lies between 20% (real) and over 99%")],
+)  # fmt: skip
+def test_a_score_below_a_threshold_is_not_shown_as_that_threshold(score, fake_from, shown):
+    face = replace(FACE, probability=score, doubts=(Doubt.BETWEEN_THRESHOLDS,))
+    [said] = messages.doubts_of_face(face, replace(LIMITS, fake_from=fake_from))
+    assert said == f"Its score, {shown} (fake)."
+
+
+def test_a_threshold_is_told_where_it_is():
+    limits = replace(LIMITS, fake_from=0.9985, real_to=0.004, stretches=((4, 0.9991),))
+    said = " ".join(messages.rules(limits, PROMISE))
+    assert "called fake at a score of 99.85% or more" in said
+    assert "called real at a score of 0.4% or less" in said
+    assert "at a score of 99.91% or more, in videos" in said
+
+
+def test_a_still_pictures_answer_follows_no_promise_and_no_threshold():
+    still = replace(
+        NOTHING, probability=0.55, still="PNG", limits=LIMITS, promise=PROMISE,
+        doubts=(Doubt.STILL_PICTURE, Doubt.NOT_CALIBRATED, Doubt.BETWEEN_THRESHOLDS),
+    )  # fmt: skip
+    [rule] = messages.rules_of(still)
+    assert "never a verdict" in rule
+    assert messages.promise_of(still) == []
+    face = replace(FACE, doubts=still.doubts)
+    for said in (messages.doubts_of(still), messages.doubts_of_face(face, LIMITS)):
+        assert len(said) == 3
+        assert "unmask calibrate" not in " ".join(said)  # changes nothing of a picture
+        assert "(fake)" not in " ".join(said)
+    video = replace(still, still=None)
+    assert messages.rules_of(video) == messages.rules(LIMITS, PROMISE)
+    assert messages.promise_of(video) == messages.promised(PROMISE)
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -84,6 +84,8 @@ def test_the_page_the_annotated_picture_and_verify_are_of_the_still(model, pixel
     assert "unmask report on the still picture" in page
     assert "weak evidence" in page
     assert "Time in the video" not in page  # a timeline says nothing of a moment
+    assert "was learned from videos" in page
+    assert "is called fake" not in page  # neither the promise nor a threshold
     assert "data:image/jpeg" in (Path.cwd() / "index.html").read_text()
     seen = np.asarray(Image.open("seen.png"))
     assert seen.shape == pixels.shape
@@ -161,6 +163,7 @@ def test_a_net_of_single_pictures_is_given_one(photo, tmp_path):
     ran = unmask("predict", photo, "--model", tmp_path / "adopted" / "model", "--json")
     row = json.loads(ran.stdout)
     assert row["doubts"][:2] == ["still_picture", "not_calibrated"]
+    assert "unmask calibrate" not in ran.stderr  # which makes no verdict of a picture
     assert row["detail"] == ""
     assert 0 < row["probability"] < 1
     # Not even such a net may learn its promise from pictures.

@@ -102,7 +102,7 @@ def to_row(
 def _promise(answer: "Answer") -> Row | None:
     """Return what the verdict rests on, in short: the model's card and settings have all of it."""
     promise = answer.promise
-    if promise is None:
+    if promise is None or answer.still:  # it is about videos
         return None
     names = ("kind", "genuine", "fakes", "max_false_alarms", "power", "power_low", "power_high")
     return {name: getattr(promise, name) for name in names}
@@ -211,7 +211,8 @@ def _local_words(row: Row) -> Iterator[str]:
     if not stretch or isinstance(faces, int):  # of a CSV
         return
     face = faces[stretch["face"]]
-    is_part = (face["start_s"], face["end_s"]) != (stretch["start_s"], stretch["end_s"])
+    whole = round(face["start_s"], 3), round(face["end_s"], 3)  # as a stretch's are
+    is_part = whole != (stretch["start_s"], stretch["end_s"])
     if (row["verdict"] == "fake" and is_part) or "suspicious_stretch" in row["doubts"]:
         begin, end = _clock(stretch["start_s"]), _clock(stretch["end_s"])
         yield f"from {begin} to {end} {stretch['probability']:.3f}"

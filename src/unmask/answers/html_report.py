@@ -196,7 +196,7 @@ def write(
         headline=messages.HEADLINES[answer.verdict],
         sentence=messages.sentence(answer),
         doubts=messages.doubts_of(answer),
-        rules=messages.rules(limits, answer.promise),
+        rules=messages.rules_of(answer),
         caution=messages.CAUTION,
         said=said,
         said_of_credentials=messages.CREDENTIALS[said.credentials.state] if said else "",
@@ -413,7 +413,8 @@ def _worst_frames(answer: Answer) -> Iterator[Shown]:
     try:
         if not wanted:
             first = next(read_frames(answer.video))
-            yield Shown(_uri(first.rgb_HWC(), _FRAME_PX), "The video's first frame")
+            caption = "No face was found in it" if answer.still else "The video's first frame"
+            yield Shown(_uri(first.rgb_HWC(), _FRAME_PX), caption)
             return
         found = _find_frames(
             answer.video, [moment.time_s + answer.clip_s / 2 for _, moment in wanted]

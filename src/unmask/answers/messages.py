@@ -39,6 +39,7 @@ REMEDY = (
     "`unmask calibrate GENUINE...`, with genuine videos of the kind that you ask about, changes "
     "that."
 )
+_MOST_DECIMALS = 6  # of a percentage
 LITTLE_USE = 0.5  # a share of fakes found below which a model is of little use
 _MEASURES = {
     "features": "what the net sees in it",
@@ -89,6 +90,18 @@ _PLAIN = {
     Doubt.COLOUR_NOT_UNDERSTOOD: "The colours of the file are not understood: what was scored is "
     "not what players show.",
 }
+# Of a still picture: no calibration would make its score a verdict.
+_OF_STILL = {
+    Doubt.NOT_CALIBRATED: "Nobody has calibrated this model on genuine videos of a known kind.",
+    Doubt.UNLIKE_CALIBRATION: "A face is unlike those of the videos that this model was calibrated "
+    "on.",
+    Doubt.BETWEEN_THRESHOLDS: "In a video, too, its score would be neither high nor low enough to "
+    "tell.",
+}
+_STILL_RULE = (
+    "A still picture gets a score, and never a verdict: what the model promises, and from which "
+    "score on it calls a face fake or real, was learned from videos and is not about pictures."
+)
 
 
 def sentence(answer: Answer) -> str:
@@ -132,7 +145,8 @@ def doubts_of(answer: Answer) -> list[str]:
     told = {Doubt.NO_SCORE, Doubt.BROKEN_OFF} | ({Doubt.SUSPICIOUS_STRETCH} if words else set())
     if answer.reason is Reason.INCOMPLETE:
         told.add(Doubt.NOT_ALL_SEEN)
-    return said + [_PLAIN[doubt] for doubt in answer.doubts if doubt not in told]
+    plain = _PLAIN | _OF_STILL if Doubt.STILL_PICTURE in answer.doubts else _PLAIN
+    return said + [plain[doubt] for doubt in answer.doubts if doubt not in told]
 
 
 def stretch_of(answer: Answer) -> str | None:
@@ -155,17 +169,12 @@ def stretch_of(answer: Answer) -> str | None:
 def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
     """Return why a face has no verdict, a sentence each, with its numbers and the model's."""
     quality, part = face.quality, face.part
-    # Where nothing is called fake, all scores up to the highest lie in between.
-    high = percent(limits.fake_from or 1.0)
-    between = f"is below {high} (fake), and no score is low enough to be called real."
-    if limits.real_to is not None:
-        between = f"lies between {percent(limits.real_to)} (real) and {high} (fake)."
     unlike = face.likeness or Likeness(0.0, "features")
     said = {
         Doubt.UNLIKE_CALIBRATION: "It is unlike the faces that this model was calibrated on, by "
         f"{_MEASURES[unlike.by]} most: of videos like those, {percent(unlike.p_value)} are as far "
         "from the others.",
-        Doubt.BETWEEN_THRESHOLDS: f"Its score, {percent(face.probability)}, {between}",
+        Doubt.BETWEEN_THRESHOLDS: _between(face.probability, limits),
         Doubt.SUSPICIOUS_STRETCH: f"As a whole it looks real, but from {part.start_s:.1f} to "
         f"{part.end_s:.1f} s its score is {percent(part.probability)}, and that of a single clip "
         f"up to {percent(part.moment)}.",
@@ -182,7 +191,41 @@ def doubts_of_face(face: FaceAnswer, limits: Limits) -> list[str]:
         f"{limits.min_brightness:.2f} to {limits.max_brightness:.2f}; its sharpness is "
         f"{quality.sharpness:.3g}, theirs up to {limits.max_sharpness:.3g}.",
     }
+    if Doubt.STILL_PICTURE in face.doubts:
+        said |= {doubt: _OF_STILL[doubt] for doubt in (Doubt.BETWEEN_THRESHOLDS,
+                                                       Doubt.NOT_CALIBRATED)}  # fmt: skip
     return [said.get(doubt, _PLAIN[doubt]) for doubt in face.doubts]
+
+
+def _between(probability: float, limits: Limits) -> str:
+    """Return where a score lies that is neither fake nor real; no threshold is made up."""
+    fake_from, real_to = limits.fake_from, limits.real_to
+    score, known = _told_apart(
+        probability, [each for each in (real_to, fake_from) if each is not None]
+    )  # fmt: skip
+    if real_to is not None and fake_from is not None:
+        return f"Its score, {score}, lies between {known[0]} (real) and {known[1]} (fake)."
+    if fake_from is not None:
+        return (
+            f"Its score, {score}, is below {known[0]} (fake), and no score is low enough to be "
+            "called real."
+        )
+    if real_to is not None:
+        return (
+            f"Its score, {score}, is above {known[0]} (real), and no score is high enough to be "
+            "called fake."
+        )
+    return f"Its score is {score}, and no score is high or low enough to be called fake or real."
+
+
+def rules_of(answer: Answer) -> list[str]:
+    """Return what an answer's verdict follows, a sentence each."""
+    return [_STILL_RULE] if answer.still else rules(answer.limits, answer.promise)
+
+
+def promise_of(answer: Answer) -> list[str]:
+    """Return what is promised of an answer, a sentence each; nothing of a still picture."""
+    return [] if answer.promise is None or answer.still else promised(answer.promise)
 
 
 def rules(limits: Limits, promise: Promise | None) -> list[str]:
@@ -268,15 +311,15 @@ def _thresholds_of(limits: Limits) -> list[str]:
     if limits.fake_from is None:
         said.append("No score of this model is high enough to call a face fake.")
     else:
-        said.append(f"A face is called fake at a score of {percent(limits.fake_from)} or more.")
+        said.append(f"A face is called fake at a score of {exactly(limits.fake_from)} or more.")
     if limits.real_to is None:
         said.append("No score of this model is low enough to call a face real.")
     else:
-        said.append(f"A face is called real at a score of {percent(limits.real_to)} or less.")
+        said.append(f"A face is called real at a score of {exactly(limits.real_to)} or less.")
     if limits.stretches:
         said.append(
             "In a longer face a stretch of a few seconds is enough to call it fake, at a score of "
-            f"{percent(limits.stretches[0][1])} or more, in videos of at most "
+            f"{exactly(limits.stretches[0][1])} or more, in videos of at most "
             f"{limits.stretches[-1][0]} stretches."
         )
     else:
@@ -298,3 +341,34 @@ def percent(probability: float) -> str:
     if probability > 0.99:
         return "over 99%"
     return "under 1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def exactly(probability: float) -> str:
+    """Return a threshold for readers, to a twentieth of what it is from 0 or 1 at most.
+
+    "A score of over 99% or more" would not say where a verdict begins.
+
+    >>> exactly(0.8), exactly(0.93421), exactly(0.99853), exactly(0.0004), exactly(1.0)
+    ('80%', '93.4%', '99.85%', '0.04%', '100%')
+    """
+    most_off = 0.05 * min(probability, 1 - probability)
+    decimals = next(
+        (each for each in range(_MOST_DECIMALS)
+         if abs(round(probability, each + 2) - probability) <= most_off),
+        _MOST_DECIMALS,
+    )  # fmt: skip
+    return f"{probability:.{decimals}%}"
+
+
+def _told_apart(score: float, thresholds: Sequence[float]) -> tuple[str, list[str]]:
+    """Return a score and thresholds with digits enough to see that it is none of them.
+
+    >>> _told_apart(0.55, [0.2, 0.8]), _told_apart(0.928, [0.934]), _told_apart(0.995, [0.997])
+    (('55%', ['20%', '80%']), ('92.8%', ['93.4%']), ('99.5%', ['99.7%']))
+    """
+    own, others = percent(score), [percent(each) for each in thresholds]
+    for decimals in range(1, _MOST_DECIMALS + 1):
+        if own not in others:
+            break
+        own, *others = (f"{each:.{decimals}%}" for each in (score, *thresholds))
+    return own, others

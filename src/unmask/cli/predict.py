@@ -194,7 +194,9 @@ def predict(
         is_calibrated, entries = True, []
         for row in _answered(request, out, form, again=again):
             counts[answers_file.outcome(row)] += 1
-            is_calibrated = is_calibrated and Doubt.NOT_CALIBRATED not in row["doubts"]
+            # Of a still picture no calibration makes a verdict.
+            if Doubt.STILL_PICTURE not in row["doubts"]:
+                is_calibrated = is_calibrated and Doubt.NOT_CALIBRATED not in row["doubts"]
             if index:
                 entries.append(_entry(row, pages))
         terminal.echo(answers_file.summary(counts), err=True)

@@ -252,7 +252,7 @@ class _InferenceWorker:
             sentence=messages.sentence(answer),
             doubts=tuple(messages.doubts_of(answer)),
             page=page,
-            promise=() if answer.promise is None else tuple(messages.promised(answer.promise)),
+            promise=tuple(messages.promise_of(answer)),
             origin=messages.origin_of(self._predictor.checkpoint),
         )
 
