@@ -123,6 +123,27 @@ def test_a_report_is_printed_and_nothing_of_others_is_replaced(model):
 
 
 @pytest.mark.usefixtures("photo")
+def test_what_is_not_made_anew_does_not_stay_with_an_earlier_verdict(model, monkeypatch):
+    asked = ("predict", "photo.png", "--model", model, "--annotate", "seen.png",
+             "--report", "page.html", "--pdf")  # fmt: skip
+    browser = Path("browser")
+    browser.write_text("#!/bin/sh\necho no display >&2\nexit 1\n")
+    browser.chmod(0o755)
+    monkeypatch.setenv("CHROME_PATH", str(browser.absolute()))
+    unmask(*asked[:6])
+    Path("page.pdf").write_bytes(b"%PDF-1.4\n% unmask report of sha256 " + b"0" * 64 + b"\n")
+    assert Path("seen.png").exists()
+    Image.new("RGB", (400, 400)).save("photo.png")  # without a face
+    made = unmask(*asked)
+    assert made.exit_code == 4, made.output
+    assert "page.pdf was not made" in made.stderr
+    assert "seen.png was not made" in made.stderr
+    assert "No face was found in it" in Path("page.html").read_text()
+    assert not Path("page.pdf").exists()
+    assert not Path("seen.png").exists()
+
+
+@pytest.mark.usefixtures("photo")
 def test_stills_in_folders_are_asked_for(model):
     (Path.cwd() / "album").mkdir()
     (Path.cwd() / "photo.png").rename("album/photo.png")

@@ -443,6 +443,7 @@ def _print(page: Path, browser: Path) -> None:
     try:
         pdf_report.print_page(page, out, browser)
     except pdf_report.PrintError as error:  # the page is there
+        out.unlink(missing_ok=True)  # an earlier run's, which shows another answer
         terminal.echo(f"{out} was not made: {error}", err=True)
 
 
@@ -452,6 +453,7 @@ def _write_clip(out: Path, answer: "Answer", certificate: "Certificate | None") 
     from unmask.video.failures import DecodeError
 
     if not answer.faces:
+        out.unlink(missing_ok=True)  # an earlier run's, which may show a verdict
         terminal.echo(f"{out} was not made: it would show no face", err=True)
         return
     try:
@@ -461,6 +463,7 @@ def _write_clip(out: Path, answer: "Answer", certificate: "Certificate | None") 
             for _ in annotate.write(out, answer):
                 pass
     except (DecodeError, CertificateError) as error:
+        out.unlink(missing_ok=True)
         terminal.echo(f"{out} was not made: {error}", err=True)
 
 
